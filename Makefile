@@ -1,0 +1,45 @@
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help run ui test check format bench clean
+
+help:  ## List the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+
+run: .venv/run.installed  ## Run the flow over data/topics.jsonl; every line becomes an MLflow child run
+	@.venv/bin/pf-mlflow run --engine processes --flow . --data data/topics.jsonl --column-mapping topic='$${data.topic}'
+
+ui: .venv/run.installed  ## Open the MLflow UI on mlflow.db
+	.venv/bin/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+
+test: .venv/dev.installed  ## Run the whole suite
+	.venv/bin/pytest
+
+check: .venv/dev.installed  ## Lint and check types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: .venv/dev.installed  ## Format the code
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: .venv/dev.installed  ## Measure; the table goes into benchmarks/RESULTS.md
+	.venv/bin/python -m benchmarks.overhead
+
+clean:  ## Remove the environment and what runs left behind
+	rm -rf .venv mlflow.db mlflow.db-* mlruns
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+.venv/run.installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing into .venv, once (about a minute) …"
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+.venv/dev.installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing into .venv, once (about a minute) …"
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ .venv/run.installed

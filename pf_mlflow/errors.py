@@ -1,0 +1,30 @@
+"""What can go wrong in a way that a person can mend.
+
+PfMlflowError
+├── BadInput            a value that the user gave: a file, a column, a setting, a name
+└── TrackingError       MLflow
+    ├── TrackingRefused  said no for good: credentials, rights, a deleted experiment, an invalid value
+    └── TrackingDown     cannot be reached now
+"""
+
+__all__ = ["BadInput", "PfMlflowError", "TrackingDown", "TrackingError", "TrackingRefused"]
+
+
+class PfMlflowError(Exception):
+    """One clear sentence that names the value and the remedy."""
+
+
+class BadInput(PfMlflowError):
+    """A value that the user gave cannot be used."""
+
+
+class TrackingError(PfMlflowError):
+    """MLflow did not take what was sent."""
+
+
+class TrackingRefused(TrackingError):
+    """MLflow said no for good; sending again does not help."""
+
+
+class TrackingDown(TrackingError):
+    """MLflow cannot be reached now; sending again later may help."""

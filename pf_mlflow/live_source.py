@@ -1,0 +1,191 @@
+"""The running flow as a source: a span processor completes each line's record, three nodes open, mark and close it."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+
+from pf_mlflow.errors import PfMlflowError
+from pf_mlflow.finished_batch import flow_nodes, node_names
+from pf_mlflow.launch import deliver_in_background
+from pf_mlflow.live_batch import LiveBatches
+from pf_mlflow.promptflow_private import CurrentLine, batch_logger, current_line, line_of_attributes
+from pf_mlflow.promptflow_spans import line_record
+from pf_mlflow.scrub import without_content, without_secrets
+from pf_mlflow.told import tell_at_exit
+
+__all__ = ["LineSpanProcessor", "attach", "child_run_id", "open_line", "record_nodes"]
+
+_RUN_ID_WAIT = 0.05
+"""Seconds that the end of a line may wait for its child run's id."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _never_fails(otherwise: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Tracking trouble never fails a line: log it once per kind and hand on `otherwise`."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - whatever fails here is tracking's, and is logged
+                _warn_once(f"{function.__name__}: {type(error).__name__}: {error}", error)
+                return otherwise
+
+        return guarded
+
+    return decorate
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(message: str, error: BaseException | None = None) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        expected = isinstance(error, (PfMlflowError, OSError, sqlite3.Error)) or error is None
+        batch_logger().warning("pf-mlflow: %s", message, exc_info=None if expected else error)
+
+
+class LineSpanProcessor(SpanProcessor):
+    """Collects the spans of each line and spools the line's record when its root span ends."""
+
+    def __init__(self) -> None:
+        self.batches = LiveBatches()
+        self._lines: dict[int, list[Span]] = {}
+        self._named: dict[int, tuple[str, ...]] = {}
+        self._lock = threading.Lock()
+
+    def on_start(self, span: Span, parent_context: object = None) -> None:
+        """Remember a span from its start, so that calls which never end are known as well."""
+        trace_id = span.context.trace_id
+        with self._lock:
+            if span.parent is None:
+                self._lines[trace_id] = [span]
+            elif trace_id in self._lines:
+                self._lines[trace_id].append(span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Spool the line when its root span has ended: on success, error and line time-out alike."""
+        if span.parent is not None:
+            return
+        with self._lock:
+            spans = self._lines.pop(span.context.trace_id, [])
+            named = self._named.pop(span.context.trace_id, ())
+        line = line_of_attributes(span.attributes or {})
+        if line and spans:
+            self._spool(line, [*spans[1:], span], named)
+
+    @_never_fails(None)
+    def _spool(self, line: CurrentLine, spans: list[ReadableSpan], named: tuple[str, ...]) -> None:
+        place = self.batches.place(line, started=spans[-1].start_time)
+        if place is None:
+            return
+        nodes = flow_nodes(Path.cwd())
+        record = without_secrets(
+            line_record(
+                place.batch.uid,
+                place.line_number,
+                spans,
+                named_nodes=named or nodes.named,
+                llm_nodes=nodes.llm,
+                run_name=line.run_name,
+            )
+        )
+        if place.batch.content == "none":
+            record = without_content(record)
+        place.spool.complete_line(record.batch_uid, record.line_number, record.start, record.to_json())
+        deliver_in_background(place.spool, place.batch.uid)
+
+    def line_start(self) -> int | None:
+        """Return when the current line's root span started, in nanoseconds of Unix time."""
+        with self._lock:
+            spans = self._lines.get(_trace_id())
+        return spans[0].start_time if spans else None
+
+    def name_nodes(self, names: tuple[str, ...]) -> None:
+        """Record these nodes of the current line rather than every node that called an LLM."""
+        with self._lock:
+            if _trace_id() in self._lines:
+                self._named[_trace_id()] = names
+
+
+def _trace_id() -> int:
+    return trace.get_current_span().get_span_context().trace_id
+
+
+_processor = LineSpanProcessor()
+_ids_come = False
+
+
+def attach() -> None:
+    """Attach the span processor to this process's tracer provider, once.
+
+    Call it when a node module is imported: only then does it stand before the first line's root span starts. It needs
+    no environment variable, since promptflow imports node modules in processes that have none of the flow's.
+    """
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider()
+        trace.set_tracer_provider(provider)
+    if not getattr(provider, "_pf_mlflow_attached", False):
+        provider._pf_mlflow_attached = True  # type: ignore[attr-defined]
+        provider.add_span_processor(_processor)
+    tell_at_exit()
+
+
+@_never_fails("")
+def open_line() -> str:
+    """Show the current line in MLflow as RUNNING and return its handle, `""` if nothing is to be logged."""
+    line = current_line()
+    place = _processor.batches.place(line, started=_processor.line_start()) if line else None
+    if place is None:
+        return ""
+    if _processor.line_start() is None:
+        _warn_once(
+            'tracing is off, so child runs lack tokens and the nodes\' values; set PF_DISABLE_TRACING: "false" '
+            "under environment_variables in flow.dag.yaml."
+        )
+    place.spool.open_line(place.batch.uid, place.line_number, place.started)
+    deliver_in_background(place.spool, place.batch.uid)
+    return f"{place.batch.uid}:{place.line_number}"
+
+
+@_never_fails(None)
+def record_nodes(line: str, nodes: list[str] | str | None = None) -> None:
+    """Name the nodes that the line's child run shows; none named: every node that called an LLM."""
+    names = node_names(nodes)
+    if not line or not names:
+        return
+    known = flow_nodes(Path.cwd()).all
+    if missing := [name for name in names if known and name not in known]:
+        _warn_once(f"record_nodes names {', '.join(missing)!r}, but the flow's nodes are {', '.join(known)}.")
+    _processor.name_nodes(names)
+
+
+@_never_fails("")
+def child_run_id(line: str) -> str:
+    """Return the id of the line's child run if MLflow has made it by now, else `""`.
+
+    Waits up to 50 ms, but only while ids come: with MLflow down, no line waits for one.
+    """
+    global _ids_come
+    if not line:
+        return ""
+    uid, _, number = line.rpartition(":")
+    until = time.monotonic() + (_RUN_ID_WAIT if _ids_come else 0.0)
+    while not (found := _processor.batches.spool.run_id(uid, int(number))) and time.monotonic() < until:
+        time.sleep(0.005)
+    _ids_come = bool(found)
+    return found

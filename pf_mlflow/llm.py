@@ -1,0 +1,138 @@
+"""Which language model a batch talks to, when its flow's connection is not one that the user has in promptflow."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from pf_mlflow.errors import BadInput
+from pf_mlflow.offline_model import MODEL, offline_model
+
+__all__ = ["DEFAULT_CONNECTION", "Llm", "chosen_llm"]
+
+DEFAULT_CONNECTION = "open_ai_connection"
+_TEMPORARY = re.compile(r"pf_mlflow_(\d+)")
+_API_VERSION = "2024-10-21"
+_DEPLOYMENT_VARIABLES = ("AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_DEPLOYMENT_NAME", "AZURE_OPENAI_CHAT_DEPLOYMENT")
+
+
+@dataclass(frozen=True)
+class Llm:
+    """A model, and how the flow's nodes must be told of it."""
+
+    label: str
+    """What the user is told."""
+    overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """promptflow's `connections` argument: by node, the connection, model and deployment to use instead."""
+    offline: bool = False
+
+
+@contextmanager
+def chosen_llm(client: Any, dag: Mapping[str, Any]) -> Iterator[Llm]:
+    """Choose the model for a flow and hold what it needs while the batch runs.
+
+    In this order: the user's promptflow connection `open_ai_connection`; `OPENAI_API_KEY`; `AZURE_OPENAI_API_KEY`;
+    the built-in offline model. A key from the environment stands in a connection of its own for as long as the batch
+    runs; connections of the user are never touched.
+
+    Raises:
+        BadInput: an Azure OpenAI key without endpoint or deployment.
+    """
+    nodes = nodes_with(dag, DEFAULT_CONNECTION)
+    have = {connection.name for connection in client.connections.list(all_results=True)}
+    _remove_stale(client, have)
+    if not nodes or DEFAULT_CONNECTION in have:
+        yield Llm(f"connection {DEFAULT_CONNECTION}" if nodes else "as the flow names it")
+    elif os.environ.get("OPENAI_API_KEY"):
+        base_url = os.environ.get("OPENAI_BASE_URL")
+        with _connection(client, _openai(os.environ["OPENAI_API_KEY"], base_url)) as name:
+            yield Llm(
+                f"OPENAI_API_KEY at {base_url or 'api.openai.com'}",
+                _overrides(nodes, name, os.environ.get("OPENAI_MODEL")),
+            )
+    elif os.environ.get("AZURE_OPENAI_API_KEY"):
+        connection, deployment = _azure_openai()
+        with _connection(client, connection) as name:
+            yield Llm(f"AZURE_OPENAI_API_KEY, deployment {deployment}", _overrides(nodes, name, deployment))
+    else:
+        with offline_model() as base_url, _connection(client, _openai("offline", base_url)) as name:
+            yield Llm(
+                "the built-in offline model, which is NO real language model", _overrides(nodes, name, MODEL), True
+            )
+
+
+def nodes_with(dag: Mapping[str, Any], connection: str) -> dict[str, list[str]]:
+    """Return the nodes of a flow that use a connection, each with the names it uses it under.
+
+    An LLM node names it as its `connection`, any other as an input.
+    """
+    variants = dag.get("node_variants") or {}
+    found: dict[str, list[str]] = {}
+    for node in dag.get("nodes") or []:
+        shapes = [node, *(v["node"] for v in ((variants.get(node["name"]) or {}).get("variants") or {}).values())]
+        names = ["connection" for shape in shapes if shape.get("connection") == connection]
+        names += [key for shape in shapes for key, value in (shape.get("inputs") or {}).items() if value == connection]
+        if names:
+            found[node["name"]] = list(dict.fromkeys(names))
+    return found
+
+
+def _overrides(nodes: Mapping[str, list[str]], connection: str, model: str | None) -> dict[str, dict[str, str]]:
+    overrides = {}
+    for node, names in nodes.items():
+        override = dict.fromkeys(names, connection)
+        if model and "connection" in names:
+            override |= {"model": model, "deployment_name": model}
+        overrides[node] = override
+    return overrides
+
+
+def _openai(api_key: str, base_url: str | None) -> Any:
+    from promptflow.entities import OpenAIConnection
+
+    return OpenAIConnection(name=_own_name(), api_key=api_key, base_url=base_url)
+
+
+def _azure_openai() -> tuple[Any, str]:
+    from promptflow.entities import AzureOpenAIConnection
+
+    endpoint = os.environ.get("AZURE_OPENAI_ENDPOINT")
+    if not endpoint:
+        raise BadInput(
+            "AZURE_OPENAI_API_KEY is set but AZURE_OPENAI_ENDPOINT is not; set it to https://NAME.openai.azure.com."
+        )
+    deployment = next((value for name in _DEPLOYMENT_VARIABLES if (value := os.environ.get(name))), None)
+    if not deployment:
+        raise BadInput(
+            "AZURE_OPENAI_API_KEY is set but AZURE_OPENAI_DEPLOYMENT is not; set it to your deployment's name."
+        )
+    version = os.environ.get("OPENAI_API_VERSION", _API_VERSION)
+    key = os.environ["AZURE_OPENAI_API_KEY"]
+    return AzureOpenAIConnection(name=_own_name(), api_key=key, api_base=endpoint, api_version=version), deployment
+
+
+def _own_name() -> str:
+    return f"pf_mlflow_{os.getpid()}"
+
+
+@contextmanager
+def _connection(client: Any, connection: Any) -> Iterator[str]:
+    client.connections.create_or_update(connection)
+    try:
+        yield connection.name
+    finally:
+        client.connections.delete(connection.name)
+
+
+def _remove_stale(client: Any, names: set[str]) -> None:
+    """Remove connections of commands that were killed before they could."""
+    for name in names:
+        match = _TEMPORARY.fullmatch(name)
+        if match and not psutil.pid_exists(int(match[1])):
+            client.connections.delete(name)

@@ -1,0 +1,152 @@
+"""A built-in stand-in for a language model: an HTTP server on 127.0.0.1 that speaks OpenAI's protocol.
+
+It lets the whole path run on a machine with no account and no key. It is no real model: it answers by template, the
+same prompt always the same way, and counts tokens by its own rule (a word, a number, a CJK character or a mark is one).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+__all__ = ["MODEL", "answer", "count_tokens", "offline_model"]
+
+MODEL = "offline-model (no real LLM)"
+
+_TOKEN = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+|[^\w\s]|_")
+_CJK = re.compile(r"[぀-ヿ㐀-鿿]")
+_PLAIN = (
+    "(offline model) Why did {topic} cross the road? To get to the other side of the argument.",
+    "(offline model) I told my therapist about {topic}. Now we both need one.",
+    "(offline model) {topic} walks into a bar. The barman says: you again?",
+    "(offline model) What do you get when you mix {topic} with a deadline? A quick decision and a long regret.",
+    "(offline model) They say you cannot please everyone. {topic} has never even tried.",
+)
+_JAPANESE = (
+    "(オフラインモデル) {topic}が言いました。「今日も締め切りは明日にしよう」",
+    "(オフラインモデル) {topic}と掛けて、月曜の朝と解く。その心は、どちらも二度寝したくなります。",
+    "(オフラインモデル) {topic}について一晩考えました。よく眠れました。",
+)
+
+
+def count_tokens(text: str) -> int:
+    """Return the number of tokens in a text by this model's own rule."""
+    return len(_TOKEN.findall(text))
+
+
+def answer(messages: list[dict[str, Any]], max_tokens: int | None = None) -> str:
+    """Return the answer to a conversation: a template chosen by its text, about its last message."""
+    topic = (
+        _text(messages[-1]).strip().splitlines()[-1][:200] if messages and _text(messages[-1]).strip() else "nothing"
+    )
+    templates = _JAPANESE if _CJK.search(topic) else _PLAIN
+    seed = hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).digest()[0]
+    text = templates[seed % len(templates)].format(topic=topic)
+    return text if max_tokens is None else _first_tokens(text, max_tokens)
+
+
+def _first_tokens(text: str, most: int) -> str:
+    ends = [match.end() for match in _TOKEN.finditer(text)]
+    return text if len(ends) <= most else text[: ends[most - 1]] if most > 0 else ""
+
+
+def _text(message: dict[str, Any]) -> str:
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path.rstrip("/").endswith("/models"):
+            self._send(200, {"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "pf-mlflow"}]})
+        else:
+            self._not_found()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not self.path.rstrip("/").endswith("/chat/completions"):
+            return self._not_found()
+        try:
+            request = json.loads(body)
+            completion = _completion(request)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return self._send(
+                400, {"error": {"message": f"not a chat completion request: {error}", "code": "bad_request"}}
+            )
+        if request.get("stream"):
+            return self._stream(completion)
+        return self._send(200, completion)
+
+    def _not_found(self) -> None:
+        message = f"the offline model has no {self.path}; it answers /v1/chat/completions and /v1/models"
+        self._send(404, {"error": {"message": message, "code": "not_found"}})
+
+    def _send(self, status: int, value: dict[str, Any]) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _stream(self, completion: dict[str, Any]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for chunk in _chunks(completion):
+            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the command's own output is what people read."""
+
+
+def _completion(request: dict[str, Any]) -> dict[str, Any]:
+    messages = request["messages"]
+    text = answer(messages, request.get("max_tokens"))
+    prompt, completion = sum(count_tokens(_text(message)) for message in messages), count_tokens(text)
+    return {
+        "id": "offline-" + hashlib.sha256(text.encode()).hexdigest()[:12],
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": MODEL,
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
+    }
+
+
+def _chunks(completion: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    head = {key: completion[key] for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
+    text = completion["choices"][0]["message"]["content"]
+    for word in re.findall(r"\S+\s*", text):
+        yield head | {"choices": [{"index": 0, "delta": {"role": "assistant", "content": word}}]}
+    yield head | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    yield head | {"choices": [], "usage": completion["usage"]}
+
+
+@contextmanager
+def offline_model() -> Iterator[str]:
+    """Serve the offline model on a free port of 127.0.0.1 and yield its base URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, name="offline-model", daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

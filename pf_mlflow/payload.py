@@ -1,0 +1,190 @@
+"""What a record looks like as an MLflow run: its tags, params and metrics, within MLflow's limits. Needs no mlflow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pf_mlflow.records import COMPLETED, Batch, LineRecord, Span, Tokens
+
+__all__ = ["PARAM_LIMIT", "RunPayload", "child_name", "child_tags", "line_payload", "readable"]
+
+PARAM_LIMIT = 6000
+"""Characters that MLflow takes in a param's value (`mlflow.utils.validation.MAX_PARAM_VAL_LENGTH`)."""
+TAG_LIMIT = 5000
+"""Characters that every MLflow 3 takes in a tag's value."""
+_KEY_LIMIT = 250
+_LONG_VALUES = "long_values"
+
+
+@dataclass
+class RunPayload:
+    """What is written to a run: `texts` are artifacts by path, `status` and times (ms) end it."""
+
+    status: str
+    start_ms: int
+    end_ms: int
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def add_param(self, key: str, value: Any, limit: int = PARAM_LIMIT) -> None:
+        """Add a param under a name that MLflow takes; a value that is too long is cut and kept whole as a text."""
+        key = _free_key(_valid_key(key), self.params)
+        self.params[key] = self._fitting(key, readable(value), limit)
+
+    def add_tag(self, key: str, value: str, limit: int = TAG_LIMIT) -> None:
+        """Add a tag; a value that is too long is cut and kept whole as a text."""
+        self.tags[key] = self._fitting(key, readable(value), limit)
+
+    def add_metric(self, key: str, value: float | None) -> None:
+        """Add a metric unless its value is unknown: absent, not zero."""
+        if value is not None and math.isfinite(value):
+            self.metrics[_valid_key(key)] = float(value)
+
+    def _fitting(self, key: str, text: str, limit: int) -> str:
+        if len(text) <= limit:
+            return text
+        path = f"{_LONG_VALUES}/{re.sub(r'[^A-Za-z0-9._-]', '_', key)}.txt"
+        path = _free_key(path, self.texts)
+        self.texts[path] = text
+        mark = f" … [cut: {len(text)} characters, all of them in the artifact {path}]"
+        return text[: limit - len(mark)] + mark
+
+
+def child_name(line_number: int) -> str:
+    """Return the name of a line's child run."""
+    return f"Run {line_number:09}"
+
+
+def child_tags(batch: Batch, line_number: int, parent_run_id: str | None, run_name: str = "") -> dict[str, str]:
+    """Return the tags that a child run is created with; a single execution has neither parent nor line number."""
+    tags = {
+        "framework": "Prompt Flow",
+        "promptflow.run_id": readable(run_name or batch.name),
+        "promptflow.batch_uid": batch.uid,
+        "promptflow.line_number": str(line_number),
+        "mlflow.user": readable(batch.user),
+        "mlflow.source.name": readable(batch.flow_name),
+    }
+    if parent_run_id:
+        tags["mlflow.parentRunId"] = parent_run_id
+    return tags
+
+
+def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM_LIMIT) -> RunPayload:
+    """Return what a line's child run holds when the line is over.
+
+    The unit is the LLM node: its inputs, its output, the tokens of all its LLM calls, its wall time in seconds.
+    With several nodes, each one's values bear its name, and the token sums and the flow's first output none. A line
+    that reached no such node shows the flow's own inputs.
+    """
+    completed = record.status == COMPLETED
+    payload = RunPayload("FINISHED" if completed else "FAILED", milliseconds(record.start), milliseconds(record.end))
+    payload.add_param("run_display_name", display_name, param_limit)
+    spans = record.node_spans()
+    names = record.recorded_nodes()
+    reached = [spans[name] for name in names if name in spans]
+    for node in reached:
+        _add_node(payload, record, node, f"{node.node}." if len(names) > 1 else "", param_limit)
+    if not reached:
+        _add_inputs(payload, record.inputs, "", param_limit)
+    if (len(names) > 1 or not reached) and record.outputs:
+        payload.add_param("output", next(iter(record.outputs.values())), param_limit)
+    calls = [call for node in reached for call in record.llm_calls(node)]
+    if len(names) > 1:
+        _add_tokens(payload, calls, "")
+    payload.add_metric("line_duration", record.end - record.start)
+    _add_late_tags(payload, record, calls)
+    return payload
+
+
+def _add_node(payload: RunPayload, record: LineRecord, node: Span, prefix: str, limit: int) -> None:
+    _add_inputs(payload, node.inputs, prefix, limit)
+    if node.has_output:
+        payload.add_param(f"{prefix}output", node.output, limit)
+    _add_tokens(payload, record.llm_calls(node), prefix)
+    end = node.end if node.end is not None else record.end
+    payload.add_metric(f"{prefix}duration", end - node.start)
+
+
+def _add_inputs(payload: RunPayload, inputs: Mapping[str, Any], prefix: str, limit: int) -> None:
+    for name, value in inputs.items():
+        if name != "prompt" and not name.startswith("_"):
+            payload.add_param(f"{prefix}input_{name}", value, limit)
+
+
+def _add_tokens(payload: RunPayload, calls: Any, prefix: str) -> None:
+    told = [call.tokens for call in calls if call.tokens]
+    tokens = sum(told, Tokens())
+    payload.add_metric(f"{prefix}prompt_tokens", tokens.prompt)
+    payload.add_metric(f"{prefix}completion_tokens", tokens.completion)
+    payload.add_metric(f"{prefix}total_tokens", tokens.total)
+
+
+def _add_late_tags(payload: RunPayload, record: LineRecord, calls: list[Span]) -> None:
+    if models := list(dict.fromkeys(call.model for call in calls if call.model)):
+        payload.add_tag("response_model", ", ".join(models))
+    if record.error_type is not None:
+        told = f"{record.error_type}: {record.error}" if record.error else record.error_type
+        payload.add_tag("promptflow.error", told)
+        payload.add_tag("promptflow.error_type", record.error_type)
+    if record.copied_from:
+        payload.add_tag("promptflow.copied_from", record.copied_from)
+
+
+def readable(value: Any) -> str:
+    r"""Return a value as text that every backend takes: strings as they are, lists and dicts as JSON, others as `str`.
+
+    NUL bytes become `␀` (PostgreSQL refuses them), lone surrogates `\udXXX` (no UTF-8 has them).
+    """
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, (Mapping, list, tuple)):
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    else:
+        text = str(value)
+    return text.replace("\0", "␀").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a Unix time in the unit of MLflow's run times."""
+    return int(seconds * 1000)
+
+
+def batches_of(values: Mapping[str, str], most: int = 100, most_bytes: int = 700_000) -> Iterator[dict[str, str]]:
+    """Split params or tags into requests that MLflow takes: 100 entries, 1 MB of JSON."""
+    part: dict[str, str] = {}
+    size = 0
+    for key, value in values.items():
+        item = len(json.dumps(key)) + len(json.dumps(value)) + 30
+        if part and (len(part) == most or size + item > most_bytes):
+            yield part
+            part, size = {}, 0
+        part[key] = value
+        size += item
+    if part:
+        yield part
+
+
+def _valid_key(key: str) -> str:
+    key = re.sub(r"[^\w.\- ]", "_", readable(key)).strip() or "_"
+    if len(key) > _KEY_LIMIT:
+        digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+        key = f"{key[: _KEY_LIMIT - 9]}_{digest}"
+    return f"_{key[1:]}" if key.startswith("..") or key == "." else key
+
+
+def _free_key(key: str, taken: Mapping[str, Any]) -> str:
+    number = 2
+    free = key
+    while free in taken:
+        free = f"{key}_{number}"
+        number += 1
+    return free

@@ -1,0 +1,199 @@
+"""Writes records into MLflow; the only module that calls its run-writing API. Imports mlflow, so no worker loads it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+
+from pf_mlflow.errors import TrackingDown, TrackingRefused
+from pf_mlflow.payload import RunPayload, batches_of, child_name, child_tags
+from pf_mlflow.records import Batch
+from pf_mlflow.settings import without_password
+
+__all__ = ["Projection"]
+
+_REFUSALS = {400, 401, 403, 404, 409}
+_NO_DATABASE = ("unable to open database file", "readonly database")
+_PAGE = 1000
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _told(function: Callable[P, T]) -> Callable[P, T]:
+    """Turn what MLflow raises into a refusal or an outage, with the address in the sentence."""
+
+    @wraps(function)
+    def telling(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except MlflowException as error:
+            raise _kind(error)(_sentence(error, str(getattr(args[0], "shown_uri", "")))) from error
+        except OSError as error:  # requests' errors among them
+            raise TrackingDown(f"MLflow at {getattr(args[0], 'shown_uri', '')} cannot be reached: {error}") from error
+
+    return telling
+
+
+def _status(error: MlflowException) -> int:
+    try:
+        return int(error.get_http_status_code())
+    except (TypeError, ValueError):
+        return 500
+
+
+def _kind(error: MlflowException) -> type[TrackingDown] | type[TrackingRefused]:
+    refused = _status(error) in _REFUSALS or any(text in str(error.message) for text in _NO_DATABASE)
+    return TrackingRefused if refused else TrackingDown
+
+
+def _sentence(error: MlflowException, uri: str) -> str:
+    remedies = {
+        401: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+        403: "ask for the right to write to this experiment, or set MLFLOW_EXPERIMENT_NAME to another",
+    }
+    remedy = remedies.get(_status(error))
+    first = without_password(str(error.message).splitlines()[0])[:500]
+    return f"MLflow at {uri} answered {_status(error)}: {first}" + (f" — {remedy}." if remedy else "")
+
+
+class Projection:
+    """One store and experiment to write batches and lines to. Safe for threads."""
+
+    def __init__(self, tracking_uri: str, experiment: str, lock_dir: Path) -> None:
+        self.tracking_uri = tracking_uri
+        self.shown_uri = without_password(tracking_uri)
+        self.experiment = experiment
+        self.experiment_id = ""
+        self._lock_dir = lock_dir
+        self._client: Any = None
+
+    @property
+    def threads(self) -> int:
+        """How many writers pay: requests to a server overlap, an SQLite file has one writer at a time."""
+        return 8 if self.tracking_uri.startswith(("http", "databricks", "azureml")) else 1
+
+    @_told
+    def connect(self) -> None:
+        """Open the store, making it where it is a database that does not exist yet, and find or make the experiment.
+
+        Raises:
+            TrackingRefused: wrong credentials, no rights, or an experiment that was deleted.
+            TrackingDown: the store cannot be reached.
+        """
+        self._enter_folder()
+        with self._one_at_a_time():
+            self._client = MlflowClient(self.tracking_uri)
+            found = self._client.get_experiment_by_name(self.experiment)
+            self.experiment_id = found.experiment_id if found else self._create_experiment()
+        if found and found.lifecycle_stage == "deleted":
+            raise TrackingRefused(
+                f"The experiment {self.experiment!r} at {self.shown_uri} is deleted — restore it with "
+                f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME."
+            )
+
+    def _enter_folder(self) -> None:
+        """Go where an SQLite store is: MLflow puts its artifacts into `./mlruns`."""
+        if self.tracking_uri.startswith("sqlite:///"):
+            folder = Path(self.tracking_uri.removeprefix("sqlite:///")).parent
+            if not folder.is_dir() or not os.access(folder, os.W_OK):
+                raise TrackingRefused(
+                    f"{self.shown_uri} cannot be written: {str(folder)!r} is not a folder that you may write to — "
+                    "start in another folder, or set MLFLOW_TRACKING_URI."
+                )
+            os.chdir(folder)
+
+    def _one_at_a_time(self) -> Any:
+        """Let one process at a time make or migrate a database: two that do collide over its tables."""
+        if self.tracking_uri.startswith("http"):
+            return nullcontext()
+        digest = hashlib.sha256(self.tracking_uri.encode()).hexdigest()[:16]
+        return FileLock(self._lock_dir / f"store-{digest}.lock", timeout=120)
+
+    def _create_experiment(self) -> str:
+        try:
+            return str(self._client.create_experiment(self.experiment))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return str(self._client.get_experiment_by_name(self.experiment).experiment_id)
+
+    @_told
+    def find_runs(self, batch_uid: str) -> tuple[str | None, dict[int, str]]:
+        """Return the batch's parent run and its child runs by line number, as MLflow knows them."""
+        parent, children, token = None, {}, None
+        while True:
+            page = self._client.search_runs(
+                [self.experiment_id],
+                f"tags.`promptflow.batch_uid` = '{batch_uid}'",
+                ViewType.ACTIVE_ONLY,
+                _PAGE,
+                ["attributes.start_time DESC"],
+                token,
+            )
+            for run in page:
+                if "promptflow.line_number" in run.data.tags:
+                    children[int(run.data.tags["promptflow.line_number"])] = run.info.run_id
+                else:
+                    parent = run.info.run_id
+            token = page.token
+            if not token:
+                return parent, children
+
+    @_told
+    def create_parent(self, batch: Batch, display_name: str, start: float) -> str:
+        """Create the run of a batch and return its id; `start` in Unix seconds."""
+        tags = child_tags(batch, 0, None)
+        del tags["promptflow.line_number"]
+        run = self._client.create_run(self.experiment_id, int(start * 1000), tags, display_name)
+        return str(run.info.run_id)
+
+    @_told
+    def create_child(
+        self, batch: Batch, line_number: int, parent_run_id: str | None, start: float, run_name: str = ""
+    ) -> str:
+        """Create the run of a line as RUNNING and return its id; `start` in Unix seconds."""
+        tags = child_tags(batch, line_number, parent_run_id, run_name)
+        name = batch.flow_name if batch.single else child_name(line_number)
+        run = self._client.create_run(self.experiment_id, int(start * 1000), tags, name)
+        return str(run.info.run_id)
+
+    @_told
+    def complete(self, run_id: str, payload: RunPayload) -> None:
+        """Log a run's values and end it: two requests if the values fit into one."""
+        for path, text in payload.texts.items():
+            self._client.log_text(run_id, text, path)
+        self.log(run_id, payload)
+        self.end(run_id, payload.status, payload.end_ms)
+
+    @_told
+    def log(self, run_id: str, payload: RunPayload) -> None:
+        """Log params, tags and metrics of a run, all in one request where MLflow takes them so."""
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, value, now, 0) for key, value in payload.metrics.items()]
+        tags = [RunTag(key, value) for key, value in payload.tags.items()]
+        store = self._client._tracking_client.store
+        for part in [*batches_of(payload.params)] or [{}]:
+            params = [Param(key, value) for key, value in part.items()]
+            if params or metrics or tags:
+                store.log_batch(run_id, metrics, params, tags)
+            metrics, tags = [], []
+
+    @_told
+    def end(self, run_id: str, status: str, end_ms: int) -> None:
+        """Set a run's status and end in one request; the client's own `set_terminated` takes two."""
+        from mlflow.entities import RunStatus
+
+        store = self._client._tracking_client.store
+        store.update_run_info(run_id, RunStatus.from_string(status), end_ms, None)

@@ -1,0 +1,157 @@
+"""The one thing every source yields and the projection writes: what is known about a line of a batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+__all__ = ["COMPLETED", "FAILED", "Batch", "LineRecord", "Span", "Tokens"]
+
+COMPLETED = "Completed"
+FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token counts of one LLM call or of a sum of calls; `None` where the answer did not tell."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    total: int | None = None
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            _add(self.prompt, other.prompt),
+            _add(self.completion, other.completion),
+            _add(self.total, other.total),
+        )
+
+
+def _add(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else a + b
+
+
+@dataclass(frozen=True)
+class Span:
+    """One call inside a line: the flow itself, a node, or an LLM call. Times are Unix seconds."""
+
+    id: str
+    name: str
+    kind: str
+    """`Flow`, `LLM`, `Embedding`, `Function`, … as promptflow names it."""
+    start: float
+    end: float | None = None
+    """`None` while the call had not ended when its line ended."""
+    parent: str | None = None
+    node: str | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    output: Any = None
+    has_output: bool = False
+    """Tells an output of `None` from no output."""
+    prompted: bool = False
+    """Whether the call renders a prompt template: an LLM node, even if it never reached its model."""
+    error: str | None = None
+    error_type: str | None = None
+    tokens: Tokens | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class LineRecord:
+    """Everything known about one line of a batch. Times are Unix seconds."""
+
+    batch_uid: str
+    line_number: int
+    status: str
+    """`Completed` or `Failed`."""
+    start: float
+    end: float
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    error_type: str | None = None
+    spans: tuple[Span, ...] = ()
+    named_nodes: tuple[str, ...] = ()
+    """Nodes to record, as the flow author named them; empty: every node that made an LLM call."""
+    llm_nodes: tuple[str, ...] = ()
+    """Nodes of type `llm` that the flow declares, whether or not this line reached them."""
+    run_name: str = ""
+    """Name of the execution that this line was: the batch's name, or a single run's own id."""
+    copied_from: str | None = None
+    """Name of the batch that this line was copied from when a batch was resumed."""
+
+    def node_spans(self) -> dict[str, Span]:
+        """Return the span of each node of the line that was started, by node name."""
+        roots = {span.id for span in self.spans if span.parent is None}
+        return {span.node: span for span in self.spans if span.node and span.parent in roots}
+
+    def llm_calls(self, node: Span) -> tuple[Span, ...]:
+        """Return the LLM calls below a node's span, in the order they were started."""
+        return tuple(span for span in self._below(node) if span.kind == "LLM")
+
+    def _below(self, top: Span) -> Iterator[Span]:
+        for span in self.spans:
+            if span.parent == top.id:
+                yield span
+                yield from self._below(span)
+
+    def recorded_nodes(self) -> tuple[str, ...]:
+        """Return the nodes whose values are logged, in the flow's order of execution."""
+        if self.named_nodes:
+            return self.named_nodes
+        called = (name for name, span in self.node_spans().items() if span.prompted or self.llm_calls(span))
+        return tuple(dict.fromkeys([*self.llm_nodes, *called]))
+
+    def to_json(self) -> str:
+        """Return the record as ASCII JSON, which any database and any text can take."""
+        return json.dumps(asdict(self), default=str, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> LineRecord:
+        """Return the record that `to_json` wrote."""
+        data = json.loads(text)
+        data["spans"] = tuple(_span(span) for span in data["spans"])
+        data["named_nodes"] = tuple(data["named_nodes"])
+        data["llm_nodes"] = tuple(data["llm_nodes"])
+        return cls(**_known(cls, data))
+
+
+def _span(data: dict[str, Any]) -> Span:
+    data["tokens"] = Tokens(**data["tokens"]) if data["tokens"] else None
+    return Span(**_known(Span, data))
+
+
+def _known(cls: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out fields of a newer version: an older delivery process may read what a newer worker wrote."""
+    return {f.name: data[f.name] for f in fields(cls) if f.name in data}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch and where its lines go, as the spool keeps it. It holds no secret."""
+
+    uid: str
+    name: str
+    flow_name: str
+    tracking_uri: str
+    experiment: str
+    user: str
+    client_pid: int
+    client_started: float
+    """Creation time of the client process in Unix seconds: tells it from a later process of the same number."""
+    promptflow_home: str | None = None
+    content: str = "all"
+    """`all`, or `none` for sizes only."""
+    single: bool = False
+    """Whether its lines are executions on their own (`pf flow test`, an endpoint), without a parent run."""
+
+    def to_json(self) -> str:
+        """Return the batch as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Batch:
+        """Return the batch that `to_json` wrote."""
+        return cls(**_known(cls, json.loads(text)))

@@ -1,0 +1,86 @@
+"""Keeps secrets, and on request all content, out of records before they leave the line's process."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pf_mlflow.records import LineRecord, Span
+
+__all__ = ["MASK", "without_content", "without_secrets"]
+
+MASK = "**scrubbed**"
+
+_SECRET_NAME = re.compile(
+    r"(^|[_\-.])(api[_-]?key|secret|passw(or)?d|(access|auth|refresh|bearer|id)[_-]?token|credentials?)s?$", re.I
+)
+_KEY_SHAPE = re.compile(r"\bsk-[A-Za-z0-9_\-]{16,}")
+_IN_ERRORS = re.compile(
+    r"(?i)((?:api[-_ ]?key|authorization|password|secret|token|sig)(?: provided)?[\"']?\s*[:=]\s*[\"']?(?:bearer )?)"
+    r"([^\s\"',;&]{8,})"
+)
+_MIN_LENGTH = 8
+
+
+def without_secrets(record: LineRecord) -> LineRecord:
+    """Return the record with keys, passwords and tokens masked.
+
+    Masked are: values of environment variables with secret names, keys of the `sk-…` shape, inputs whose name says
+    that they are secret, and in error texts whatever follows words such as `api key:`.
+    """
+    known = _environment_secrets()
+    return _map_values(record, lambda value: _masked(value, known), lambda text: _masked_error(text, known))
+
+
+def without_content(record: LineRecord) -> LineRecord:
+    """Return the record with every input and output replaced by its size, and errors by their type."""
+    return _map_values(record, _size_of, lambda text: None)
+
+
+def _map_values(record: LineRecord, of_value: Any, of_error: Any) -> LineRecord:
+    def mapped(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: MASK if _SECRET_NAME.search(name) else of_value(value) for name, value in values.items()}
+
+    def span(one: Span) -> Span:
+        output = of_value(one.output) if one.has_output else None
+        return replace(one, inputs=mapped(one.inputs), output=output, error=one.error and of_error(one.error))
+
+    return replace(
+        record,
+        inputs=mapped(record.inputs),
+        outputs=mapped(record.outputs),
+        error=record.error and of_error(record.error),
+        spans=tuple(map(span, record.spans)),
+    )
+
+
+def _environment_secrets() -> tuple[str, ...]:
+    values = (v for k, v in os.environ.items() if _SECRET_NAME.search(k) and len(v) >= _MIN_LENGTH)
+    return tuple(sorted(values, key=len, reverse=True))
+
+
+def _masked(value: Any, known: tuple[str, ...]) -> Any:
+    if isinstance(value, str):
+        for secret in known:
+            value = value.replace(secret, MASK)
+        return _KEY_SHAPE.sub(MASK, value)
+    if isinstance(value, Mapping):
+        return {k: MASK if _SECRET_NAME.search(str(k)) else _masked(v, known) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(item, known) for item in value]
+    return value
+
+
+def _masked_error(text: str, known: tuple[str, ...]) -> str:
+    return _IN_ERRORS.sub(rf"\1{MASK}", str(_masked(text, known)))
+
+
+def _size_of(value: Any) -> str:
+    if isinstance(value, str):
+        return f"<{len(value)} characters>"
+    if isinstance(value, (Mapping, list, tuple)):
+        return f"<{len(value)} items>"
+    return f"<{type(value).__name__}>"

@@ -1,0 +1,89 @@
+"""All settings, read in one place: MLflow's own first, ours begin with `PF_MLFLOW_`."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_state_path
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pf_mlflow.errors import BadInput
+
+__all__ = ["Settings", "current_user", "default_tracking_uri", "read_settings", "without_password"]
+
+
+class Settings(BaseSettings):
+    """The settings of this process. The field descriptions are the README's table."""
+
+    model_config = SettingsConfigDict(env_prefix="PF_MLFLOW_", extra="ignore", env_ignore_empty=True)
+
+    tracking_uri: str = Field(
+        "",
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="Where the runs go. Default: `mlflow.db` in the folder where you ran the command.",
+    )
+    experiment: str = Field(
+        "",
+        validation_alias="MLFLOW_EXPERIMENT_NAME",
+        description="The experiment of the runs. Default: the name of the flow's folder.",
+    )
+    enabled: bool = Field(True, description="`false` switches everything off: the nodes only hand values on.")
+    content: Literal["all", "none"] = Field(
+        "all",
+        description="`none` keeps all prompt, input and answer text out of MLflow and out of the spool: "
+        "only sizes, tokens, times and status are logged.",
+    )
+    log_single_runs: bool = Field(False, description="`true` logs `pf flow test` and endpoint calls too, one run each.")
+    spool_dir: Path = Field(
+        default_factory=lambda: user_state_path("pf-mlflow"),
+        description="Where records wait until MLflow has them. Default: the user's state folder.",
+    )
+    give_up_after: float = Field(
+        600.0,
+        ge=0,
+        description="Seconds after the end of a batch for which an unreachable MLflow is tried again; "
+        "what is left stays in the spool.",
+    )
+
+
+def read_settings() -> Settings:
+    """Return the settings of this process; raise `BadInput` naming the first that cannot be used."""
+    try:
+        return Settings()  # type: ignore[call-arg]  # the environment gives them
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        variable = name if name.startswith("MLFLOW_") else f"PF_MLFLOW_{name.upper()}"
+        raise BadInput(f"{variable}={first['input']!r} cannot be used: {first['msg']}.") from error
+
+
+def default_tracking_uri(flow_dir: Path) -> str:
+    """Return the SQLite store of a user who named none: beside the command, else beside the flow.
+
+    promptflow changes the working directory; `$PWD` still tells where the command was typed.
+    """
+    started_in = os.environ.get("PWD", "")
+    folder = Path(started_in) if started_in and _writable(Path(started_in)) else flow_dir
+    return f"sqlite:///{(folder.resolve() / 'mlflow.db').as_posix()}"
+
+
+def _writable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK)
+
+
+def without_password(uri: str) -> str:
+    """Return a URI without the password or token that it may carry."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
+
+
+def current_user() -> str:
+    """Return the user's name as MLflow's own clients tell it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id may have no name
+        return "unknown"

@@ -1,0 +1,149 @@
+"""The numbers of a batch: counts, token sums and latency percentiles of its lines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pf_mlflow.payload import RunPayload
+
+__all__ = ["BatchSummary", "LineStats", "percentile", "summarise"]
+
+_PERCENTILES = (50, 90, 99)
+_SLOWEST = 5
+
+
+@dataclass(frozen=True)
+class LineStats:
+    """The numbers of one line; `None` where unknown. Durations in seconds."""
+
+    line_number: int
+    completed: bool
+    duration: float | None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    label: str = ""
+    error: str | None = None
+
+    @classmethod
+    def of(cls, line_number: int, payload: RunPayload) -> LineStats:
+        """Return the numbers of a line as its child run shows them.
+
+        The duration is the node's where one node is recorded, else the line's.
+        """
+        metrics = payload.metrics
+        prompt, completion, total = (metrics.get(f"{kind}_tokens") for kind in ("prompt", "completion", "total"))
+        return cls(
+            line_number,
+            payload.status == "FINISHED",
+            metrics.get("duration", metrics.get("line_duration")),
+            _int(prompt),
+            _int(completion),
+            _int(total),
+            _label(payload.params)[:60],
+            payload.tags.get("promptflow.error", "")[:300] or None,
+        )
+
+    def to_json(self) -> str:
+        """Return the numbers as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> LineStats:
+        """Return what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+_MODEL_INPUTS = tuple(
+    f"input_{name}"
+    for name in ("model", "deployment_name", "temperature", "top_p", "max_tokens", "stop", "response_format", "seed")
+)
+
+
+def _label(params: Mapping[str, str]) -> str:
+    """Return what tells a line from others at a glance: its first input that is no setting of the model."""
+    names = (name for name in params if name.split(".")[-1].startswith("input_") and not name.endswith(_MODEL_INPUTS))
+    return params.get(next(names, ""), "")
+
+
+def _int(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """A batch in numbers. Durations in seconds, over completed lines."""
+
+    lines_total: int
+    lines_completed: int
+    lines_failed: int
+    tokens: Mapping[str, int]
+    durations: Mapping[str, float]
+    slowest: tuple[LineStats, ...]
+    failed: tuple[LineStats, ...]
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of the parent run."""
+        counts = {
+            "lines_total": self.lines_total,
+            "lines_completed": self.lines_completed,
+            "lines_failed": self.lines_failed,
+        }
+        durations = {f"duration/{name}": value for name, value in self.durations.items()}
+        return {k: float(v) for k, v in {**counts, **self.tokens, **durations}.items()}
+
+    def to_json(self) -> str:
+        """Return the summary as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> BatchSummary:
+        """Return what `to_json` wrote."""
+        data: dict[str, Any] = json.loads(text)
+        for name in ("slowest", "failed"):
+            data[name] = tuple(LineStats(**line) for line in data[name])
+        return cls(**data)
+
+
+def summarise(lines: Sequence[LineStats], most_failed: int = 20) -> BatchSummary:
+    """Return the summary of a batch's lines; of its failed ones it names the first `most_failed`."""
+    completed = [line for line in lines if line.completed]
+    failed = [line for line in lines if not line.completed]
+    durations = sorted(line.duration for line in completed if line.duration is not None)
+    slowest = sorted((line for line in completed if line.duration is not None), key=lambda line: -(line.duration or 0))
+    return BatchSummary(
+        len(lines),
+        len(completed),
+        len(failed),
+        _token_sums(lines),
+        _spread(durations),
+        tuple(slowest[:_SLOWEST]),
+        tuple(failed[:most_failed]),
+    )
+
+
+def _token_sums(lines: Sequence[LineStats]) -> dict[str, int]:
+    sums = {}
+    for kind in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        if told := [value for line in lines if (value := getattr(line, kind)) is not None]:
+            sums[kind] = sum(told)
+    return sums
+
+
+def _spread(durations: Sequence[float]) -> dict[str, float]:
+    if not durations:
+        return {}
+    spread = {"mean": math.fsum(durations) / len(durations)}
+    return spread | {f"p{p}": percentile(durations, p) for p in _PERCENTILES}
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """Return a percentile of ascending values, linear between neighbours (numpy's default, Hyndman and Fan type 7)."""
+    place = (len(ordered) - 1) * percent / 100
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)

@@ -1,0 +1,59 @@
+"""What the command shows of a batch."""
+
+from __future__ import annotations
+
+import math
+
+from rich.table import Table
+
+from pf_mlflow.summary import BatchSummary, LineStats
+
+__all__ = ["failures", "seconds", "slowest", "totals"]
+
+
+def totals(summary: BatchSummary, title: str) -> Table:
+    """Return the table of a batch's totals."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_row("lines completed / failed", f"{summary.lines_completed} / {summary.lines_failed}")
+    prompt, completion, total = (
+        _count(summary.tokens.get(f"{kind}_tokens")) for kind in ("prompt", "completion", "total")
+    )
+    table.add_row("tokens, prompt + completion = total", f"{prompt} + {completion} = {total}")
+    for name in ("p50", "p90"):
+        table.add_row(f"latency {name}", seconds(summary.durations.get(name)))
+    return table
+
+
+def slowest(summary: BatchSummary) -> Table:
+    """Return the table of a batch's slowest lines."""
+    table = Table("line", "latency", "tokens", "input", title="Slowest lines", title_justify="left")
+    for line in summary.slowest:
+        table.add_row(str(line.line_number), seconds(line.duration), _count(line.total_tokens), line.label)
+    return table
+
+
+def failures(summary: BatchSummary) -> Table:
+    """Return the table of a batch's failed lines and their errors, the first ones."""
+    table = Table("line", "error", "input", title="Failed lines", title_justify="left")
+    for line in summary.failed:
+        table.add_row(*_failure(line))
+    if (more := summary.lines_failed - len(summary.failed)) > 0:
+        table.add_row("…", f"and {more} more", "")
+    return table
+
+
+def _failure(line: LineStats) -> tuple[str, str, str]:
+    return str(line.line_number), (line.error or "").splitlines()[0] if line.error else "", line.label
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration to three significant digits in ms below one second, in s above."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:.3g} s" if value < 999.5 else f"{value:.0f} s"
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
