@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow import told
-from pf_mlflow.errors import BadInput
+from pf_mlflow.errors import BadInput, BatchFailed
 from pf_mlflow.finished_batch import batch_uid, run_record
 from pf_mlflow.llm import Llm, chosen_llm
 from pf_mlflow.preflight import TrackingCheck, check_data, check_mapping, check_versions, read_flow
@@ -20,6 +20,8 @@ from pf_mlflow.records import Batch
 from pf_mlflow.settings import Settings, default_tracking_uri, read_settings
 from pf_mlflow.spool import Spool
 from pf_mlflow.summary import BatchSummary
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Outcome", "RunRequest", "Watcher", "run_batch"]
 
@@ -124,6 +126,9 @@ def _submit(client: Any, request: RunRequest, llm: Llm) -> Any:
         )
     except PromptflowException as error:
         raise BadInput(" ".join(str(error).split())) from error
+    except Exception as error:
+        log.debug("promptflow raised", exc_info=True)
+        raise BatchFailed(f"promptflow could not finish the batch: {type(error).__name__}: {error}") from error
 
 
 def _outcome(run: Any, llm: Llm, settings: Settings, watcher: Watcher) -> Outcome:

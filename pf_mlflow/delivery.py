@@ -94,8 +94,9 @@ class Delivery:
             self._try(self._open)
             self._drain()
             self._try(self._close)
-        except PfMlflowError as error:
-            self._tell(f"{error} Nothing is lost: {self.spool.waiting(self.batch.uid)} lines wait in the spool.")
+        except Exception as error:
+            sentence = str(error) if isinstance(error, PfMlflowError) else f"{type(error).__name__}: {error}"
+            self._tell(f"{sentence} Nothing is lost: {self.spool.waiting(self.batch.uid)} lines wait in the spool.")
             raise
 
     def _open(self) -> None:
@@ -104,7 +105,7 @@ class Delivery:
         if record:
             self._display_name = record.display_name
         state = self.spool.state(self.batch.uid)
-        parent, children = self.projection.find_runs(self.batch.uid)
+        parent, children = self.projection.find_runs(self.batch.uid) if not self.batch.single else (None, {})
         for line_number, run_id in children.items():
             if not self.spool.run_id(self.batch.uid, line_number):
                 self.spool.set_run_id(self.batch.uid, line_number, run_id)
@@ -139,12 +140,15 @@ class Delivery:
         record = LineRecord.from_json(line.record) if line.record else None
         run_id = line.run_id
         if not run_id:
-            start = record.start if record else line.opened
-            name = record.run_name if record and self.batch.single else ""
-            run_id = self.projection.create_child(self.batch, line.line_number, self._parent, start, name)
+            run_id = self._create(line.line_number, record.start if record else line.opened, record)
             self.spool.set_run_id(self.batch.uid, line.line_number, run_id)
         if record is not None:
             self._complete(run_id, record)
+
+    def _create(self, line_number: int, start: float, record: LineRecord | None) -> str:
+        if self._parent is None:
+            return self.projection.create_single(self.batch, record.run_name if record else "", start)
+        return self.projection.create_child(self.batch, line_number, self._parent, start)
 
     def _complete(self, run_id: str, record: LineRecord) -> None:
         payload = line_payload(record, self._display_name, self._param_limit)

@@ -1,13 +1,14 @@
 """What can go wrong in a way that a person can mend.
 
 PfMlflowError
+├── BatchFailed         promptflow could not run the batch to its end
 ├── BadInput            a value that the user gave: a file, a column, a setting, a name
 └── TrackingError       MLflow
     ├── TrackingRefused  said no for good: credentials, rights, a deleted experiment, an invalid value
     └── TrackingDown     cannot be reached now
 """
 
-__all__ = ["BadInput", "PfMlflowError", "TrackingDown", "TrackingError", "TrackingRefused"]
+__all__ = ["BadInput", "BatchFailed", "PfMlflowError", "TrackingDown", "TrackingError", "TrackingRefused"]
 
 
 class PfMlflowError(Exception):
@@ -16,6 +17,10 @@ class PfMlflowError(Exception):
 
 class BadInput(PfMlflowError):
     """A value that the user gave cannot be used."""
+
+
+class BatchFailed(PfMlflowError):
+    """promptflow could not run the batch to its end."""
 
 
 class TrackingError(PfMlflowError):

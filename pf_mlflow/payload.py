@@ -12,7 +12,7 @@ from typing import Any
 
 from pf_mlflow.records import COMPLETED, Batch, LineRecord, Span, Tokens
 
-__all__ = ["PARAM_LIMIT", "RunPayload", "child_name", "child_tags", "line_payload", "readable"]
+__all__ = ["PARAM_LIMIT", "RunPayload", "child_name", "child_tags", "line_payload", "readable", "run_tags"]
 
 PARAM_LIMIT = 6000
 """Characters that MLflow takes in a param's value (`mlflow.utils.validation.MAX_PARAM_VAL_LENGTH`)."""
@@ -63,19 +63,21 @@ def child_name(line_number: int) -> str:
     return f"Run {line_number:09}"
 
 
-def child_tags(batch: Batch, line_number: int, parent_run_id: str | None, run_name: str = "") -> dict[str, str]:
-    """Return the tags that a child run is created with; a single execution has neither parent nor line number."""
-    tags = {
+def run_tags(batch: Batch, run_name: str) -> dict[str, str]:
+    """Return the tags that every run of a batch, and the run of a single execution, is created with."""
+    return {
         "framework": "Prompt Flow",
-        "promptflow.run_id": readable(run_name or batch.name),
+        "promptflow.run_id": readable(run_name),
         "promptflow.batch_uid": batch.uid,
-        "promptflow.line_number": str(line_number),
         "mlflow.user": readable(batch.user),
         "mlflow.source.name": readable(batch.flow_name),
     }
-    if parent_run_id:
-        tags["mlflow.parentRunId"] = parent_run_id
-    return tags
+
+
+def child_tags(batch: Batch, line_number: int, parent_run_id: str) -> dict[str, str]:
+    """Return the tags that a line's child run is created with."""
+    line = {"promptflow.line_number": str(line_number), "mlflow.parentRunId": parent_run_id}
+    return run_tags(batch, batch.name) | line
 
 
 def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM_LIMIT) -> RunPayload:

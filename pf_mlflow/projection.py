@@ -15,9 +15,10 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from pf_mlflow.errors import TrackingDown, TrackingRefused
-from pf_mlflow.payload import RunPayload, batches_of, child_name, child_tags
+from pf_mlflow.payload import RunPayload, batches_of, child_name, child_tags, milliseconds, run_tags
 from pf_mlflow.records import Batch
 from pf_mlflow.settings import without_password
 
@@ -40,7 +41,7 @@ def _told(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except MlflowException as error:
             raise _kind(error)(_sentence(error, str(getattr(args[0], "shown_uri", "")))) from error
-        except OSError as error:  # requests' errors among them
+        except (OSError, SQLAlchemyError) as error:  # requests' errors are OSErrors
             raise TrackingDown(f"MLflow at {getattr(args[0], 'shown_uri', '')} cannot be reached: {error}") from error
 
     return telling
@@ -154,19 +155,20 @@ class Projection:
     @_told
     def create_parent(self, batch: Batch, display_name: str, start: float) -> str:
         """Create the run of a batch and return its id; `start` in Unix seconds."""
-        tags = child_tags(batch, 0, None)
-        del tags["promptflow.line_number"]
-        run = self._client.create_run(self.experiment_id, int(start * 1000), tags, display_name)
-        return str(run.info.run_id)
+        return self._create(start, run_tags(batch, batch.name), display_name)
 
     @_told
-    def create_child(
-        self, batch: Batch, line_number: int, parent_run_id: str | None, start: float, run_name: str = ""
-    ) -> str:
+    def create_child(self, batch: Batch, line_number: int, parent_run_id: str, start: float) -> str:
         """Create the run of a line as RUNNING and return its id; `start` in Unix seconds."""
-        tags = child_tags(batch, line_number, parent_run_id, run_name)
-        name = batch.flow_name if batch.single else child_name(line_number)
-        run = self._client.create_run(self.experiment_id, int(start * 1000), tags, name)
+        return self._create(start, child_tags(batch, line_number, parent_run_id), child_name(line_number))
+
+    @_told
+    def create_single(self, batch: Batch, run_name: str, start: float) -> str:
+        """Create the top-level run of a single execution and return its id; `start` in Unix seconds."""
+        return self._create(start, run_tags(batch, run_name), batch.flow_name)
+
+    def _create(self, start: float, tags: dict[str, str], name: str) -> str:
+        run = self._client.create_run(self.experiment_id, milliseconds(start), tags, name)
         return str(run.info.run_id)
 
     @_told

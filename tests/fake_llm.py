@@ -1,0 +1,99 @@
+"""A real HTTP server that speaks OpenAI's protocol and does what the prompt's directives say.
+
+A directive is `[[name=value]]` in the last message: `status` (and `code`) answers an error, `latency` waits seconds,
+`usage` is `none`, `empty`, `nested`, `text` or `negative`, `say` is the answer, as JSON text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+DIRECTIVE = re.compile(r"\[\[(\w+)=(.*?)\]\]", re.DOTALL)
+PROMPT_TOKENS, COMPLETION_TOKENS = 11, 7
+GOOD_USAGE = {
+    "prompt_tokens": PROMPT_TOKENS,
+    "completion_tokens": COMPLETION_TOKENS,
+    "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
+}
+USAGES: dict[str, Any] = {
+    "none": None,
+    "empty": {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None},
+    "nested": GOOD_USAGE
+    | {
+        "prompt_tokens_details": {"cached_tokens": 3, "audio_tokens": None},
+        "completion_tokens_details": {"reasoning_tokens": 2},
+    },
+    "partial": {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": None, "total_tokens": None},
+}
+ERRORS = {
+    400: {"message": "The response was filtered by the content management policy.", "code": "content_filter"},
+    401: {"message": "Incorrect API key provided: sk-test-0123456789abcdefghij.", "code": "invalid_api_key"},
+    429: {"message": "You exceeded your current quota.", "code": "insufficient_quota", "type": "insufficient_quota"},
+    500: {"message": "The server had an error.", "code": "server_error"},
+}
+
+
+class FakeLlm:
+    """The server; `requests` counts what it was asked, by answered status."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[int] = Counter()
+        self.latency = 0.0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status, body = outer.answer(request)
+                outer.requests[status] += 1
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 256
+            daemon_threads = True
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def answer(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        prompt = str(request["messages"][-1]["content"])
+        do = dict(DIRECTIVE.findall(prompt))
+        time.sleep(float(do.get("latency", self.latency)))
+        status = int(do.get("status", 200))
+        if status != 200:
+            return status, {"error": ERRORS[status]}
+        text = json.loads(do["say"]) if "say" in do else f"a joke about {prompt.strip()}"
+        answer = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "fake-1",
+            "choices": [
+                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}},
+            ],
+            "usage": USAGES.get(do.get("usage", ""), GOOD_USAGE),
+        }
+        if do.get("usage") == "none":
+            del answer["usage"]
+        return 200, answer
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()

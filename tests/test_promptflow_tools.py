@@ -1,0 +1,176 @@
+"""The flow by promptflow's own commands, as its users type them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import FLOWS, ROOT, Machine, Tracked, await_tables, tracked
+from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from servers import free_port
+
+TOKENS = PROMPT_TOKENS + COMPLETION_TOKENS
+
+
+def store(machine: Machine) -> str:
+    return f"sqlite:///{machine.cwd / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the flow package as git has it, so that commands run in it leave no trace here."""
+    folder = tmp_path_factory.mktemp("checkout") / "jokes"
+    left_out = shutil.ignore_patterns(".*", "mlruns", "mlflow.db*", "__pycache__", "process_log")
+    shutil.copytree(ROOT, folder, ignore=left_out)
+    for name in (".amlignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    lines = (folder / "data" / "topics.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (folder / "data" / "topics.jsonl").write_text("".join([*lines[:5], *lines[-3:]]), "utf-8")
+    return folder
+
+
+def test_validate(machine: Machine, checkout: Path) -> None:
+    done = machine.command("pf", "flow", "validate", "--source", ".", cwd=checkout)
+    assert done.returncode == 0 and "error" not in done.stdout.lower(), done.stdout
+
+
+def test_a_single_execution_logs_nothing(machine: Machine, checkout: Path) -> None:
+    done = machine.pf("flow", "test", "--flow", ".", "--inputs", "topic=tea", cwd=checkout)
+    assert '"joke": "a joke about tea"' in done.stdout and '"child_run_id": ""' in done.stdout
+    assert not (checkout / "mlflow.db").exists()
+
+
+def test_a_single_execution_is_one_run_on_request(machine: Machine, checkout: Path) -> None:
+    machine.pf("flow", "test", "--flow", ".", "--inputs", "topic=tea", cwd=checkout, PF_MLFLOW_LOG_SINGLE_RUNS="true")
+    run = _finished_run(f"sqlite:///{checkout / 'mlflow.db'}", "jokes")
+    assert "mlflow.parentRunId" not in run.data.tags and "promptflow.line_number" not in run.data.tags
+    assert run.data.params["input_topic"] == "tea" and run.data.params["output"] == "a joke about tea"
+    assert run.data.metrics["total_tokens"] == TOKENS and run.info.status == "FINISHED"
+
+
+def _finished_run(uri: str, experiment: str, patience: float = 30.0) -> Run:
+    await_tables(uri)
+    client = MlflowClient(uri)
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        if found := client.get_experiment_by_name(experiment):
+            done = [r for r in client.search_runs([found.experiment_id]) if r.info.status != "RUNNING"]
+            if done:
+                assert len(done) == 1
+                return done[0]
+        time.sleep(0.3)
+    raise AssertionError("no run was logged")
+
+
+@pytest.fixture(scope="module")
+def by_file(machine: Machine, checkout: Path) -> Tracked:
+    machine.pf("run", "create", "--file", "run.yml", "--name", "by_file", "--stream", cwd=checkout)
+    return tracked(f"sqlite:///{checkout / 'mlflow.db'}", "by_file")
+
+
+def test_a_batch_by_file(by_file: Tracked) -> None:
+    assert len(by_file.children) == 8
+    assert by_file.column("params", "input_topic")[0] == "atom"
+    assert by_file.parent.data.tags["mlflow.source.name"] == "jokes"
+
+
+def test_the_snapshot_is_small_and_sufficient(by_file: Tracked, machine: Machine, tmp_path: Path) -> None:
+    snapshot = machine.folder / "promptflow" / ".runs" / "by_file" / "snapshot"
+    files = [path for path in snapshot.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 1_000_000
+    names = {path.name for path in snapshot.iterdir()}
+    assert {"flow.dag.yaml", "joke.jinja2", "requirements.txt", "nodes", "pf_mlflow"} <= names
+    assert not {"tests", "benchmarks", "mlflow.db"} & names
+    copy = tmp_path / "uploaded"
+    shutil.copytree(snapshot, copy)
+    node = copy / "nodes" / "finalize.py"
+    telling = node.read_text("utf-8").replace('"result": result', '"result": __import__("pf_mlflow").__file__')
+    node.write_text(telling, "utf-8")
+    done = machine.pf("flow", "test", "--flow", str(copy), "--inputs", "topic=tea")
+    assert str(copy / "pf_mlflow" / "__init__.py") in done.stdout
+
+
+def test_a_resumed_batch_copies_what_was_finished(machine: Machine, checkout: Path) -> None:
+    data = machine.data("resume", [{"topic": "fine"}, {"topic": "[[raise=boom]]"}, {"topic": "[[status=401]]"}])
+    flow, mapping = str(FLOWS / "edge"), "topic=${data.topic}"
+    machine.pf("run", "create", "--flow", flow, "--data", str(data), "--column-mapping", mapping, "--name", "halted")
+    assert [c.info.status for c in tracked(store(machine), "halted").children.values()].count("FAILED") == 2
+    machine.pf("run", "create", "--resume-from", "halted", "--name", "resumed")
+    resumed = tracked(store(machine), "resumed")
+    assert resumed.column("tags", "promptflow.copied_from") == ["halted", None, None]
+    assert resumed.column("params", "input_topic") == ["fine", "[[raise=boom]]", "[[status=401]]"]
+    assert resumed.children[0].data.metrics["total_tokens"] == TOKENS
+    assert resumed.parent.data.metrics["lines_total"] == 3
+
+
+def test_several_nodes_variant_and_sdk(machine: Machine) -> None:
+    turn = {"inputs": {"question": "Who?"}, "outputs": {"answer": "Ada."}}
+    data = machine.data("several", [{"question": "When?", "chat_history": [turn]}, {"question": "[[status=401]]", "chat_history": []}])
+    words = ["run", "create", "--flow", str(FLOWS / "several"), "--data", str(data), "--name", "several"]
+    mapping = ["question=${data.question}", "chat_history=${data.chat_history}"]
+    machine.pf(*words, "--column-mapping", *mapping, "--variant", "${rewrite.terse}")
+    batch = tracked(store(machine), "several")
+    assert batch.parent.data.params["variant"] == "${rewrite.terse}"
+    answered, refused = batch.children[0].data, batch.children[1].data
+    rewritten = "a joke about Rewrite tersely: When? (after 1 turns)"
+    assert answered.params["rewrite.output"] == rewritten
+    assert json.loads(answered.params["rewrite.input_chat_history"]) == [turn]
+    assert answered.params["research.input_connection"] == "open_ai_connection"
+    assert set(json.loads(answered.params["research.output"])) == {"history", "physics"}
+    assert answered.params["output"] == answered.params["answer.output"]
+    nodes = {"rewrite": TOKENS, "research": 2 * TOKENS, "answer": TOKENS}
+    assert {node: answered.metrics[f"{node}.total_tokens"] for node in nodes} == nodes
+    assert answered.metrics["total_tokens"] == sum(nodes.values()) == batch.parent.data.metrics["total_tokens"]
+    assert "duration" not in answered.metrics and answered.metrics["answer.duration"] > 0
+    assert refused.params["rewrite.input_question"] == "[[status=401]]" and "input_question" not in refused.params
+    assert refused.tags["promptflow.error_type"] == "AuthenticationError"
+
+
+def test_from_python(machine: Machine, checkout: Path) -> None:
+    script = machine.cwd / "batch.py"
+    script.write_text(
+        "from promptflow.client import PFClient\n"
+        "if __name__ == '__main__':\n"
+        f"    PFClient().run(flow={str(checkout)!r}, data={str(checkout / 'data' / 'topics.jsonl')!r}, "
+        "column_mapping={'topic': '${data.topic}'}, name='from_python')\n"
+    )
+    done = machine.command("python", str(script), PF_WORKER_COUNT="2")
+    assert done.returncode == 0, done.stderr
+    assert len(tracked(store(machine), "from_python").children) == 8
+
+
+def test_served_as_an_endpoint(machine: Machine, checkout: Path, tmp_path: Path) -> None:
+    port = free_port()
+    words = ["flow", "serve", "--source", str(checkout), "--port", str(port), "--skip-open-browser"]
+    process = machine.start("pf", *words, cwd=tmp_path)
+    try:
+        assert _ask(port, "tea") == {"joke": "a joke about tea", "child_run_id": ""}
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def _ask(port: int, topic: str, patience: float = 60.0) -> dict[str, str]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/score", json.dumps({"topic": topic}).encode(), {"Content-Type": "application/json"}
+    )
+    until = time.monotonic() + patience
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                answer: dict[str, str] = json.load(response)
+                return answer
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
+        except OSError:
+            assert time.monotonic() < until, "the endpoint does not answer"
+            time.sleep(0.5)

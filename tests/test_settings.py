@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from pf_mlflow.errors import BadInput
+from pf_mlflow.settings import Settings, current_user, default_tracking_uri, read_settings, without_password
+
+
+def test_settings_of_an_empty_environment() -> None:
+    settings = read_settings()
+    assert (settings.tracking_uri, settings.experiment) == ("", "")
+    assert (settings.enabled, settings.content, settings.log_single_runs) == (True, "all", False)
+    assert settings.give_up_after == 10 * 60
+    assert settings.spool_dir.is_absolute() and settings.spool_dir.name == "pf-mlflow"
+
+
+@pytest.mark.parametrize(
+    "variable, value, name, expected",
+    [
+        ("MLFLOW_TRACKING_URI", "https://host", "tracking_uri", "https://host"),
+        ("MLFLOW_EXPERIMENT_NAME", "Jokes ü", "experiment", "Jokes ü"),
+        ("PF_MLFLOW_ENABLED", "false", "enabled", False),
+        ("PF_MLFLOW_ENABLED", "0", "enabled", False),
+        ("PF_MLFLOW_ENABLED", "", "enabled", True),
+        ("PF_MLFLOW_ENABLED", "nope", "enabled", BadInput),
+        ("PF_MLFLOW_CONTENT", "none", "content", "none"),
+        ("PF_MLFLOW_CONTENT", "some", "content", BadInput),
+        ("PF_MLFLOW_LOG_SINGLE_RUNS", "true", "log_single_runs", True),
+        ("PF_MLFLOW_LOG_SINGLE_RUNS", "2", "log_single_runs", BadInput),
+        ("PF_MLFLOW_SPOOL_DIR", "/var/spool/x", "spool_dir", Path("/var/spool/x")),
+        ("PF_MLFLOW_GIVE_UP_AFTER", "0", "give_up_after", 0.0),
+        ("PF_MLFLOW_GIVE_UP_AFTER", "-1", "give_up_after", BadInput),
+        ("PF_MLFLOW_GIVE_UP_AFTER", "nan", "give_up_after", BadInput),
+        ("PF_MLFLOW_GIVE_UP_AFTER", "soon", "give_up_after", BadInput),
+    ],
+)
+def test_a_setting_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, name: str, expected: object
+) -> None:
+    monkeypatch.setenv(variable, value)
+    if expected is BadInput:
+        with pytest.raises(BadInput) as told:
+            read_settings()
+        assert str(told.value).startswith(f"{variable}={value!r} cannot be used: ")
+        assert "\n" not in str(told.value)
+    else:
+        assert getattr(read_settings(), name) == expected
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "東京 ü", "a#b", "50%", "a?b", "a%20b"])
+def test_the_default_store_is_beside_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    typed_in = tmp_path / name
+    typed_in.mkdir()
+    monkeypatch.setenv("PWD", str(typed_in))
+    monkeypatch.chdir(tmp_path)  # promptflow changes it
+    uri = default_tracking_uri(tmp_path / "flow")
+    assert make_url(uri).database == str(typed_in / "mlflow.db")
+    assert not make_url(uri).query
+
+
+@pytest.mark.parametrize("pwd", [None, "", "/no/such/folder", "a file"])
+def test_the_default_store_is_beside_the_flow_if_the_command_s_folder_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pwd: str | None
+) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.delenv("PWD", raising=False)
+    if pwd is not None:
+        monkeypatch.setenv("PWD", str(tmp_path / pwd) if pwd == "a file" else pwd)
+    monkeypatch.chdir(tmp_path)
+    assert default_tracking_uri(Path("flow")) == f"sqlite:///{tmp_path}/flow/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    "uri, expected",
+    [
+        ("https://ana:pw@host:5000/x", "https://ana:***@host:5000/x"),
+        ("https://:token@host", "https://:***@host"),
+        ("https://token@host/x", "https://***@host/x"),
+        ("postgresql+psycopg://ana:p%40w@host/db", "postgresql+psycopg://ana:***@host/db"),
+        ("postgresql://ana:p/w@host/db", "postgresql://ana:***@host/db"),  # SQLAlchemy takes such a password
+        ("postgresql://host/db?user=ana&password=pw", "postgresql://host/db?user=ana&password=***"),
+        ("https://host:5000/a@b", "https://host:5000/a@b"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("sqlite:////home/ana/a:b@c/mlflow.db", "sqlite:////home/ana/a:b@c/mlflow.db"),
+        ("azureml://westeurope.api.azureml.ms/x", "azureml://westeurope.api.azureml.ms/x"),
+        ("databricks", "databricks"),
+        ("", ""),
+        ("cannot reach https://ana:pw@host now", "cannot reach https://ana:***@host now"),
+    ],
+)
+def test_without_password(uri: str, expected: str) -> None:
+    assert without_password(uri) == expected
+
+
+def test_the_user_is_who_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(variable, "ana")
+    assert current_user() == "ana"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_user_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    os.setreuid(54321, 0)  # as in a container that is run under a number
+    try:
+        assert current_user() == "unknown"
+    finally:
+        os.setreuid(0, 0)

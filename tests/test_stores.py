@@ -1,0 +1,98 @@
+"""The same runs on every kind of store, by fork and by spawn, and how many requests they cost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import ROOT, Machine, runs_of, tracked
+from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS
+from servers import CountingProxy
+
+LINES = 24
+
+
+def create(machine: Machine, name: str, topics: list[str], **env: str) -> None:
+    data = machine.data(name, [{"topic": topic} for topic in topics])
+    mapping = "topic=${data.topic}"
+    words = ["run", "create", "--flow", str(ROOT), "--data", str(data), "--column-mapping", mapping, "--name", name]
+    machine.pf(*words, **env)
+
+
+@pytest.mark.parametrize("store", ["server", "postgres_server"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_batch_is_exact(machine: Machine, request: pytest.FixtureRequest, store: str, method: str) -> None:
+    uri = request.getfixturevalue(store)
+    name = f"exact_{store}_{method}"
+    topics = [f"{method} topic {number} 🙂\0" for number in range(LINES)]
+    create(machine, name, topics, MLFLOW_TRACKING_URI=uri, PF_BATCH_METHOD=method, PF_WORKER_COUNT="6")
+    batch = tracked(uri, name)
+    assert batch.column("params", "input_topic") == [topic.replace("\0", "␀") for topic in topics]
+    assert batch.column("metrics", "total_tokens") == LINES * [PROMPT_TOKENS + COMPLETION_TOKENS]
+    assert [child.info.status for child in batch.children.values()] == LINES * ["FINISHED"]
+    assert batch.parent.data.metrics["lines_completed"] == LINES
+
+
+def test_a_line_costs_three_requests(machine: Machine, proxy: CountingProxy) -> None:
+    create(machine, "counted", [f"topic {number}" for number in range(LINES)], MLFLOW_TRACKING_URI=proxy.uri)
+    batch = tracked(proxy.uri, "counted")
+    ids = {child.info.run_id for child in batch.children.values()}
+    of_children = [
+        path.rpartition("/")[2]
+        for _, path, body in proxy.requests
+        if body and (b"mlflow.parentRunId" in body or json.loads(body).get("run_id") in ids)
+    ]
+    assert sorted(of_children) == LINES * ["create"] + LINES * ["log-batch"] + LINES * ["update"]
+
+
+def test_lines_show_as_running_while_they_run(machine: Machine, server: str) -> None:
+    topics = [f"[[latency=3]] topic {number}" for number in range(8)]
+    with ThreadPoolExecutor(1) as pool:
+        batch = pool.submit(create, machine, "running", topics, MLFLOW_TRACKING_URI=server)
+        seen: dict[str, set[str]] = {}
+        while not batch.done():
+            for run in runs_of(server, "running"):
+                seen.setdefault(run.info.run_name, set()).add(run.info.status)
+            time.sleep(0.2)
+        batch.result()
+    assert seen.pop("running") >= {"RUNNING"}  # the parent
+    later = {name: statuses for name, statuses in seen.items() if name >= "Run 000000004"}
+    assert len(later) == 4 and all("RUNNING" in statuses for statuses in later.values())
+    assert {child.info.status for child in tracked(server, "running").children.values()} == {"FINISHED"}
+
+
+def test_two_batches_at_once_into_one_fresh_sqlite_file(machine: Machine) -> None:
+    uri = f"sqlite:///{machine.cwd / 'fresh' / 'two.db'}"
+    (machine.cwd / "fresh").mkdir()
+    names = ["one", "other"]
+    with ThreadPoolExecutor(2) as pool:
+        batches = [
+            pool.submit(create, machine, name, [f"{name} {i}" for i in range(12)], MLFLOW_TRACKING_URI=uri)
+            for name in names
+        ]
+        for batch in batches:
+            batch.result()
+    for name in names:
+        assert tracked(uri, name).column("params", "input_topic") == [f"{name} {i}" for i in range(12)]
+
+
+def test_batches_of_one_name_from_two_homes_are_told_apart(
+    machine: Machine, new_machine: Callable[..., Machine], server: str
+) -> None:
+    other = new_machine()
+    other.connect(machine.env["FAKE_LLM"])
+    for home, topic in [(machine, "mine"), (other, "theirs")]:
+        create(home, "namesake", [f"{topic} {i}" for i in range(5)], MLFLOW_TRACKING_URI=server)
+    until = time.monotonic() + 15
+    while len(runs := runs_of(server, "namesake")) < 12 or any(r.info.status == "RUNNING" for r in runs):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    by_uid: dict[str, list[str]] = {}
+    for run in runs:
+        topic = run.data.params.get("input_topic", "parent")
+        by_uid.setdefault(run.data.tags["promptflow.batch_uid"], []).append(topic)
+    expected = [["parent", *(f"{topic} {i}" for i in range(5))] for topic in ("mine", "theirs")]
+    assert sorted(sorted(topics) for topics in by_uid.values()) == sorted(sorted(topics) for topics in expected)

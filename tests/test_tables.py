@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from pf_mlflow.summary import LineStats, summarise
+from pf_mlflow.tables import failures, seconds, slowest, totals
+
+LINES = [
+    LineStats(0, True, 0.2, 1100, 700, 1800, "atom"),
+    LineStats(1, False, 60.0, error="ValueError: boom!\nat line 3", label="boom"),
+    LineStats(2, True, 2.0, 10, 8, 18, "fish"),
+    LineStats(3, False, None),
+]
+
+
+def shown(table: Table) -> list[list[str]]:
+    """Return the cells of a table as the terminal shows them, its title first."""
+    file = io.StringIO()
+    Console(file=file, width=120).print(table)
+    title, *rows = file.getvalue().splitlines()
+    cells = [[cell.strip() for cell in row.replace("┃", "│").split("│")[1:-1]] for row in rows]
+    return [[title.strip()], *(row for row in cells if row)]
+
+
+def test_totals() -> None:
+    assert shown(totals(summarise(LINES), "Batch b1")) == [
+        ["Batch b1"],
+        ["lines completed / failed", "2 / 2"],
+        ["tokens, prompt + completion = total", "1,110 + 708 = 1,818"],
+        ["latency p50", "1.1 s"],
+        ["latency p90", "1.82 s"],  # 0.2 + 0.9 * (2.0 - 0.2)
+    ]
+
+
+def test_totals_of_nothing() -> None:
+    assert [row[1:] for row in shown(totals(summarise([]), "Batch b1"))[1:]] == [
+        ["0 / 0"],
+        ["– + – = –"],
+        ["–"],
+        ["–"],
+    ]
+
+
+def test_slowest() -> None:
+    assert shown(slowest(summarise(LINES))) == [
+        ["Slowest lines"],
+        ["line", "latency", "tokens", "input"],
+        ["2", "2 s", "18", "fish"],
+        ["0", "200 ms", "1,800", "atom"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "most, rows",
+    [
+        (20, [["1", "ValueError: boom!", "boom"], ["3", "", ""]]),
+        (1, [["1", "ValueError: boom!", "boom"], ["…", "and 1 more", ""]]),
+        (0, [["…", "and 2 more", ""]]),
+    ],
+)
+def test_failures(most: int, rows: list[list[str]]) -> None:
+    assert shown(failures(summarise(LINES, most_failed=most))) == [["Failed lines"], ["line", "error", "input"], *rows]
+
+
+@pytest.mark.parametrize("text", ["[bold]loud", "closed [/b] only", "[link=x]", '["a", "b"]', ":smile:", "a[0]", "\\["])
+def test_what_users_wrote_is_shown_as_it_is(text: str) -> None:
+    summary = summarise([LineStats(0, True, 1.0, label=text), LineStats(1, False, 1.0, error=text, label=text)])
+    assert shown(slowest(summary))[2][3] == text
+    assert shown(failures(summary))[2][1:] == [text, text]
+    assert shown(totals(summary, text))[0] == [text]
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        (0.0, "0 ms"),
+        (0.0012345, "1.23 ms"),
+        (0.9994, "999 ms"),
+        (0.9995, "1 s"),
+        (1.5, "1.5 s"),
+        (59.94, "59.9 s"),
+        (999.4, "999 s"),
+        (999.5, "1000 s"),
+        (12345.6, "12346 s"),
+        (None, "–"),
+        (float("nan"), "–"),
+        (float("inf"), "–"),
+    ],
+)
+def test_seconds(value: float | None, expected: str) -> None:
+    assert seconds(value) == expected
