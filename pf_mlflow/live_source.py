@@ -25,7 +25,9 @@ from pf_mlflow.told import tell_at_exit
 __all__ = ["LineSpanProcessor", "attach", "child_run_id", "open_line", "record_nodes"]
 
 _RUN_ID_WAIT = 0.05
-"""Seconds that the end of a line may wait for its child run's id."""
+"""Seconds that the end of a line may wait for its child run's id …"""
+_RUN_ID_SHARE = 0.05
+"""… and which share of the line's own time at most."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -184,8 +186,14 @@ def child_run_id(line: str) -> str:
     if not line:
         return ""
     uid, _, number = line.rpartition(":")
-    until = time.monotonic() + (_RUN_ID_WAIT if _ids_come else 0.0)
+    until = time.monotonic() + (_patience() if _ids_come else 0.0)
     while not (found := _processor.batches.spool.run_id(uid, int(number))) and time.monotonic() < until:
-        time.sleep(0.005)
+        time.sleep(0.002)
     _ids_come = bool(found)
     return found
+
+
+def _patience() -> float:
+    started = _processor.line_start()
+    elapsed = time.time() - started / 1e9 if started else 0.0
+    return min(_RUN_ID_WAIT, _RUN_ID_SHARE * elapsed)

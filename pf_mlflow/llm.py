@@ -14,7 +14,7 @@ import psutil
 from pf_mlflow.errors import BadInput
 from pf_mlflow.offline_model import MODEL, offline_model
 
-__all__ = ["DEFAULT_CONNECTION", "Llm", "chosen_llm"]
+__all__ = ["DEFAULT_CONNECTION", "Llm", "Use", "chosen_llm", "overrides", "uses_of"]
 
 DEFAULT_CONNECTION = "open_ai_connection"
 _TEMPORARY = re.compile(r"pf_mlflow_(\d+)")
@@ -44,53 +44,56 @@ def chosen_llm(client: Any, dag: Mapping[str, Any]) -> Iterator[Llm]:
     Raises:
         BadInput: an Azure OpenAI key without endpoint or deployment.
     """
-    nodes = nodes_with(dag, DEFAULT_CONNECTION)
+    uses = uses_of(dag, DEFAULT_CONNECTION)
     have = {connection.name for connection in client.connections.list(all_results=True)}
     _remove_stale(client, have)
-    if not nodes or DEFAULT_CONNECTION in have:
-        yield Llm(f"connection {DEFAULT_CONNECTION}" if nodes else "as the flow names it")
+    if not uses or DEFAULT_CONNECTION in have:
+        yield Llm(f"connection {DEFAULT_CONNECTION}" if uses else "as the flow names it")
     elif os.environ.get("OPENAI_API_KEY"):
         base_url = os.environ.get("OPENAI_BASE_URL")
         with _connection(client, _openai(os.environ["OPENAI_API_KEY"], base_url)) as name:
             yield Llm(
                 f"OPENAI_API_KEY at {base_url or 'api.openai.com'}",
-                _overrides(nodes, name, os.environ.get("OPENAI_MODEL")),
+                overrides(uses, name, os.environ.get("OPENAI_MODEL")),
             )
     elif os.environ.get("AZURE_OPENAI_API_KEY"):
         connection, deployment = _azure_openai()
         with _connection(client, connection) as name:
-            yield Llm(f"AZURE_OPENAI_API_KEY, deployment {deployment}", _overrides(nodes, name, deployment))
+            yield Llm(f"AZURE_OPENAI_API_KEY, deployment {deployment}", overrides(uses, name, deployment))
     else:
         with offline_model() as base_url, _connection(client, _openai("offline", base_url)) as name:
-            yield Llm(
-                "the built-in offline model, which is NO real language model", _overrides(nodes, name, MODEL), True
-            )
+            yield Llm("the built-in offline model, which is NO real language model", overrides(uses, name, MODEL), True)
 
 
-def nodes_with(dag: Mapping[str, Any], connection: str) -> dict[str, list[str]]:
-    """Return the nodes of a flow that use a connection, each with the names it uses it under.
+@dataclass(frozen=True)
+class Use:
+    """How a node uses a connection."""
 
-    An LLM node names it as its `connection`, any other as an input.
-    """
+    node: str
+    inputs: tuple[str, ...]
+    """The names under which it takes it."""
+    is_llm: bool
+    """Whether the node is of type `llm`, which also takes a model and a deployment."""
+
+
+def uses_of(dag: Mapping[str, Any], connection: str) -> list[Use]:
+    """Return the nodes of a flow that use a connection: LLM nodes as their own, others as an input."""
     variants = dag.get("node_variants") or {}
-    found: dict[str, list[str]] = {}
+    uses = []
     for node in dag.get("nodes") or []:
         shapes = [node, *(v["node"] for v in ((variants.get(node["name"]) or {}).get("variants") or {}).values())]
-        names = ["connection" for shape in shapes if shape.get("connection") == connection]
-        names += [key for shape in shapes for key, value in (shape.get("inputs") or {}).items() if value == connection]
-        if names:
-            found[node["name"]] = list(dict.fromkeys(names))
-    return found
+        inputs = (key for shape in shapes for key, value in (shape.get("inputs") or {}).items() if value == connection)
+        if any(shape.get("connection") == connection for shape in shapes):
+            uses.append(Use(node["name"], ("connection",), True))
+        elif names := tuple(dict.fromkeys(inputs)):
+            uses.append(Use(node["name"], names, False))
+    return uses
 
 
-def _overrides(nodes: Mapping[str, list[str]], connection: str, model: str | None) -> dict[str, dict[str, str]]:
-    overrides = {}
-    for node, names in nodes.items():
-        override = dict.fromkeys(names, connection)
-        if model and "connection" in names:
-            override |= {"model": model, "deployment_name": model}
-        overrides[node] = override
-    return overrides
+def overrides(uses: list[Use], connection: str, model: str | None) -> dict[str, dict[str, str]]:
+    """Return promptflow's `connections` argument that gives nodes another connection and LLM nodes another model."""
+    models = {"model": model, "deployment_name": model} if model else {}
+    return {use.node: dict.fromkeys(use.inputs, connection) | (models if use.is_llm else {}) for use in uses}
 
 
 def _openai(api_key: str, base_url: str | None) -> Any:

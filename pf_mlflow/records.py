@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 __all__ = ["COMPLETED", "FAILED", "Batch", "LineRecord", "Span", "Tokens"]
@@ -106,7 +106,7 @@ class LineRecord:
 
     def to_json(self) -> str:
         """Return the record as ASCII JSON, which any database and any text can take."""
-        return json.dumps(asdict(self), default=str, separators=(",", ":"))
+        return json.dumps(vars(self), default=_fields, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> LineRecord:
@@ -121,6 +121,11 @@ class LineRecord:
 def _span(data: dict[str, Any]) -> Span:
     data["tokens"] = Tokens(**data["tokens"]) if data["tokens"] else None
     return Span(**_known(Span, data))
+
+
+def _fields(value: object) -> Any:
+    """Return the fields of a part of a record; unlike `dataclasses.asdict`, without copying all of it."""
+    return vars(value) if isinstance(value, (Span, Tokens)) else str(value)
 
 
 def _known(cls: Any, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,7 +154,7 @@ class Batch:
 
     def to_json(self) -> str:
         """Return the batch as JSON."""
-        return json.dumps(asdict(self))
+        return json.dumps(vars(self))
 
     @classmethod
     def from_json(cls, text: str) -> Batch:

@@ -82,7 +82,9 @@ class CountingProxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.requests.append((self.command, urlparse(self.path).path, body))
                 if outer.answer:
-                    return self._reply(outer.answer, b'{"error_code": "%s", "message": "no"}' % _CODES[outer.answer], {})
+                    return self._reply(
+                        outer.answer, b'{"error_code": "%s", "message": "no"}' % _CODES[outer.answer], {}
+                    )
                 upstream = http.client.HTTPConnection(host, timeout=60)
                 upstream.request(self.command, self.path, body, {**self.headers, "Host": host})
                 response = upstream.getresponse()

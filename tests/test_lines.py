@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FLOWS, SECRET, Machine, Tracked, tracked
 from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS
+from machine import FLOWS, SECRET, Machine, Tracked, tracked
 
 LONG = "long " + "あ" * 200_000 + " end"
 STRANGE = "nul \0, emoji 😀, 日本語"
@@ -24,6 +24,7 @@ LINES: dict[str, tuple[str, str, str | None, str]] = {
     "gives dict": ("[[give=dict]]", "FINISHED", None, ""),
     "gives list": ("[[give=list]]", "FINISHED", None, ""),
     "gives infinity": ("[[give=infinity]]", "FINISHED", None, ""),
+    "is mlflow loaded": ("[[give=mlflow]]", "FINISHED", None, ""),
     "no usage": ("[[usage=none]]", "FINISHED", None, ""),
     "empty usage": ("[[usage=empty]]", "FINISHED", None, ""),
     "nested usage": ("[[usage=nested]]", "FINISHED", None, ""),
@@ -168,7 +169,9 @@ def test_the_parent_sums_the_batch_up(batch: Tracked) -> None:
     assert metrics["total_tokens"] == sum(told) == len(told) * (PROMPT_TOKENS + COMPLETION_TOKENS)
     durations = sorted(value(batch, name, "metrics", "duration") for name in completed)
     assert metrics["duration/mean"] == pytest.approx(sum(durations) / len(durations))
-    assert durations[0] <= metrics["duration/p50"] <= metrics["duration/p90"] <= metrics["duration/p99"] <= durations[-1]
+    assert (
+        durations[0] <= metrics["duration/p50"] <= metrics["duration/p90"] <= metrics["duration/p99"] <= durations[-1]
+    )
 
 
 def test_the_parent_names_flow_and_data(batch: Tracked) -> None:
@@ -186,6 +189,13 @@ def test_outputs_name_the_child_run_or_nothing(batch: Tracked, machine: Machine)
     assert len(outputs) == sum(status == "FINISHED" for _, status, *_ in LINES.values())
     for output in outputs:
         assert output["child_run_id"] in ("", batch.children[output["line_number"]].info.run_id)
+
+
+def test_no_worker_loads_mlflow(batch: Tracked, machine: Machine) -> None:
+    folder = machine.folder / "promptflow" / ".runs" / "lines"
+    outputs = [json.loads(line) for line in (folder / "flow_outputs" / "output.jsonl").read_text().splitlines()]
+    told = {output["line_number"]: output["joke"] for output in outputs}
+    assert told[NAMES.index("is mlflow loaded")] is False
 
 
 def test_no_secret_is_written_anywhere(batch: Tracked, machine: Machine) -> None:

@@ -58,9 +58,7 @@ def test_any_record_makes_a_run_that_mlflow_takes(
     inputs: Mapping[str, Any], node: str, output: Any, text: str, limit: int
 ) -> None:
     spans = [
-        part
-        for name in (node or "n", f"{node}!")
-        for part in llm_node(name, inputs=inputs, output=output, end=None)
+        part for name in (node or "n", f"{node}!") for part in llm_node(name, inputs=inputs, output=output, end=None)
     ]
     record = line_record(*spans, inputs=inputs, outputs={"o": output}, error=text, error_type=text, status=FAILED)
     payload = line_payload(record, text, limit)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import FLOWS, ROOT, Machine, tracked
 from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS
+from machine import FLOWS, ROOT, Machine, tracked
 
 SECRET_TOPIC = "the merger with Initech"
 

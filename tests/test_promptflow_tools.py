@@ -11,8 +11,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import FLOWS, ROOT, Machine, Tracked, await_tables, tracked
 from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS
+from machine import FLOWS, ROOT, Machine, Tracked, await_tables, tracked
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from servers import free_port
@@ -113,7 +113,9 @@ def test_a_resumed_batch_copies_what_was_finished(machine: Machine, checkout: Pa
 
 def test_several_nodes_variant_and_sdk(machine: Machine) -> None:
     turn = {"inputs": {"question": "Who?"}, "outputs": {"answer": "Ada."}}
-    data = machine.data("several", [{"question": "When?", "chat_history": [turn]}, {"question": "[[status=401]]", "chat_history": []}])
+    data = machine.data(
+        "several", [{"question": "When?", "chat_history": [turn]}, {"question": "[[status=401]]", "chat_history": []}]
+    )
     words = ["run", "create", "--flow", str(FLOWS / "several"), "--data", str(data), "--name", "several"]
     mapping = ["question=${data.question}", "chat_history=${data.chat_history}"]
     machine.pf(*words, "--column-mapping", *mapping, "--variant", "${rewrite.terse}")

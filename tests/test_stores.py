@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import ROOT, Machine, runs_of, tracked
 from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS
+from machine import ROOT, Machine, runs_of, tracked
 from servers import CountingProxy
 
 LINES = 24

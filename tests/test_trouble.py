@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 
 import pytest
-from conftest import ROOT, Machine, runs_of
+from machine import ROOT, Machine, runs_of
 from mlflow import MlflowClient
 from servers import CountingProxy, free_port
 

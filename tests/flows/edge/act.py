@@ -1,6 +1,7 @@
 import os
 import re
 import signal
+import sys
 import time
 
 import numpy
@@ -18,7 +19,7 @@ VALUES = {
 
 @tool
 def act(text: str, topic: str) -> object:
-    """Do what the directives in the topic say: `raise`, `kill`, `hang` or `give` a value."""
+    """Do what the directives in the topic say: `raise`, `kill`, `hang` or `give` a value (`mlflow`: whether it is loaded)."""
     do = dict(re.findall(r"\[\[(raise|kill|hang|give)=(.*?)\]\]", topic))
     if "raise" in do:
         raise ValueError(do["raise"])
@@ -26,4 +27,6 @@ def act(text: str, topic: str) -> object:
         os.kill(os.getpid(), signal.SIGKILL)
     if "hang" in do:
         time.sleep(float(do["hang"]))
+    if do.get("give") == "mlflow":
+        return any(name.partition(".")[0] == "mlflow" for name in list(sys.modules))
     return VALUES[do["give"]] if "give" in do else text

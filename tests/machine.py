@@ -1,0 +1,135 @@
+"""A user's machine to run batches on, and batches as MLflow shows them afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+ROOT = Path(__file__).parent.parent
+FLOWS = Path(__file__).parent / "flows"
+BIN = Path(sys.executable).parent
+SECRET = "sk-secret-0123456789abcdef"
+
+OWN_VARIABLES = ("MLFLOW_", "PF_", "OPENAI_", "AZURE_", "OTEL_")
+
+
+@dataclass
+class Machine:
+    """A user's machine: promptflow's home, the spool, and the folder that commands are typed in."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        home = self.folder / "promptflow"
+        home.mkdir(parents=True)
+        (home / "pf.yaml").write_text("telemetry:\n  enabled: 'false'\ntrace:\n  destination: none\n")
+        self.cwd = self.folder / "cwd"
+        self.cwd.mkdir()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
+        self.env = kept | {
+            "HOME": str(self.folder),
+            "PF_HOME_DIRECTORY": str(home),
+            "PF_MLFLOW_SPOOL_DIR": str(self.folder / "spool"),
+            "PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring",
+            "PYTHONWARNINGS": "ignore",
+            **self.env,
+        }
+
+    def command(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(**self._call(words, cwd, env), capture_output=True, timeout=280)
+
+    def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(**self._call(words, cwd, env), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def _call(self, words: tuple[str, ...], cwd: Path | None, env: dict[str, str]) -> dict[str, Any]:
+        folder = cwd or self.cwd
+        program = BIN / words[0] if (BIN / words[0]).exists() else words[0]
+        full = self.env | {"PWD": str(folder)} | env
+        return {"args": [str(program), *words[1:]], "cwd": folder, "env": full, "text": True}
+
+    def pf(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+        done = self.command("pf", *words, cwd=cwd, **env)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def connect(self, base_url: str) -> None:
+        connection = {"name": "open_ai_connection", "type": "open_ai", "api_key": SECRET, "base_url": base_url}
+        path = self.folder / "connection.yaml"
+        schema = "https://azuremlschemas.azureedge.net/promptflow/latest/OpenAIConnection.schema.json"
+        path.write_text(json.dumps(connection | {"$schema": schema}))
+        self.pf("connection", "create", "--file", str(path))
+
+    def logs(self, batch: str) -> str:
+        return (self.folder / "promptflow" / ".runs" / batch / "logs.txt").read_text()
+
+    def data(self, name: str, lines: list[dict[str, Any]]) -> Path:
+        path = self.cwd / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return path
+
+
+@dataclass
+class Tracked:
+    """A batch as MLflow shows it."""
+
+    parent: Run
+    children: dict[int, Run]
+
+    def column(self, kind: str, key: str) -> list[Any]:
+        return [getattr(self.children[number].data, kind).get(key) for number in sorted(self.children)]
+
+
+def await_tables(tracking_uri: str, patience: float = 30.0) -> None:
+    """Wait until an SQLite store is made: a client that opens it meanwhile would make its tables too."""
+    path = Path(tracking_uri.removeprefix("sqlite:///"))
+    until = time.monotonic() + patience
+    while tracking_uri.startswith("sqlite") and time.monotonic() < until:
+        if path.exists():
+            with closing(sqlite3.connect(path)) as db, suppress(sqlite3.OperationalError):
+                if db.execute("SELECT count(*) FROM experiments").fetchone()[0] > 1:
+                    return
+        time.sleep(0.1)
+
+
+def runs_of(tracking_uri: str, batch: str) -> list[Run]:
+    await_tables(tracking_uri)
+    client = MlflowClient(tracking_uri)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    found: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(ids, f"tags.`promptflow.run_id` = '{batch}'", max_results=500, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def tracked(tracking_uri: str, batch: str, patience: float = 15.0) -> Tracked:
+    """Read a batch back, waiting for its parent to end as long as users are promised to wait."""
+    until = time.monotonic() + patience
+    while True:
+        runs = runs_of(tracking_uri, batch)
+        parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        if parents and all(run.info.status != "RUNNING" for run in parents):
+            break
+        assert time.monotonic() < until, f"the parent of {batch} is not over: {parents}"
+        time.sleep(0.2)
+    assert len(parents) == 1, parents
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    numbers = [int(run.data.tags["promptflow.line_number"]) for run in children]
+    assert len(set(numbers)) == len(numbers), f"lines with two children: {sorted(numbers)}"
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} <= {parents[0].info.run_id}
+    return Tracked(parents[0], dict(zip(numbers, children, strict=True)))

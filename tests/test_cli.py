@@ -1,0 +1,175 @@
+"""`pf-mlflow run`: what it shows, which model it takes, and what it refuses before the first LLM call."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS, FakeLlm
+from machine import FLOWS, ROOT, SECRET, Machine, runs_of, tracked
+from mlflow import MlflowClient
+from servers import CountingProxy, free_port
+
+from pf_mlflow.offline_model import MODEL
+
+MAPPING = ("--column-mapping", "topic=${data.topic}")
+
+
+@pytest.fixture(scope="module")
+def keyless(new_machine: Callable[..., Machine]) -> Machine:
+    """A machine on which promptflow knows no connection."""
+    return new_machine()
+
+
+def run(machine: Machine, topics: list[str], *words: str, **env: str) -> tuple[int, str, str]:
+    data = machine.data("given", [{"topic": topic} for topic in topics])
+    done = machine.command("pf-mlflow", "run", "--flow", str(ROOT), "--data", str(data), *MAPPING, *words, **env)
+    return done.returncode, done.stdout, done.stderr
+
+
+def connections(machine: Machine) -> list[str]:
+    with closing(sqlite3.connect(machine.folder / "promptflow" / "pf.sqlite")) as db:
+        return [name for (name,) in db.execute("SELECT connectionName FROM connection")]
+
+
+def test_without_any_key_the_offline_model_answers_and_says_so(keyless: Machine) -> None:
+    code, out, err = run(keyless, ["tea", "温泉", "milk"], "--name", "offline", "--display-name", "Try out")
+    assert code == 0, err
+    assert "NO real language model" in out
+    uri = f"sqlite:///{keyless.cwd / 'mlflow.db'}"
+    assert uri in out and f"mlflow ui --backend-store-uri {uri}" in out
+    assert re.search(r"lines completed / failed\W+3 / 0", out)
+    batch = tracked(uri, "offline")
+    assert batch.column("params", "input_model") == 3 * [MODEL] == batch.column("tags", "response_model")
+    sums = [sum(batch.column("metrics", f"{kind}_tokens")) for kind in ("prompt", "completion", "total")]
+    assert "{:,} + {:,} = {:,}".format(*map(int, sums)) in out
+    assert batch.parent.info.run_name == "Try out"
+    assert connections(keyless) == []
+
+
+def test_a_key_in_the_environment_is_used_and_kept_nowhere(keyless: Machine, fake_llm: FakeLlm) -> None:
+    env = {"OPENAI_API_KEY": SECRET, "OPENAI_BASE_URL": fake_llm.base_url, "OPENAI_MODEL": "llama3.2"}
+    code, out, err = run(keyless, ["tea", "[[raise=x]] [[status=401]]"], "--name", "keyed", **env)
+    assert code == 3, err
+    assert f"OPENAI_API_KEY at {fake_llm.base_url}" in out and "Failed lines" in out
+    uri = f"sqlite:///{keyless.cwd / 'mlflow.db'}"
+    batch = tracked(uri, "keyed")
+    assert batch.column("params", "input_model") == ["llama3.2", "llama3.2"]
+    assert batch.column("metrics", "total_tokens") == [PROMPT_TOKENS + COMPLETION_TOKENS, None]
+    assert connections(keyless) == []
+    everything = b"".join(path.read_bytes() for path in keyless.cwd.rglob("*") if path.is_file())
+    assert SECRET not in out + err and SECRET.encode() not in everything
+
+
+def test_the_users_own_connection_comes_first_and_stays(machine: Machine) -> None:
+    code, out, err = run(machine, ["tea"], "--name", "own", OPENAI_API_KEY=SECRET, OPENAI_BASE_URL="http://127.0.0.1:9")
+    assert code == 0, err
+    assert "connection open_ai_connection" in out
+    assert tracked(f"sqlite:///{machine.cwd / 'mlflow.db'}", "own").column("params", "output") == ["a joke about tea"]
+    assert connections(machine) == ["open_ai_connection"]
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "says"),
+    [
+        (["--data", "nowhere.jsonl"], {}, ["The data file 'nowhere.jsonl' does not exist"]),
+        (["--data", "broken.jsonl"], {}, ["broken.jsonl line 2 is no JSON", "{oops"]),
+        (["--data", "empty.jsonl"], {}, ["'empty.jsonl' is empty"]),
+        (["--data", "list.jsonl"], {}, ["list.jsonl line 1 is no JSON object"]),
+        (["--column-mapping", "topic=${data.topik}"], {}, ["no column 'topik'", "its columns are topic"]),
+        (["--column-mapping", "theme=${data.topic}"], {}, ["no input 'theme'", "its inputs are topic"]),
+        (["--flow", "nowhere"], {}, ["no flow at 'nowhere'"]),
+        (["--flow", "unmapped"], {}, ["no column 'subject'", "--column-mapping subject="]),
+        ([], {"PF_MLFLOW_CONTENT": "some"}, ["PF_MLFLOW_CONTENT='some' cannot be used"]),
+        ([], {"AZURE_OPENAI_API_KEY": "k" * 32}, ["AZURE_OPENAI_ENDPOINT"]),
+        (
+            [],
+            {"AZURE_OPENAI_API_KEY": "k" * 32, "AZURE_OPENAI_ENDPOINT": "https://x.openai.azure.com"},
+            ["AZURE_OPENAI_DEPLOYMENT"],
+        ),
+        (["--connections", "joke.connection=nobody"], {}, ["nobody"]),
+        ([], {"MLFLOW_TRACKING_URI": "sqlite:////nowhere/mlflow.db"}, ["/nowhere", "MLFLOW_TRACKING_URI"]),
+    ],
+)
+def test_bad_input_stops_before_the_first_call(
+    keyless: Machine, fake_llm: FakeLlm, words: list[str], env: dict[str, str], says: list[str]
+) -> None:
+    for name, text in {"broken": '{"topic": "tea"}\n{oops\n', "empty": "\n", "list": "[1]\n"}.items():
+        (keyless.cwd / f"{name}.jsonl").write_text(text)
+    (keyless.cwd / "unmapped").mkdir(exist_ok=True)
+    flow = (
+        (ROOT / "flow.dag.yaml").read_text().replace("  topic:\n    type: string\n    default: atom", "  subject: {}")
+    )
+    (keyless.cwd / "unmapped" / "flow.dag.yaml").write_text(flow)
+    asked = fake_llm.requests.total()
+    if "--flow" not in words:
+        words = ["--flow", str(ROOT), *words]
+    mapping = [] if "--column-mapping" in words or "unmapped" in words else MAPPING
+    data = keyless.data("given", [{"topic": "tea"}])
+    done = keyless.command("pf-mlflow", "run", "--data", str(data), *mapping, *words, **env)
+    assert done.returncode == 1, done.stdout + done.stderr
+    error = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+    assert len(error) == 1 and "Traceback" not in done.stderr
+    for words_of_it in says:
+        assert words_of_it in error[0]
+    assert fake_llm.requests.total() == asked
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_refuses_stops_it(machine: Machine, proxy: CountingProxy, fake_llm: FakeLlm, status: int) -> None:
+    proxy.answer = status
+    asked = fake_llm.requests.total()
+    code, _, err = run(machine, ["tea"], MLFLOW_TRACKING_URI=proxy.uri)
+    assert code == 1 and str(status) in err and proxy.uri in err and "Traceback" not in err
+    assert fake_llm.requests.total() == asked
+
+
+def test_a_deleted_experiment_stops_it(machine: Machine, server: str) -> None:
+    client = MlflowClient(server)
+    client.delete_experiment(client.create_experiment("thrown away"))
+    code, _, err = run(machine, ["tea"], MLFLOW_TRACKING_URI=server, MLFLOW_EXPERIMENT_NAME="thrown away")
+    assert code == 1 and "'thrown away'" in err and "mlflow experiments restore" in err
+    assert not runs_of(server, "thrown away")
+
+
+def test_an_unreachable_server_only_warns(machine: Machine) -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    code, out, err = run(machine, ["tea"], "--name", "later", MLFLOW_TRACKING_URI=uri)
+    assert code == 0, err
+    assert uri in err and "wait in the spool" in err
+    assert "Batch later" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run"],
+        ["run", "--data", "x", "--engine", "magic"],
+        ["run", "--data", "x", "--column-mapping", "topic"],
+        ["fly"],
+    ],
+)
+def test_a_wrong_command_line_exits_with_2(keyless: Machine, words: list[str]) -> None:
+    assert keyless.command("pf-mlflow", *words).returncode == 2
+
+
+def test_unsupported_versions_are_refused(keyless: Machine, tmp_path: Path) -> None:
+    info = tmp_path / "promptflow-1.17.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: promptflow\nVersion: 1.17.0\n")
+    code, _, err = run(keyless, ["tea"], PYTHONPATH=str(tmp_path))
+    assert code == 1 and "promptflow 1.17.0 is not supported" in err and "pip install" in err
+
+
+def test_several_nodes_are_run_offline_too(keyless: Machine) -> None:
+    data = keyless.data("questions", [{"question": "When?", "chat_history": []}])
+    mapping = ["--column-mapping", "question=${data.question}", "--column-mapping", "chat_history=${data.chat_history}"]
+    words = ["run", "--flow", str(FLOWS / "several"), "--data", str(data), *mapping, "--name", "several_offline"]
+    done = keyless.command("pf-mlflow", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    batch = tracked(f"sqlite:///{keyless.cwd / 'mlflow.db'}", "several_offline")
+    assert batch.children[0].data.tags["response_model"] == MODEL
