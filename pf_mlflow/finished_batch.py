@@ -51,7 +51,7 @@ class RunRecord:
         if not self.flow_path:
             return None
         path = Path(self.flow_path)
-        return path.parent if path.suffix else path
+        return path.parent if path.suffix in (".yaml", ".yml", ".prompty", ".py") else path
 
 
 def run_record(home: Path, name: str) -> RunRecord | None:
@@ -105,7 +105,7 @@ def flow_nodes(flow_dir: Path) -> FlowNodes:
     try:
         dag = yaml.safe_load((flow_dir / "flow.dag.yaml").read_text(encoding="utf-8"))
         nodes = [node for node in dag["nodes"] if isinstance(node, Mapping)]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
         return FlowNodes()
     named = next((n for node in nodes if (n := node_names((node.get("inputs") or {}).get("record_nodes")))), ())
     llm = tuple(node["name"] for node in nodes if node.get("type") == "llm" or _variant_type(dag, node) == "llm")
@@ -128,7 +128,7 @@ def folder_lines(batch_uid: str, name: str, folder: Path) -> Iterator[LineRecord
     """Yield the lines that promptflow has kept in a batch's folder, in order of their numbers."""
     nodes = flow_nodes(folder / "snapshot")
     for path in sorted((folder / "flow_artifacts").glob("*.jsonl")):
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 line = json.loads(text)
                 yield _line(batch_uid, name, line["line_number"], line["run_info"], nodes)

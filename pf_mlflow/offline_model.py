@@ -20,8 +20,8 @@ __all__ = ["MODEL", "answer", "count_tokens", "offline_model"]
 
 MODEL = "offline-model (no real LLM)"
 
-_TOKEN = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+|[^\w\s]|_")
 _CJK = re.compile(r"[぀-ヿ㐀-鿿]")
+_TOKEN = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_぀-ヿ㐀-鿿가-힯]+|[^\w\s]|_")
 _PLAIN = (
     "(offline model) Why did {topic} cross the road? To get to the other side of the argument.",
     "(offline model) I told my therapist about {topic}. Now we both need one.",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 from pf_mlflow.records import COMPLETED, Batch, LineRecord, Span, Tokens
@@ -18,7 +18,10 @@ PARAM_LIMIT = 6000
 """Characters that MLflow takes in a param's value (`mlflow.utils.validation.MAX_PARAM_VAL_LENGTH`)."""
 TAG_LIMIT = 5000
 """Characters that every MLflow 3 takes in a tag's value."""
-_KEY_LIMIT = 250
+_KEY_LIMIT = 240
+"""Characters of a key; MLflow takes 250, the rest is for telling apart keys that became the same."""
+_LARGEST = 2.0**63
+"""Metrics from here on are no measurements; neither NaN nor infinity is below it."""
 _LONG_VALUES = "long_values"
 
 
@@ -45,14 +48,13 @@ class RunPayload:
 
     def add_metric(self, key: str, value: float | None) -> None:
         """Add a metric unless its value is unknown: absent, not zero."""
-        if value is not None and math.isfinite(value):
+        if value is not None and abs(value) < _LARGEST:
             self.metrics[_valid_key(key)] = float(value)
 
     def _fitting(self, key: str, text: str, limit: int) -> str:
         if len(text) <= limit:
             return text
-        path = f"{_LONG_VALUES}/{re.sub(r'[^A-Za-z0-9._-]', '_', key)}.txt"
-        path = _free_key(path, self.texts)
+        path = _free_key(f"{_LONG_VALUES}/{re.sub(r'[^A-Za-z0-9._-]', '_', key)}", self.texts, ".txt")
         self.texts[path] = text
         mark = f" … [cut: {len(text)} characters, all of them in the artifact {path}]"
         return text[: limit - len(mark)] + mark
@@ -157,7 +159,7 @@ def readable(value: Any) -> str:
 
 def milliseconds(seconds: float) -> int:
     """Return a Unix time in the unit of MLflow's run times."""
-    return int(seconds * 1000)
+    return round(seconds * 1000)
 
 
 def batches_of(values: Mapping[str, str], most: int = 100, most_bytes: int = 700_000) -> Iterator[dict[str, str]]:
@@ -183,10 +185,6 @@ def _valid_key(key: str) -> str:
     return f"_{key[1:]}" if key.startswith("..") or key == "." else key
 
 
-def _free_key(key: str, taken: Mapping[str, Any]) -> str:
-    number = 2
-    free = key
-    while free in taken:
-        free = f"{key}_{number}"
-        number += 1
-    return free
+def _free_key(key: str, taken: Mapping[str, Any], suffix: str = "") -> str:
+    candidates = chain([f"{key}{suffix}"], (f"{key}_{number}{suffix}" for number in count(2)))
+    return next(candidate for candidate in candidates if candidate not in taken)

@@ -50,15 +50,17 @@ def read_flow(flow: Path) -> Mapping[str, Any]:
     return dag
 
 
-def check_data(data: Path) -> set[str]:
+def check_data(data: Path) -> set[str] | None:
     """Return the columns of a data file, those of any line; raise `BadInput` naming what cannot be read.
 
-    Lines of JSONL are read one by one; other formats are left to promptflow.
+    Lines of JSONL are read one by one; other formats are left to promptflow, and their columns are `None`.
     """
     if not data.exists():
         raise BadInput(f"The data file {str(data)!r} does not exist.")
     if data.suffix.lower() != ".jsonl":
-        return set()
+        return None
+    if data.is_dir():
+        raise BadInput(f"{str(data)!r} is a folder; give it a file with one JSON object per line.")
     columns: set[str] = set()
     lines = 0
     with data.open("rb") as file:
@@ -81,20 +83,20 @@ def _columns(data: Path, number: int, raw: bytes) -> set[str]:
     return set(row)
 
 
-def check_mapping(mapping: Mapping[str, str], columns: set[str], dag: Mapping[str, Any], data: Path) -> None:
+def check_mapping(mapping: Mapping[str, str], columns: set[str] | None, dag: Mapping[str, Any], data: Path) -> None:
     """Raise `BadInput` if a mapping names an input or a column that there is not, or an input would get no value."""
     inputs = dag.get("inputs") or {}
     for name, source in mapping.items():
         if name not in inputs:
             raise BadInput(f"The flow has no input {name!r}; its inputs are {_listed(inputs)}.")
         column = re.fullmatch(r"\$\{data\.([^.}]+).*\}", str(source))
-        if columns and column and column[1] not in columns:
+        if columns is not None and column and column[1] not in columns:
             raise BadInput(
                 f"{data} has no column {column[1]!r} (mapped to {name!r}); its columns are {_listed(columns)}."
             )
     needed = [name for name, spec in inputs.items() if "default" not in (spec or {}) and name not in mapping]
     for name in needed:
-        if columns and name not in columns:
+        if columns is not None and name not in columns:
             raise BadInput(
                 f"{data} has no column {name!r}, which the flow needs; map one with "
                 f"--column-mapping {name}='${{data.COLUMN}}' (columns: {_listed(columns)})."

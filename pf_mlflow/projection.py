@@ -5,76 +5,33 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import make_url
 
-from pf_mlflow.errors import TrackingDown, TrackingRefused
+from pf_mlflow.errors import TrackingRefused
+from pf_mlflow.mlflow_errors import told
 from pf_mlflow.payload import RunPayload, batches_of, child_name, child_tags, milliseconds, run_tags
 from pf_mlflow.records import Batch
-from pf_mlflow.settings import without_password
+from pf_mlflow.settings import absolute_store, without_password
 
 __all__ = ["Projection"]
 
-_REFUSALS = {400, 401, 403, 404, 409}
-_NO_DATABASE = ("unable to open database file", "readonly database")
 _PAGE = 1000
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _told(function: Callable[P, T]) -> Callable[P, T]:
-    """Turn what MLflow raises into a refusal or an outage, with the address in the sentence."""
-
-    @wraps(function)
-    def telling(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return function(*args, **kwargs)
-        except MlflowException as error:
-            raise _kind(error)(_sentence(error, str(getattr(args[0], "shown_uri", "")))) from error
-        except (OSError, SQLAlchemyError) as error:  # requests' errors are OSErrors
-            raise TrackingDown(f"MLflow at {getattr(args[0], 'shown_uri', '')} cannot be reached: {error}") from error
-
-    return telling
-
-
-def _status(error: MlflowException) -> int:
-    try:
-        return int(error.get_http_status_code())
-    except (TypeError, ValueError):
-        return 500
-
-
-def _kind(error: MlflowException) -> type[TrackingDown] | type[TrackingRefused]:
-    refused = _status(error) in _REFUSALS or any(text in str(error.message) for text in _NO_DATABASE)
-    return TrackingRefused if refused else TrackingDown
-
-
-def _sentence(error: MlflowException, uri: str) -> str:
-    remedies = {
-        401: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
-        403: "ask for the right to write to this experiment, or set MLFLOW_EXPERIMENT_NAME to another",
-    }
-    remedy = remedies.get(_status(error))
-    first = without_password(str(error.message).splitlines()[0])[:500]
-    return f"MLflow at {uri} answered {_status(error)}: {first}" + (f" — {remedy}." if remedy else "")
 
 
 class Projection:
     """One store and experiment to write batches and lines to. Safe for threads."""
 
     def __init__(self, tracking_uri: str, experiment: str, lock_dir: Path) -> None:
-        self.tracking_uri = tracking_uri
-        self.shown_uri = without_password(tracking_uri)
+        self.tracking_uri = absolute_store(tracking_uri, Path.cwd())
+        self.shown_uri = without_password(self.tracking_uri)
         self.experiment = experiment
         self.experiment_id = ""
         self._lock_dir = lock_dir
@@ -85,7 +42,7 @@ class Projection:
         """How many writers pay: requests to a server overlap, an SQLite file has one writer at a time."""
         return 8 if self.tracking_uri.startswith(("http", "databricks", "azureml")) else 1
 
-    @_told
+    @told
     def connect(self) -> None:
         """Open the store, making it where it is a database that does not exist yet, and find or make the experiment.
 
@@ -107,7 +64,7 @@ class Projection:
     def _enter_folder(self) -> None:
         """Go where an SQLite store is: MLflow puts its artifacts into `./mlruns`."""
         if self.tracking_uri.startswith("sqlite:///"):
-            folder = Path(self.tracking_uri.removeprefix("sqlite:///")).parent
+            folder = Path(make_url(self.tracking_uri).database or "").parent
             if not folder.is_dir() or not os.access(folder, os.W_OK):
                 raise TrackingRefused(
                     f"{self.shown_uri} cannot be written: {str(folder)!r} is not a folder that you may write to — "
@@ -130,7 +87,7 @@ class Projection:
                 raise
             return str(self._client.get_experiment_by_name(self.experiment).experiment_id)
 
-    @_told
+    @told
     def find_runs(self, batch_uid: str) -> tuple[str | None, dict[int, str]]:
         """Return the batch's parent run and its child runs by line number, as MLflow knows them."""
         parent, children, token = None, {}, None
@@ -152,17 +109,17 @@ class Projection:
             if not token:
                 return parent, children
 
-    @_told
+    @told
     def create_parent(self, batch: Batch, display_name: str, start: float) -> str:
         """Create the run of a batch and return its id; `start` in Unix seconds."""
         return self._create(start, run_tags(batch, batch.name), display_name)
 
-    @_told
+    @told
     def create_child(self, batch: Batch, line_number: int, parent_run_id: str, start: float) -> str:
         """Create the run of a line as RUNNING and return its id; `start` in Unix seconds."""
         return self._create(start, child_tags(batch, line_number, parent_run_id), child_name(line_number))
 
-    @_told
+    @told
     def create_single(self, batch: Batch, run_name: str, start: float) -> str:
         """Create the top-level run of a single execution and return its id; `start` in Unix seconds."""
         return self._create(start, run_tags(batch, run_name), batch.flow_name)
@@ -171,7 +128,7 @@ class Projection:
         run = self._client.create_run(self.experiment_id, milliseconds(start), tags, name)
         return str(run.info.run_id)
 
-    @_told
+    @told
     def complete(self, run_id: str, payload: RunPayload) -> None:
         """Log a run's values and end it: two requests if the values fit into one."""
         for path, text in payload.texts.items():
@@ -179,7 +136,7 @@ class Projection:
         self.log(run_id, payload)
         self.end(run_id, payload.status, payload.end_ms)
 
-    @_told
+    @told
     def log(self, run_id: str, payload: RunPayload) -> None:
         """Log params, tags and metrics of a run, all in one request where MLflow takes them so."""
         now = int(time.time() * 1000)
@@ -192,7 +149,7 @@ class Projection:
                 store.log_batch(run_id, metrics, params, tags)
             metrics, tags = [], []
 
-    @_told
+    @told
     def end(self, run_id: str, status: str, end_ms: int) -> None:
         """Set a run's status and end in one request; the client's own `set_terminated` takes two."""
         from mlflow.entities import RunStatus

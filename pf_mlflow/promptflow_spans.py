@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from pf_mlflow.records import COMPLETED, FAILED, LineRecord, Span, Tokens
 __all__ = ["line_record", "tokens_of", "told_error"]
 
 _NANOSECONDS = 1e9
+_LARGEST = 2**63
 
 
 def line_record(
@@ -59,9 +59,15 @@ def told_error(top: Span, spans: Sequence[Span]) -> tuple[str | None, str | None
     if top.error is None:
         return None, None
     for below in spans:
-        if below.parent == top.id and below.error is not None and below.error in top.error:
+        if below.parent == top.id and below.error is not None and _wraps(top, below):
             return told_error(below, spans)
     return top.error_type, top.error
+
+
+def _wraps(outer: Span, inner: Span) -> bool:
+    if inner.error:
+        return inner.error in (outer.error or "")
+    return (inner.error_type or "") in f"{outer.error_type}: {outer.error}"
 
 
 def tokens_of(usage: Mapping[str, Any], prefix: str = "") -> Tokens | None:
@@ -76,7 +82,7 @@ def tokens_of(usage: Mapping[str, Any], prefix: str = "") -> Tokens | None:
 def _count(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return int(value) if math.isfinite(value) and value >= 0 else None
+    return int(value) if 0 <= value < _LARGEST else None
 
 
 def _span(span: ReadableSpan) -> Span:

@@ -89,7 +89,8 @@ class LineRecord:
 
     def llm_calls(self, node: Span) -> tuple[Span, ...]:
         """Return the LLM calls below a node's span, in the order they were started."""
-        return tuple(span for span in self._below(node) if span.kind == "LLM")
+        calls = (span for span in self._below(node) if span.kind == "LLM")
+        return tuple(sorted(calls, key=lambda call: call.start))
 
     def _below(self, top: Span) -> Iterator[Span]:
         for span in self.spans:
@@ -112,14 +113,15 @@ class LineRecord:
     def from_json(cls, text: str) -> LineRecord:
         """Return the record that `to_json` wrote."""
         data = json.loads(text)
-        data["spans"] = tuple(_span(span) for span in data["spans"])
-        data["named_nodes"] = tuple(data["named_nodes"])
-        data["llm_nodes"] = tuple(data["llm_nodes"])
+        data["spans"] = tuple(_span(span) for span in data.get("spans", ()))
+        for name in ("named_nodes", "llm_nodes"):
+            data[name] = tuple(data.get(name, ()))
         return cls(**_known(cls, data))
 
 
 def _span(data: dict[str, Any]) -> Span:
-    data["tokens"] = Tokens(**data["tokens"]) if data["tokens"] else None
+    if data.get("tokens"):
+        data["tokens"] = Tokens(**_known(Tokens, data["tokens"]))
     return Span(**_known(Span, data))
 
 

@@ -17,6 +17,9 @@ MASK = "**scrubbed**"
 _SECRET_NAME = re.compile(
     r"(^|[_\-.])(api[_-]?key|secret|passw(or)?d|(access|auth|refresh|bearer|id)[_-]?token|credentials?)s?$", re.I
 )
+_SECRET_VARIABLE = re.compile(
+    r"(^|_)((API|ACCESS|SECRET|PRIVATE|ACCOUNT|SHARED|SIGNING)_?KEY|TOKEN|SECRET|PASSW(OR)?D|CREDENTIAL)S?$", re.I
+)
 _KEY_SHAPE = re.compile(r"\bsk-[A-Za-z0-9_\-]{16,}")
 _IN_ERRORS = re.compile(
     r"(?i)((?:api[-_ ]?key|authorization|password|secret|token|sig)(?: provided)?[\"']?\s*[:=]\s*[\"']?(?:bearer )?)"
@@ -58,7 +61,7 @@ def _map_values(record: LineRecord, of_value: Any, of_error: Any) -> LineRecord:
 
 
 def _environment_secrets() -> tuple[str, ...]:
-    values = (v for k, v in os.environ.items() if _SECRET_NAME.search(k) and len(v) >= _MIN_LENGTH)
+    values = (v for k, v in os.environ.items() if _SECRET_VARIABLE.search(k) and len(v) >= _MIN_LENGTH)
     return tuple(sorted(values, key=len, reverse=True))
 
 

@@ -7,14 +7,15 @@ import os
 import re
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from platformdirs import user_state_path
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pf_mlflow.errors import BadInput
 
-__all__ = ["Settings", "current_user", "default_tracking_uri", "read_settings", "without_password"]
+__all__ = ["Settings", "absolute_store", "current_user", "default_tracking_uri", "read_settings", "without_password"]
 
 
 class Settings(BaseSettings):
@@ -50,6 +51,16 @@ class Settings(BaseSettings):
         "what is left stays in the spool.",
     )
 
+    @field_validator("tracking_uri")
+    @classmethod
+    def _from_where_the_user_was(cls, uri: str) -> str:
+        return absolute_store(uri, _started_in() or Path.cwd())
+
+
+def _started_in() -> Path | None:
+    folder = os.environ.get("PWD")
+    return Path(folder) if folder else None
+
 
 def read_settings() -> Settings:
     """Return the settings of this process; raise `BadInput` naming the first that cannot be used."""
@@ -67,9 +78,20 @@ def default_tracking_uri(flow_dir: Path) -> str:
 
     promptflow changes the working directory; `$PWD` still tells where the command was typed.
     """
-    started_in = os.environ.get("PWD", "")
-    folder = Path(started_in) if started_in and _writable(Path(started_in)) else flow_dir
-    return f"sqlite:///{(folder.resolve() / 'mlflow.db').as_posix()}"
+    started_in = _started_in()
+    folder = started_in if started_in and _writable(started_in) else flow_dir
+    path = (folder.resolve() / "mlflow.db").as_posix()
+    return "sqlite:///" + re.sub(r"\?|%(?=[0-9A-Fa-f]{2})", lambda mark: quote(mark[0]), path)
+
+
+def absolute_store(uri: str, folder: Path) -> str:
+    """Return a tracking URI with an SQLite path that is relative taken from a folder."""
+    scheme, three, path = uri.partition(":///")
+    if not scheme.startswith("sqlite") or not three or not path or path.startswith(("/", ":memory:")):
+        return uri
+    if re.match(r"[A-Za-z]:[\\/]", path):
+        return uri
+    return f"{scheme}:///{(folder / path).as_posix()}"
 
 
 def _writable(folder: Path) -> bool:
@@ -77,8 +99,10 @@ def _writable(folder: Path) -> bool:
 
 
 def without_password(uri: str) -> str:
-    """Return a URI without the password or token that it may carry."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
+    """Return a text without the passwords and tokens that URIs in it may carry."""
+    uri = re.sub(r"(https?://)([^/@:\s]*:)?[^/@\s]+@", r"\1\2***@", uri)
+    uri = re.sub(r"(\b(?!sqlite|https?)[\w+]+://[^/@:\s]*:)[^@\s]+@", r"\1***@", uri)
+    return re.sub(r"([?&](?:password|passwd|token|key|sig|secret)=)[^&\s]+", r"\1***", uri, flags=re.I)
 
 
 def current_user() -> str:

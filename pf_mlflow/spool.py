@@ -68,7 +68,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = threading.RLock()
-        self._pid: int | None = None
+        self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = None
 
     # What the running flow writes
@@ -181,7 +181,9 @@ class Spool:
         with self._write() as db:
             db.execute("UPDATE batch SET closed = ?, summary = ? WHERE uid = ?", (time.time(), summary, batch_uid))
             db.execute("DELETE FROM line WHERE batch_uid = ? AND delivered = 1", (batch_uid,))
-            db.execute("DELETE FROM batch WHERE closed < ?", (time.time() - self._KEPT_AFTER_CLOSING,))
+            long_ago = time.time() - self._KEPT_AFTER_CLOSING
+            db.execute("DELETE FROM line WHERE batch_uid IN (SELECT uid FROM batch WHERE closed < ?)", (long_ago,))
+            db.execute("DELETE FROM batch WHERE closed < ?", (long_ago,))
 
     # Who delivers, and how a batch stands
 
@@ -216,17 +218,17 @@ class Spool:
     # SQLite
 
     def _one(self, sql: str, *values: object) -> sqlite3.Row | None:
-        with self._lock:
+        with self._mine():
             row: sqlite3.Row | None = self._open().execute(sql, values).fetchone()
             return row
 
     def _all(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock:
+        with self._mine():
             return self._open().execute(sql, values).fetchall()
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._mine():
             db = self._open()
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -236,11 +238,15 @@ class Spool:
                 raise
             db.execute("COMMIT")
 
+    def _mine(self) -> threading.RLock:
+        """Return the lock; after a fork a new one, and no connection: those inherited must not be used."""
+        if self._pid != os.getpid():
+            self._pid, self._lock, self._connection = os.getpid(), threading.RLock(), None
+        return self._lock
+
     def _open(self) -> sqlite3.Connection:
-        """Return this process's connection; one inherited through a fork must not be used."""
-        if self._connection is None or self._pid != os.getpid():
+        if self._connection is None:
             self._connection = self._connect()
-            self._pid = os.getpid()
         return self._connection
 
     @retry(

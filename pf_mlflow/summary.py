@@ -58,16 +58,28 @@ class LineStats:
         return cls(**json.loads(text))
 
 
-_MODEL_INPUTS = tuple(
-    f"input_{name}"
-    for name in ("model", "deployment_name", "temperature", "top_p", "max_tokens", "stop", "response_format", "seed")
-)
+_SETTINGS = {
+    *(
+        "model",
+        "deployment_name",
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "stop",
+        "seed",
+        "response_format",
+        "logit_bias",
+    ),
+    *("presence_penalty", "frequency_penalty", "user", "functions", "function_call", "tools", "tool_choice", "n"),
+    *("echo", "best_of", "suffix", "logprobs", "top_k", "detail", "stream", "connection"),
+}
+"""Inputs of promptflow's LLM tools that set the model up rather than tell one line from another."""
 
 
 def _label(params: Mapping[str, str]) -> str:
     """Return what tells a line from others at a glance: its first input that is no setting of the model."""
-    names = (name for name in params if name.split(".")[-1].startswith("input_") and not name.endswith(_MODEL_INPUTS))
-    return params.get(next(names, ""), "")
+    inputs = {name: name.rpartition("input_")[2] for name in params if name.split(".")[-1].startswith("input_")}
+    return next((params[name] for name, short in inputs.items() if short not in _SETTINGS), "")
 
 
 def _int(value: float | None) -> int | None:

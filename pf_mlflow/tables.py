@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from rich.table import Table
+from rich.text import Text
 
 from pf_mlflow.summary import BatchSummary, LineStats
 
@@ -13,7 +14,7 @@ __all__ = ["failures", "seconds", "slowest", "totals"]
 
 def totals(summary: BatchSummary, title: str) -> Table:
     """Return the table of a batch's totals."""
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(title=Text(title), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("lines completed / failed", f"{summary.lines_completed} / {summary.lines_failed}")
@@ -30,7 +31,7 @@ def slowest(summary: BatchSummary) -> Table:
     """Return the table of a batch's slowest lines."""
     table = Table("line", "latency", "tokens", "input", title="Slowest lines", title_justify="left")
     for line in summary.slowest:
-        table.add_row(str(line.line_number), seconds(line.duration), _count(line.total_tokens), line.label)
+        table.add_row(str(line.line_number), seconds(line.duration), _count(line.total_tokens), Text(line.label))
     return table
 
 
@@ -44,8 +45,9 @@ def failures(summary: BatchSummary) -> Table:
     return table
 
 
-def _failure(line: LineStats) -> tuple[str, str, str]:
-    return str(line.line_number), (line.error or "").splitlines()[0] if line.error else "", line.label
+def _failure(line: LineStats) -> tuple[str, Text, Text]:
+    error = line.error.splitlines()[0] if line.error else ""
+    return str(line.line_number), Text(error), Text(line.label)
 
 
 def seconds(value: float | None) -> str:

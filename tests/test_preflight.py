@@ -98,7 +98,7 @@ def test_a_folder_named_like_a_data_file_is_no_data(tmp_path: Path) -> None:
 
 def test_other_formats_are_left_to_promptflow(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("topic\natom\n")
-    assert not check_data(tmp_path / "d.csv")
+    assert check_data(tmp_path / "d.csv") is None
 
 
 DAG = {"inputs": {"topic": {"type": "string"}, "style": {"type": "string", "default": "dry"}, "n": None}}
@@ -111,7 +111,7 @@ DAG = {"inputs": {"topic": {"type": "string"}, "style": {"type": "string", "defa
         ({"topic": "${data.subject}", "n": "5"}, {"subject"}, None),
         ({"topic": "${data.row.deep}", "n": "${run.outputs.n}"}, {"row"}, None),
         ({}, {"topic", "n"}, None),
-        ({"topic": "${data.anything}"}, set(), None),  # a format whose columns are not known here
+        ({"topic": "${data.anything}"}, None, None),  # a format whose columns are not known here
         (
             {"topic": "${data.Topic}"},
             {"topic", "n"},
@@ -128,7 +128,7 @@ DAG = {"inputs": {"topic": {"type": "string"}, "style": {"type": "string", "defa
         ({}, {"style", "n"}, "d.jsonl has no column 'topic', which the flow needs"),
     ],
 )
-def test_check_mapping(mapping: dict[str, str], columns: set[str], expected: str | None) -> None:
+def test_check_mapping(mapping: dict[str, str], columns: set[str] | None, expected: str | None) -> None:
     if expected is None:
         check_mapping(mapping, columns, DAG, Path("d.jsonl"))
         return

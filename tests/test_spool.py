@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,23 +126,20 @@ def test_batches_of_a_client(spool: Spool, pid: int, started: float, expected: l
 
 def test_only_one_claims_a_batch(spool: Spool) -> None:
     spool.add_batch(batch())
-    winners = []
 
-    def claim(pid: int) -> None:
+    def claim(pid: int) -> int | None:
         own = Spool(spool.folder)
         with own.claim("uid") as db:
-            if db.execute("SELECT owner_pid FROM batch").fetchone()["owner_pid"] is None:
+            owner: int | None = db.execute("SELECT owner_pid FROM batch").fetchone()["owner_pid"]
+            if owner is None:
                 time.sleep(0.02)
                 own.set_owner(db, "uid", pid, 1.0)
-                winners.append(pid)
+        return owner
 
-    threads = [threading.Thread(target=claim, args=(pid,)) for pid in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(claim, range(8)))
     state = spool.state("uid")
-    assert state and winners == [state["owner_pid"]]
+    assert state and found.count(None) == 1 and set(found) == {None, state["owner_pid"]}
 
 
 def test_a_claim_that_fails_leaves_no_trace(spool: Spool) -> None:
@@ -181,6 +179,19 @@ def test_threads_and_processes_write_to_a_fresh_spool_at_once(spool: Spool) -> N
     assert spool.unfinished("uid") == {}
 
 
+def test_many_open_a_fresh_spool_at_the_same_moment(tmp_path: Path) -> None:
+    barrier = threading.Barrier(8)
+
+    def open_fresh(folder: Path) -> None:
+        own = Spool(folder)
+        barrier.wait(10)
+        own.add_batch(batch())
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(10):
+            list(pool.map(open_fresh, [tmp_path / f"spool{number}"] * 8))
+
+
 def write_and_die(folder: Path) -> None:
     spool = Spool(folder)
     write_lines(folder, 0, 20)
@@ -218,7 +229,13 @@ def in_child(work: object, patience: int = 5) -> int:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_writes_on_its_own(spool: Spool) -> None:
     spool.complete_line("uid", 1, 1.0, "parent's")
-    assert in_child(lambda: spool.complete_line("uid", 2, 1.0, "child's")) == 0
+    inherited = spool._connection
+
+    def write() -> None:
+        spool.complete_line("uid", 2, 1.0, "child's")
+        assert spool._connection is not inherited
+
+    assert in_child(write) == 0
     spool.complete_line("uid", 3, 1.0, "parent's")
     assert lines(spool) == [(1, "parent's", None), (2, "child's", None), (3, "parent's", None)]
     with sqlite3.connect(spool.folder / Spool.FILE) as db:
