@@ -58,12 +58,15 @@ class BatchEnd:
     def missing_lines(self, unfinished: Mapping[int, float], known: set[int]) -> Iterator[LineRecord]:
         """Yield records of lines that ended without one: their worker was killed, or an input did not fit the flow."""
         record = self.record()
-        told = set()
+        told: set[int] = set()
+
+        def wanted(number: int) -> bool:
+            return number not in told and (number in unfinished or number not in known)
+
         if record and record.output_path:
-            for line in folder_lines(self.batch.uid, self.batch.name, record.output_path):
-                if (line.line_number in unfinished or line.line_number not in known) and line.line_number not in told:
-                    told.add(line.line_number)
-                    yield self._clean(line)
+            for line in folder_lines(self.batch.uid, self.batch.name, record.output_path, wanted):
+                told.add(line.line_number)
+                yield self._clean(line)
         end = (record and record.end) or time.time()
         for number in sorted(unfinished.keys() - told):
             yield LineRecord(

@@ -16,6 +16,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exp
 from pf_mlflow.batch_end import BatchEnd
 from pf_mlflow.errors import PfMlflowError, TrackingDown, TrackingRefused
 from pf_mlflow.payload import PARAM_LIMIT, line_payload
+from pf_mlflow.preflight import check_versions
 from pf_mlflow.records import Batch, LineRecord
 from pf_mlflow.settings import Settings, read_settings, without_password
 from pf_mlflow.spool import Pending, Spool
@@ -100,6 +101,7 @@ class Delivery:
             raise
 
     def _open(self) -> None:
+        check_versions()
         self.projection.connect()
         record = self.end.record()
         if record:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -124,16 +124,27 @@ def node_names(value: object) -> tuple[str, ...]:
     return tuple(str(name).strip() for name in value if str(name).strip()) if isinstance(value, (list, tuple)) else ()
 
 
-def folder_lines(batch_uid: str, name: str, folder: Path) -> Iterator[LineRecord]:
-    """Yield the lines that promptflow has kept in a batch's folder, in order of their numbers."""
+def folder_lines(
+    batch_uid: str, name: str, folder: Path, wanted: Callable[[int], bool] = lambda number: True
+) -> Iterator[LineRecord]:
+    """Yield the wanted lines that promptflow has kept in a batch's folder, in order of their numbers."""
     nodes = flow_nodes(folder / "snapshot")
-    for path in sorted((folder / "flow_artifacts").glob("*.jsonl")):
+    for path in sorted((folder / "flow_artifacts").glob("[0-9]*_*[0-9].jsonl")):
+        if not any(map(wanted, _numbers_in(path))):
+            continue
         for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 line = json.loads(text)
-                yield _line(batch_uid, name, line["line_number"], line["run_info"], nodes)
+                if wanted(line["line_number"]):
+                    yield _line(batch_uid, name, line["line_number"], line["run_info"], nodes)
             except (ValueError, KeyError, TypeError):  # a line that was being written when its writer was killed
                 continue
+
+
+def _numbers_in(path: Path) -> range:
+    """Return the line numbers in a file, which its name tells: `000000000_000000024.jsonl`."""
+    first, _, last = path.stem.partition("_")
+    return range(int(first), int(last) + 1)
 
 
 def _line(uid: str, name: str, number: int, info: Mapping[str, Any], nodes: FlowNodes) -> LineRecord:

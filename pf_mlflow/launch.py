@@ -41,7 +41,7 @@ def deliver_in_background(spool: Spool, batch_uid: str) -> None:
     row = spool.state(batch_uid)
     if row is None or not _wanted(row):
         return
-    with spool.claim(batch_uid) as db:
+    with spool.claim() as db:
         if _wanted(db.execute("SELECT * FROM batch WHERE uid = ?", (batch_uid,)).fetchone()):
             process = _start(spool.folder, batch_uid)
             spool.set_owner(db, batch_uid, process.pid, process.create_time())

@@ -17,12 +17,15 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 from pf_mlflow.errors import BadInput, TrackingRefused
+from pf_mlflow.settings import without_password
 
 __all__ = ["TrackingCheck", "check_data", "check_mapping", "check_versions", "read_flow"]
 
 SUPPORTED = {"promptflow": SpecifierSet(">=1.18,<1.19"), "mlflow": SpecifierSet(">=3.1,<=3.15.0")}
 
 REFUSED, DOWN = 3, 4
+_PATIENCE = 40
+"""Seconds to wait for MLflow before the batch starts."""
 
 
 def check_versions() -> None:
@@ -47,6 +50,8 @@ def read_flow(flow: Path) -> Mapping[str, Any]:
         raise BadInput(f"{path} is no valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(dag, dict) or not isinstance(dag.get("nodes"), list):
         raise BadInput(f"{path} has no list of nodes; only DAG flows can be run here.")
+    if unnamed := [node for node in dag["nodes"] if not isinstance(node, dict) or "name" not in node]:
+        raise BadInput(f"{path} has a node without a name: {unnamed[0]!r}.")
     return dag
 
 
@@ -131,7 +136,11 @@ class TrackingCheck:
         Raises:
             TrackingRefused: MLflow said no for good.
         """
-        told, _ = self._process.communicate()
+        try:
+            told, _ = self._process.communicate(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return f"MLflow at {without_password(self.tracking_uri)} has not answered for {_PATIENCE} seconds."
         if self._process.returncode == REFUSED:
             raise TrackingRefused(told.strip())
         return told.strip() if self._process.returncode else None

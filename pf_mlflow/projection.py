@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,22 @@ class Projection:
             )
 
     def _enter_folder(self) -> None:
-        """Go where an SQLite store is: MLflow puts its artifacts into `./mlruns`."""
-        if self.tracking_uri.startswith("sqlite:///"):
-            folder = Path(make_url(self.tracking_uri).database or "").parent
-            if not folder.is_dir() or not os.access(folder, os.W_OK):
-                raise TrackingRefused(
-                    f"{self.shown_uri} cannot be written: {str(folder)!r} is not a folder that you may write to — "
-                    "start in another folder, or set MLFLOW_TRACKING_URI."
-                )
-            os.chdir(folder)
+        """Go where an SQLite store is, since MLflow puts its artifacts into `./mlruns`, and see that it opens."""
+        if not self.tracking_uri.startswith("sqlite:///"):
+            return
+        path = Path(make_url(self.tracking_uri).database or "")
+        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+            raise TrackingRefused(
+                f"{self.shown_uri} cannot be written: {str(path.parent)!r} is not a folder that you may write to — "
+                "start in another folder, or set MLFLOW_TRACKING_URI."
+            )
+        os.chdir(path.parent)
+        try:
+            with closing(sqlite3.connect(path)) as db:
+                db.execute("PRAGMA schema_version")
+        except sqlite3.DatabaseError as error:
+            if "locked" not in str(error):
+                raise TrackingRefused(f"MLflow cannot use {self.shown_uri}: {error}.") from error
 
     def _one_at_a_time(self) -> Any:
         """Let one process at a time make or migrate a database: two that do collide over its tables."""

@@ -80,8 +80,7 @@ def default_tracking_uri(flow_dir: Path) -> str:
     """
     started_in = _started_in()
     folder = started_in if started_in and _writable(started_in) else flow_dir
-    path = (folder.resolve() / "mlflow.db").as_posix()
-    return "sqlite:///" + re.sub(r"\?|%(?=[0-9A-Fa-f]{2})", lambda mark: quote(mark[0]), path)
+    return f"sqlite:///{_quoted(folder.resolve())}/mlflow.db"
 
 
 def absolute_store(uri: str, folder: Path) -> str:
@@ -91,7 +90,12 @@ def absolute_store(uri: str, folder: Path) -> str:
         return uri
     if re.match(r"[A-Za-z]:[\\/]", path):
         return uri
-    return f"{scheme}:///{(folder / path).as_posix()}"
+    return f"{scheme}:///{_quoted(folder)}/{path}"
+
+
+def _quoted(folder: Path) -> str:
+    """Return a folder as SQLAlchemy takes it in a URI: `?` would begin a query, `%20` be a space."""
+    return re.sub(r"\?|%(?=[0-9A-Fa-f]{2})", lambda mark: quote(mark[0]), folder.as_posix().rstrip("/"))
 
 
 def _writable(folder: Path) -> bool:

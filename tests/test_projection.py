@@ -219,8 +219,12 @@ def test_a_store_of_another_mlflow_version_is_refused(copy: Path) -> None:
 
 
 @pytest.mark.timeout(5)
-def test_a_file_that_is_no_database_is_refused_at_once(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").write_text("a note to myself" * 100)
+@pytest.mark.parametrize("kind", ["note", "folder"])
+def test_what_is_no_database_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    if kind == "folder":
+        (tmp_path / "mlflow.db").mkdir()
+    else:
+        (tmp_path / "mlflow.db").write_text("a note to myself" * 100)
     with pytest.raises(TrackingRefused):
         Projection(f"sqlite:///{tmp_path}/mlflow.db", "jokes", tmp_path).connect()
 

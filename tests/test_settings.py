@@ -78,6 +78,34 @@ def test_the_default_store_is_beside_the_flow_if_the_command_s_folder_is_unknown
     assert default_tracking_uri(Path("flow")) == f"sqlite:///{tmp_path}/flow/mlflow.db"
 
 
+@pytest.mark.parametrize("name", ["plain", "東京 ü", "a?b", "a%20b"])
+@pytest.mark.parametrize(
+    "uri, place",
+    [
+        ("sqlite:///mlflow.db", "mlflow.db"),
+        ("sqlite:///runs/mlflow.db", "runs/mlflow.db"),
+        ("sqlite:////data/mlflow.db", "/data/mlflow.db"),
+        ("sqlite:///C:/data/mlflow.db", None),
+        ("postgresql://host/db", None),
+        ("https://host", None),
+        ("", None),
+    ],
+)
+def test_a_relative_store_is_where_the_command_was_typed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, uri: str, place: str | None
+) -> None:
+    typed_in = tmp_path / name
+    typed_in.mkdir()
+    monkeypatch.setenv("PWD", str(typed_in))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    read = read_settings().tracking_uri
+    if place is None:
+        assert read == uri
+    else:
+        assert make_url(read).database == str(typed_in / place)
+        assert not make_url(read).query
+
+
 @pytest.mark.parametrize(
     "uri, expected",
     [

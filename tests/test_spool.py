@@ -129,7 +129,7 @@ def test_only_one_claims_a_batch(spool: Spool) -> None:
 
     def claim(pid: int) -> int | None:
         own = Spool(spool.folder)
-        with own.claim("uid") as db:
+        with own.claim() as db:
             owner: int | None = db.execute("SELECT owner_pid FROM batch").fetchone()["owner_pid"]
             if owner is None:
                 time.sleep(0.02)
@@ -144,7 +144,7 @@ def test_only_one_claims_a_batch(spool: Spool) -> None:
 
 def test_a_claim_that_fails_leaves_no_trace(spool: Spool) -> None:
     spool.add_batch(batch())
-    with pytest.raises(RuntimeError), spool.claim("uid") as db:
+    with pytest.raises(RuntimeError), spool.claim() as db:
         spool.set_owner(db, "uid", 1, 1.0)
         raise RuntimeError
     state = spool.state("uid")
@@ -195,7 +195,7 @@ def test_many_open_a_fresh_spool_at_the_same_moment(tmp_path: Path) -> None:
 def write_and_die(folder: Path) -> None:
     spool = Spool(folder)
     write_lines(folder, 0, 20)
-    with spool.claim("uid") as db:
+    with spool.claim() as db:
         spool.set_owner(db, "uid", 1, 1.0)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -229,11 +229,11 @@ def in_child(work: object, patience: int = 5) -> int:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_writes_on_its_own(spool: Spool) -> None:
     spool.complete_line("uid", 1, 1.0, "parent's")
-    inherited = spool._connection
+    inherited = spool._db._connection
 
     def write() -> None:
         spool.complete_line("uid", 2, 1.0, "child's")
-        assert spool._connection is not inherited
+        assert spool._db._connection is not inherited
 
     assert in_child(write) == 0
     spool.complete_line("uid", 3, 1.0, "parent's")
@@ -249,7 +249,7 @@ def test_a_child_forked_while_a_thread_writes_is_not_stuck(spool: Spool) -> None
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with spool.claim("uid"):
+        with spool.claim():
             held.set()
             done.wait()
 

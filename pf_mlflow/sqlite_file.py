@@ -1,0 +1,81 @@
+"""One SQLite file that many processes and threads write to at once."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_random
+
+__all__ = ["SqliteFile"]
+
+
+class SqliteFile:
+    """A database in WAL mode, private to its user, made on first use. Safe for threads, processes and forks."""
+
+    def __init__(self, path: Path, schema: str) -> None:
+        self.path = path
+        self._schema = schema
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._connection: sqlite3.Connection | None = None
+
+    def one(self, sql: str, *values: object) -> sqlite3.Row | None:
+        """Return the first row of a query, `None` if it has none."""
+        with self._mine():
+            row: sqlite3.Row | None = self._open().execute(sql, values).fetchone()
+            return row
+
+    def all(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        """Return the rows of a query."""
+        with self._mine():
+            return self._open().execute(sql, values).fetchall()
+
+    def write(self, sql: str, *values: object) -> None:
+        """Execute one statement as a transaction."""
+        with self.transaction() as db:
+            db.execute(sql, values)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the file for writing: all of it happens, or nothing."""
+        with self._mine():
+            db = self._open()
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+
+    def _mine(self) -> threading.RLock:
+        """Return the lock; after a fork a new one, and no connection: those inherited must not be used."""
+        if self._pid != os.getpid():
+            self._lock, self._connection, self._pid = threading.RLock(), None, os.getpid()
+        return self._lock
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    @retry(
+        retry=retry_if_exception_message(match=".*locked"),  # SQLite does not wait while another process turns WAL on
+        wait=wait_random(0.01, 0.05),
+        stop=stop_after_delay(10),
+        reraise=True,
+    )
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.executescript(self._schema)
+        return db
