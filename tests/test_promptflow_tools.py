@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import time
@@ -18,6 +19,15 @@ from mlflow.entities import Run
 from servers import free_port
 
 TOKENS = PROMPT_TOKENS + COMPLETION_TOKENS
+
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def of_readme(beginning: str) -> list[str]:
+    """The words of a command that the README shows, after `pf`."""
+    line = next(line for line in README.splitlines() if line.startswith(f"pf {beginning}"))
+    return shlex.split(line)[1:]
 
 
 def store(machine: Machine) -> str:
@@ -38,12 +48,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_validate(machine: Machine, checkout: Path) -> None:
-    done = machine.command("pf", "flow", "validate", "--source", ".", cwd=checkout)
+    done = machine.command("pf", *of_readme("flow validate"), cwd=checkout)
     assert done.returncode == 0 and "error" not in done.stdout.lower(), done.stdout
 
 
 def test_a_single_execution_logs_nothing(machine: Machine, checkout: Path) -> None:
-    done = machine.pf("flow", "test", "--flow", ".", "--inputs", "topic=tea", cwd=checkout)
+    done = machine.pf(*of_readme("flow test"), "--inputs", "topic=tea", cwd=checkout)
     assert '"joke": "a joke about tea"' in done.stdout and '"child_run_id": ""' in done.stdout
     assert not (checkout / "mlflow.db").exists()
 
@@ -72,7 +82,7 @@ def _finished_run(uri: str, experiment: str, patience: float = 30.0) -> Run:
 
 @pytest.fixture(scope="module")
 def by_file(machine: Machine, checkout: Path) -> Tracked:
-    machine.pf("run", "create", "--file", "run.yml", "--name", "by_file", "--stream", cwd=checkout)
+    machine.pf(*of_readme("run create --file"), "--name", "by_file", cwd=checkout)
     return tracked(f"sqlite:///{checkout / 'mlflow.db'}", "by_file")
 
 
@@ -80,6 +90,20 @@ def test_a_batch_by_file(by_file: Tracked) -> None:
     assert len(by_file.children) == 8
     assert by_file.column("params", "input_topic")[0] == "atom"
     assert by_file.parent.data.tags["mlflow.source.name"] == "jokes"
+
+
+def test_a_batch_by_options(machine: Machine, checkout: Path) -> None:
+    done = machine.pf(*of_readme("run create --flow"), "--name", "by_options", cwd=checkout)
+    uri = f"sqlite:///{checkout / 'mlflow.db'}"
+    assert uri in done.stderr
+    assert len(tracked(uri, "by_options").children) == 8
+
+
+def test_the_readmes_search_finds_the_slowest_lines(by_file: Tracked, machine: Machine, checkout: Path) -> None:
+    code = README.partition("```python\n")[2].partition("```")[0]
+    done = machine.command("python", "-c", code, cwd=checkout)
+    assert done.returncode == 0, done.stderr
+    assert "params.input_topic" in done.stdout and "FINISHED" in done.stdout
 
 
 def test_the_snapshot_is_small_and_sufficient(by_file: Tracked, machine: Machine, tmp_path: Path) -> None:
