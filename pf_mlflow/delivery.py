@@ -15,6 +15,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exp
 
 from pf_mlflow.batch_end import BatchEnd
 from pf_mlflow.errors import PfMlflowError, TrackingDown, TrackingRefused
+from pf_mlflow.finished_batch import RunRecord
 from pf_mlflow.payload import PARAM_LIMIT, line_payload
 from pf_mlflow.preflight import check_versions
 from pf_mlflow.records import Batch, LineRecord
@@ -106,21 +107,27 @@ class Delivery:
         record = self.end.record()
         if record:
             self._display_name = record.display_name
-        state = self.spool.state(self.batch.uid)
-        parent, children = self.projection.find_runs(self.batch.uid) if not self.batch.single else (None, {})
+        if not self.batch.single:
+            self._take_up_runs()
+            self._parent = self._parent or self._create_parent(record)
+        if self._parent and self._parent_is_bare:
+            self.projection.log(self._parent, self.end.parent_payload())
+            self._parent_is_bare = False
+        self.spool.set_parent(self.batch.uid, self._parent, self.projection.experiment_id)
+        log.info("batch %s: parent run %s", self.batch.name, self._parent)
+
+    def _take_up_runs(self) -> None:
+        """Go on with the runs that an earlier delivery process of this batch made."""
+        self._parent, children = self.projection.find_runs(self.batch.uid)
         for line_number, run_id in children.items():
             if not self.spool.run_id(self.batch.uid, line_number):
                 self.spool.set_run_id(self.batch.uid, line_number, run_id)
-        if parent is None and not self.batch.single:
-            start = (record and record.start) or (state["created"] if state else time.time())
-            parent = self.projection.create_parent(self.batch, self._display_name, start)
-            self._parent_is_bare = True
-        if parent and self._parent_is_bare:
-            self.projection.log(parent, self.end.parent_payload())
-            self._parent_is_bare = False
-        self._parent = parent
-        self.spool.set_parent(self.batch.uid, parent, self.projection.experiment_id)
-        log.info("batch %s: parent run %s", self.batch.name, parent)
+
+    def _create_parent(self, record: RunRecord | None) -> str:
+        state = self.spool.state(self.batch.uid)
+        start = (record and record.start) or (state["created"] if state else time.time())
+        self._parent_is_bare = True
+        return self.projection.create_parent(self.batch, self._display_name, start)
 
     def _drain(self) -> None:
         """Write lines as they come, each by one thread at a time, until the batch is over and none is left."""

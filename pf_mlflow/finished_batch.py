@@ -91,7 +91,7 @@ def batch_uid(home: Path, name: str, created_on: str) -> str:
 
 @dataclass(frozen=True)
 class FlowNodes:
-    """What a flow's YAML says of its nodes."""
+    """What a flow's YAML says of the nodes that each line executes."""
 
     all: tuple[str, ...] = ()
     llm: tuple[str, ...] = ()
@@ -104,8 +104,8 @@ def flow_nodes(flow_dir: Path) -> FlowNodes:
     """Return the nodes of the flow in a folder; nothing if it has no readable `flow.dag.yaml`."""
     try:
         dag = yaml.safe_load((flow_dir / "flow.dag.yaml").read_text(encoding="utf-8"))
-        nodes = [node for node in dag["nodes"] if isinstance(node, Mapping)]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        nodes = [node for node in dag["nodes"] if not node.get("aggregation")]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return FlowNodes()
     named = next((n for node in nodes if (n := node_names((node.get("inputs") or {}).get("record_nodes")))), ())
     llm = tuple(node["name"] for node in nodes if node.get("type") == "llm" or _variant_type(dag, node) == "llm")
@@ -197,7 +197,6 @@ def _spans(call: Mapping[str, Any] | None, parent: str | None, node: str | None,
         inputs=inputs if isinstance(inputs, Mapping) else {},
         output=output,
         has_output=not error and call.get("end_time") is not None,
-        prompted=isinstance(inputs, Mapping) and "prompt" in inputs and "_inputs_to_escape" in inputs,
         error=error.get("message") if error else None,
         error_type=error.get("type") if error else None,
         tokens=_call_tokens(call),

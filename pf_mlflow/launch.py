@@ -17,6 +17,8 @@ from pf_mlflow.spool import Spool
 __all__ = ["deliver_in_background", "is_alive"]
 
 _LOG = "delivery.log"
+_LOG_LIMIT = 1_000_000
+"""Bytes after which the log begins anew."""
 _LOOK_EVERY = 1.0
 """Seconds for which a process found alive is taken to be so."""
 _RESTART_AFTER = 30.0
@@ -66,7 +68,9 @@ def is_alive(pid: int, started: float) -> bool:
 
 def _start(spool_dir: Path, batch_uid: str) -> psutil.Process:
     package_parent = str(Path(pf_mlflow.__file__).resolve().parent.parent)
-    with (spool_dir / _LOG).open("ab") as log:
+    path = spool_dir / _LOG
+    full = path.exists() and path.stat().st_size > _LOG_LIMIT
+    with path.open("wb" if full else "ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-c", _BOOT, package_parent, str(spool_dir), batch_uid],
             stdin=subprocess.DEVNULL,

@@ -101,7 +101,6 @@ def _span(span: ReadableSpan) -> Span:
         inputs=inputs if isinstance(inputs, Mapping) else {},
         output=_json(attributes.get("output")) if has_output else None,
         has_output=has_output,
-        prompted="prompt.template" in attributes,
         error=error,
         error_type=error_type,
         tokens=_span_tokens(attributes),

@@ -50,8 +50,6 @@ class Span:
     output: Any = None
     has_output: bool = False
     """Tells an output of `None` from no output."""
-    prompted: bool = False
-    """Whether the call renders a prompt template: an LLM node, even if it never reached its model."""
     error: str | None = None
     error_type: str | None = None
     tokens: Tokens | None = None
@@ -102,7 +100,7 @@ class LineRecord:
         """Return the nodes whose values are logged, in the flow's order of execution."""
         if self.named_nodes:
             return self.named_nodes
-        called = (name for name, span in self.node_spans().items() if span.prompted or self.llm_calls(span))
+        called = (name for name, span in self.node_spans().items() if self.llm_calls(span))
         return tuple(dict.fromkeys([*self.llm_nodes, *called]))
 
     def to_json(self) -> str:

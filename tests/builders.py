@@ -28,9 +28,9 @@ def span(id: str, parent: str | None = "root", **changes: Any) -> Span:
 
 
 def llm_node(name: str, start: float = 100.5, end: float | None = 102.0, **changes: Any) -> tuple[Span, Span]:
-    """A node that renders a prompt, and its LLM call of 11 + 7 tokens."""
+    """An LLM node, and its LLM call of 11 + 7 tokens."""
     inputs = {"prompt": "Joke about {{topic}}", "model": "m", "topic": "atom", "_inputs_to_escape": ["topic"]}
-    values = {"inputs": inputs, "output": "Ha!", "has_output": True, "prompted": True, "node": name}
+    values = {"inputs": inputs, "output": "Ha!", "has_output": True, "node": name}
     call = span(f"{name}-call", name, kind="LLM", start=start, tokens=Tokens(11, 7, 18), model="fake-1")
     return span(name, start=start, end=end, **{**values, **changes}), call
 

@@ -157,12 +157,13 @@ def test_a_wrong_command_line_exits_with_2(keyless: Machine, words: list[str]) -
     assert keyless.command("pf-mlflow", *words).returncode == 2
 
 
-def test_unsupported_versions_are_refused(keyless: Machine, tmp_path: Path) -> None:
-    info = tmp_path / "promptflow-1.17.0.dist-info"
+@pytest.mark.parametrize(("package", "version"), [("promptflow", "1.17.0"), ("mlflow", "3.99.0"), ("mlflow", "2.22.0")])
+def test_unsupported_versions_are_refused(keyless: Machine, tmp_path: Path, package: str, version: str) -> None:
+    info = tmp_path / f"{package}-{version}.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: promptflow\nVersion: 1.17.0\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
     code, _, err = run(keyless, ["tea"], PYTHONPATH=str(tmp_path))
-    assert code == 1 and "promptflow 1.17.0 is not supported" in err and "pip install" in err
+    assert code == 1 and f"{package} {version} is not supported" in err and "pip install" in err
 
 
 def test_several_nodes_are_run_offline_too(keyless: Machine) -> None:

@@ -33,7 +33,9 @@ def test_the_settings_table_is_the_settings() -> None:
 
 
 def test_the_yaml_to_copy_is_the_flows_own() -> None:
-    told = yaml.safe_load(next(block for block in blocks("yaml") if "initialize_mlflow" in block).replace("answer", "joke"))
+    told = yaml.safe_load(
+        next(block for block in blocks("yaml") if "initialize_mlflow" in block).replace("answer", "joke")
+    )
     own = yaml.safe_load((ROOT / "flow.dag.yaml").read_text("utf-8"))
     assert told["environment_variables"] == own["environment_variables"]
     assert told["nodes"] == [node for node in own["nodes"] if node["type"] == "python"]
@@ -53,7 +55,8 @@ def test_make_targets_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "filter_string", re.findall(r"^\| [a-z][\w ,]* \| `+(.*?)`+ \|$", README.partition("## Find the lines")[2], re.MULTILINE)
+    "filter_string",
+    re.findall(r"^\| [a-z][\w ,]* \| `+(.*?)`+ \|$", README.partition("## Find the lines")[2], re.MULTILINE),
 )
 def test_filters_are_taken_by_mlflow(filter_string: str, machine: Machine) -> None:
     client = MlflowClient(f"sqlite:///{machine.cwd / 'docs.db'}")

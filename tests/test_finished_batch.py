@@ -163,10 +163,10 @@ def test_a_completed_line(tmp_path: Path) -> None:
     assert (line.inputs, line.outputs) == ({"topic": "atom"}, {"joke": "Ha!"})
     assert (line.error, line.error_type, line.copied_from) == (None, None, None)
     node = line.node_spans()["joke"]
-    assert (node.inputs, node.output, node.prompted, node.start, node.end) == (INPUTS, "Ha!", True, 100.25, 101.25)
+    assert (node.inputs, node.output, node.start, node.end) == (INPUTS, "Ha!", 100.25, 101.25)
     (llm,) = line.llm_calls(node)
     assert (llm.kind, llm.tokens, llm.model) == ("LLM", Tokens(11, 7, 18), "fake-1")
-    assert line.node_spans()["py"].has_output and not line.node_spans()["py"].prompted
+    assert line.node_spans()["py"].has_output
     payload = line_payload(line, "b1")
     assert payload.params == {"run_display_name": "b1", "input_model": "m", "input_topic": "atom", "output": "Ha!"}
     assert payload.metrics == {"duration": 1.0, "line_duration": 2.5, **USAGE}
@@ -277,6 +277,7 @@ node_variants:
         (b"nodes: [{name: a, inputs: {record_nodes: 'x, y'}}]", FlowNodes(("a",), (), ("x", "y"))),
         (b"nodes: [{name: a, inputs: {record_nodes: '${inputs.n}'}}]", FlowNodes(("a",), (), ())),
         (b"nodes: [{name: a, inputs: }]", FlowNodes(("a",), (), ())),
+        (b"nodes: [{name: a, type: llm}, {name: b, type: llm, aggregation: true}]", FlowNodes(("a",), ("a",), ())),
         (b"nodes: []", FlowNodes()),
         (b"nodes:", FlowNodes()),
         (b"nodes: 5", FlowNodes()),

@@ -220,7 +220,12 @@ CALLS = tuple(span(f"c{n}", "joke", kind="LLM", tokens=Tokens(n, None, n), model
             {"response_model": "m1, m0"},
         ),
         (  # a node that had not ended when its line timed out
-            line_record(llm_node("joke", end=None, has_output=False)[0], status=FAILED, error_type="Timeout"),
+            line_record(
+                llm_node("joke", end=None, has_output=False)[0],
+                llm_nodes=("joke",),
+                status=FAILED,
+                error_type="Timeout",
+            ),
             INPUTS,
             {"duration": 102.5 - 100.5},
             {"promptflow.error": "Timeout", "promptflow.error_type": "Timeout"},
@@ -240,7 +245,7 @@ CALLS = tuple(span(f"c{n}", "joke", kind="LLM", tokens=Tokens(n, None, n), model
             {},
         ),
         (  # an output of None is an output
-            line_record(llm_node("joke", inputs={}, output=None)[0]),
+            line_record(llm_node("joke", inputs={}, output=None)[0], named_nodes=("joke",)),
             {"output": "None"},
             {"duration": 1.5},
             {},

@@ -86,8 +86,8 @@ def test_a_completed_line() -> None:
     ]
     nodes = record.node_spans()
     joke, py = nodes["joke"], nodes["py"]
-    assert (joke.inputs, joke.output, joke.prompted, joke.start) == ({"topic": "atom"}, "Ha!", True, began + 0.25)
-    assert (py.output, py.has_output, py.prompted) == (None, True, False)
+    assert (joke.inputs, joke.output, joke.start) == ({"topic": "atom"}, "Ha!", began + 0.25)
+    assert (py.output, py.has_output) == (None, True)
     (llm,) = record.llm_calls(joke)
     assert (llm.tokens, llm.model, llm.node) == (Tokens(11, 7, 18), "fake-1", None)
     assert LineRecord.from_json(record.to_json()) == record

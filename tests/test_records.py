@@ -114,7 +114,7 @@ CALLED_OUTSIDE = (span("helper", node=None), span("helper-call", "helper", kind=
         ((*llm_node("joke"), PLAIN), (), (), ("joke",)),
         ((PLAIN, *CALLING), (), (), ("rag",)),
         ((*llm_node("joke"), *CALLING), (), ("joke",), ("joke", "rag")),
-        ((llm_node("joke")[0],), (), (), ("joke",)),  # its model was never reached
+        ((llm_node("joke")[0],), (), (), ()),  # a prompt node: it calls no model
         ((PLAIN,), (), ("joke",), ("joke",)),  # the node itself was never reached
         ((*llm_node("joke"), PLAIN), ("py",), ("joke",), ("py",)),
         ((PLAIN,), (), (), ()),
