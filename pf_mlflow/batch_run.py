@@ -54,7 +54,7 @@ class Outcome:
     summary: BatchSummary | None
     """`None` while MLflow does not have all its lines."""
     trouble: str | None
-    output: Path | None
+    lines_failed: int
 
 
 class Watcher:
@@ -104,8 +104,8 @@ def _track_here(settings: Settings, flow: Path) -> TrackingCheck | None:
     os.environ["PWD"] = os.getcwd()  # a program that started us elsewhere may have left its own
     uri = settings.tracking_uri or default_tracking_uri(flow_dir)
     os.environ["MLFLOW_TRACKING_URI"] = uri
-    os.environ["PF_MLFLOW_SPOOL_DIR"] = str(settings.spool_dir.resolve())
-    return TrackingCheck(uri, settings.experiment or flow_dir.name, settings.spool_dir.resolve())
+    os.environ["PF_MLFLOW_SPOOL_DIR"] = str(settings.spool_dir)
+    return TrackingCheck(uri, settings.experiment or flow_dir.name, settings.spool_dir)
 
 
 def _submit(client: Any, request: RunRequest, llm: Llm) -> Any:
@@ -145,7 +145,7 @@ def _outcome(run: Any, llm: Llm, settings: Settings, watcher: Watcher) -> Outcom
         state["parent_run_id"] if state else None,
         BatchSummary.from_json(state["summary"]) if state and state["summary"] else None,
         state["told"] if state else None,
-        record.output_path if record else None,
+        record.lines_failed if record else 0,
     )
 
 

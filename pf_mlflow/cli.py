@@ -151,15 +151,17 @@ def _print(outcome: Outcome) -> None:
 
 
 def _ui_command(uri: str) -> str:
-    if uri == f"sqlite:///{(Path.cwd() / 'mlflow.db').as_posix()}" and Path("Makefile").is_file():
-        return "make ui"
+    makefile = Path("Makefile")
+    if uri == f"sqlite:///{(Path.cwd() / 'mlflow.db').as_posix()}" and makefile.is_file():
+        if "mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db" in makefile.read_text("utf-8", "replace"):
+            return "make ui"
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def _exit_code(outcome: Outcome) -> int:
     if outcome.status != "Completed":
         return 1
-    return SOME_FAILED if outcome.summary and outcome.summary.lines_failed else 0
+    return SOME_FAILED if outcome.lines_failed else 0
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class RunRecord:
     output_path: Path | None
     variant: str | None
     base_batch: str | None
+    lines_failed: int
 
     @property
     def mlflow_status(self) -> str | None:
@@ -81,6 +82,7 @@ def _record(row: sqlite3.Row) -> RunRecord:
         output_path=Path(output_path) if output_path else None,
         variant=properties.get("node_variant"),
         base_batch=properties.get("run"),
+        lines_failed=(properties.get("system_metrics") or {}).get("__pf__.lines.failed") or 0,
     )
 
 

@@ -51,6 +51,11 @@ class Settings(BaseSettings):
         "what is left stays in the spool.",
     )
 
+    @field_validator("spool_dir")
+    @classmethod
+    def _whatever_folder_promptflow_is_in(cls, folder: Path) -> Path:
+        return (_started_in() or Path.cwd()) / folder.expanduser()
+
     @field_validator("tracking_uri")
     @classmethod
     def _from_where_the_user_was(cls, uri: str) -> str:

@@ -29,7 +29,8 @@ USAGES: dict[str, Any] = {
         "prompt_tokens_details": {"cached_tokens": 3, "audio_tokens": None},
         "completion_tokens_details": {"reasoning_tokens": 2},
     },
-    "partial": {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": None, "total_tokens": None},
+    "text": {"prompt_tokens": "many", "completion_tokens": "few", "total_tokens": [18]},
+    "negative": {"prompt_tokens": -1, "completion_tokens": -1, "total_tokens": -2},
 }
 ERRORS = {
     400: {"message": "The response was filtered by the content management policy.", "code": "content_filter"},

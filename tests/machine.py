@@ -64,8 +64,8 @@ class Machine:
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def connect(self, base_url: str) -> None:
-        connection = {"name": "open_ai_connection", "type": "open_ai", "api_key": SECRET, "base_url": base_url}
+    def connect(self, base_url: str, name: str = "open_ai_connection") -> None:
+        connection = {"name": name, "type": "open_ai", "api_key": SECRET, "base_url": base_url}
         path = self.folder / "connection.yaml"
         schema = "https://azuremlschemas.azureedge.net/promptflow/latest/OpenAIConnection.schema.json"
         path.write_text(json.dumps(connection | {"$schema": schema}))

@@ -174,3 +174,11 @@ def test_several_nodes_are_run_offline_too(keyless: Machine) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     batch = tracked(f"sqlite:///{keyless.cwd / 'mlflow.db'}", "several_offline")
     assert batch.children[0].data.tags["response_model"] == MODEL
+
+
+def test_with_tracking_off_failed_lines_still_count(machine: Machine, tmp_path: Path) -> None:
+    data = machine.data("off", [{"topic": "[[status=401]]"}, {"topic": "tea"}])
+    words = ["run", "--flow", str(ROOT), "--data", str(data), *MAPPING]
+    done = machine.command("pf-mlflow", *words, cwd=tmp_path, PF_MLFLOW_ENABLED="false")
+    assert done.returncode == 3 and "PF_MLFLOW_ENABLED is false" in done.stdout
+    assert not list(tmp_path.iterdir())

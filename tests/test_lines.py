@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS
 from machine import FLOWS, SECRET, Machine, Tracked, tracked
+from servers import free_port
 
 LONG = "long " + "あ" * 200_000 + " end"
 STRANGE = "nul \0, emoji 😀, 日本語"
@@ -28,6 +32,8 @@ LINES: dict[str, tuple[str, str, str | None, str]] = {
     "no usage": ("[[usage=none]]", "FINISHED", None, ""),
     "empty usage": ("[[usage=empty]]", "FINISHED", None, ""),
     "nested usage": ("[[usage=nested]]", "FINISHED", None, ""),
+    "malformed usage": ("[[usage=text]]", "FINISHED", None, ""),
+    "negative usage": ("[[usage=negative]]", "FINISHED", None, ""),
     "wrong key": ("[[status=401]]", "FAILED", "AuthenticationError", "401"),
     "no quota": ("[[status=429]]", "FAILED", "RateLimitError", "quota"),
     "filtered": ("[[status=400]]", "FAILED", "BadRequestError", "content management policy"),
@@ -115,6 +121,8 @@ def test_a_long_value_is_whole_in_an_artifact(batch: Tracked, machine: Machine) 
         ("own error", PROMPT_TOKENS, COMPLETION_TOKENS, PROMPT_TOKENS + COMPLETION_TOKENS),
         ("no usage", None, None, None),
         ("empty usage", None, None, None),
+        ("malformed usage", None, None, None),
+        ("negative usage", None, None, None),
         ("wrong key", None, None, None),
     ],
 )
@@ -205,10 +213,24 @@ def test_no_secret_is_written_anywhere(batch: Tracked, machine: Machine) -> None
     assert b"sk-test-0123456789abcdefghij" not in written
 
 
-def test_the_spool_is_empty_and_private(batch: Tracked, machine: Machine) -> None:
-    import sqlite3
-
+def test_the_spool_forgets_what_mlflow_has_and_is_private(batch: Tracked, machine: Machine) -> None:
     path = machine.folder / "spool" / "spool.db"
     assert path.stat().st_mode & 0o777 == 0o600
-    with sqlite3.connect(path) as spool:
-        assert spool.execute("SELECT count(*) FROM line").fetchone() == (0,)
+    uid = batch.parent.data.tags["promptflow.batch_uid"]
+    until = time.monotonic() + 10
+    with closing(sqlite3.connect(path)) as spool:
+        while spool.execute("SELECT closed FROM batch WHERE uid = ?", (uid,)).fetchone() == (None,):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert spool.execute("SELECT count(*) FROM line WHERE batch_uid = ?", (uid,)).fetchone() == (0,)
+
+
+def test_a_model_that_nobody_serves(machine: Machine) -> None:
+    machine.connect(f"http://127.0.0.1:{free_port()}/v1", name="dead")
+    data = machine.data("refused", [{"topic": "plain"}])
+    words = ["run", "create", "--flow", str(FLOWS / "edge"), "--data", str(data), "--name", "refused"]
+    words += ["--column-mapping", "topic=${data.topic}", "--connections", "tell.connection=dead"]
+    machine.pf(*words, PF_LINE_TIMEOUT_SEC="20")
+    child = tracked(store(machine), "refused").children[0]
+    assert child.info.status == "FAILED" and child.data.params["input_topic"] == "plain"
+    assert child.data.tags["promptflow.error_type"] == "APIConnectionError"
