@@ -9,6 +9,8 @@ import signal
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,24 +62,24 @@ def test_a_single_execution_logs_nothing(machine: Machine, checkout: Path) -> No
 
 def test_a_single_execution_is_one_run_on_request(machine: Machine, checkout: Path) -> None:
     machine.pf("flow", "test", "--flow", ".", "--inputs", "topic=tea", cwd=checkout, PF_MLFLOW_LOG_SINGLE_RUNS="true")
-    run = _finished_run(f"sqlite:///{checkout / 'mlflow.db'}", "jokes")
+    (run,) = _finished_runs(f"sqlite:///{checkout / 'mlflow.db'}", "jokes", 1)
     assert "mlflow.parentRunId" not in run.data.tags and "promptflow.line_number" not in run.data.tags
     assert run.data.params["input_topic"] == "tea" and run.data.params["output"] == "a joke about tea"
     assert run.data.metrics["total_tokens"] == TOKENS and run.info.status == "FINISHED"
 
 
-def _finished_run(uri: str, experiment: str, patience: float = 30.0) -> Run:
+def _finished_runs(uri: str, experiment: str, count: int, patience: float = 30.0) -> list[Run]:
     await_tables(uri)
     client = MlflowClient(uri)
     until = time.monotonic() + patience
     while time.monotonic() < until:
         if found := client.get_experiment_by_name(experiment):
             done = [r for r in client.search_runs([found.experiment_id]) if r.info.status != "RUNNING"]
-            if done:
-                assert len(done) == 1
-                return done[0]
+            if len(done) >= count:
+                assert len(done) == count
+                return done
         time.sleep(0.3)
-    raise AssertionError("no run was logged")
+    raise AssertionError(f"{count} runs were not logged")
 
 
 @pytest.fixture(scope="module")
@@ -174,15 +176,29 @@ def test_from_python(machine: Machine, checkout: Path) -> None:
 
 
 def test_served_as_an_endpoint(machine: Machine, checkout: Path, tmp_path: Path) -> None:
+    with _served(machine, checkout, tmp_path) as port:
+        assert _ask(port, "tea") == {"joke": "a joke about tea", "child_run_id": ""}
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_each_answer_of_an_endpoint_is_a_run_on_request(machine: Machine, checkout: Path, tmp_path: Path) -> None:
+    with _served(machine, checkout, tmp_path, PF_MLFLOW_LOG_SINGLE_RUNS="true") as port:
+        assert [_ask(port, topic)["joke"] for topic in ("tea", "milk")] == ["a joke about tea", "a joke about milk"]
+        runs = _finished_runs(f"sqlite:///{tmp_path / 'mlflow.db'}", "jokes", 2)
+    assert {run.data.params["input_topic"] for run in runs} == {"tea", "milk"}
+    assert len({run.data.tags["promptflow.run_id"] for run in runs}) == 2
+
+
+@contextmanager
+def _served(machine: Machine, checkout: Path, cwd: Path, **env: str) -> Iterator[int]:
     port = free_port()
     words = ["flow", "serve", "--source", str(checkout), "--port", str(port), "--skip-open-browser"]
-    process = machine.start("pf", *words, cwd=tmp_path)
+    process = machine.start("pf", *words, cwd=cwd, **env)
     try:
-        assert _ask(port, "tea") == {"joke": "a joke about tea", "child_run_id": ""}
+        yield port
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(20)
-    assert not (tmp_path / "mlflow.db").exists()
+        process.communicate(timeout=20)
 
 
 def _ask(port: int, topic: str, patience: float = 60.0) -> dict[str, str]:

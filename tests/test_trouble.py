@@ -11,7 +11,7 @@ from machine import ROOT, Machine, runs_of
 from mlflow import MlflowClient
 from servers import CountingProxy, free_port
 
-TOPICS = ["[[latency=2]] tea", "[[latency=2]] milk", "sugar"]
+TOPICS = ["[[latency=5]] tea", "[[latency=5]] milk", "sugar"]
 
 
 def create(machine: Machine, name: str, **env: str) -> str:
