@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pf_mlflow.finished_batch import RunRecord, folder_lines, run_record
+from pf_mlflow.finished_batch import RunRecord, batch_uid, folder_lines, run_record
 from pf_mlflow.launch import is_alive
 from pf_mlflow.payload import RunPayload
 from pf_mlflow.records import FAILED, Batch, LineRecord
 from pf_mlflow.scrub import without_content, without_secrets
 
 __all__ = ["BatchEnd"]
+
+log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 0.5
 _STRAGGLERS = 2.0
@@ -36,7 +40,14 @@ class BatchEnd:
         """Return promptflow's record of this very batch, `None` where promptflow keeps none."""
         if self.batch.promptflow_home is None:
             return None
-        self._record = run_record(Path(self.batch.promptflow_home), self.batch.name) or self._record
+        home = Path(self.batch.promptflow_home)
+        try:
+            found = run_record(home, self.batch.name)
+        except sqlite3.Error as error:  # promptflow was killed while it wrote
+            log.warning("batch %s: promptflow's record cannot be read: %s", self.batch.name, error)
+            found = None
+        if found and batch_uid(home, found.name, found.created_on) == self.batch.uid:
+            self._record = found
         return self._record
 
     def reached(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from pf_mlflow import told
 from pf_mlflow.errors import BadInput, BatchFailed
 from pf_mlflow.finished_batch import batch_uid, run_record
-from pf_mlflow.llm import Llm, chosen_llm
+from pf_mlflow.llm import Connections, Llm, chosen_llm
 from pf_mlflow.preflight import TrackingCheck, check_data, check_mapping, check_versions, read_flow
 from pf_mlflow.promptflow_private import promptflow_home
 from pf_mlflow.records import Batch
@@ -37,7 +37,7 @@ class RunRequest:
     display_name: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     variant: str | None = None
-    connections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    connections: Connections = field(default_factory=dict)
     workers: int = 4
 
 
@@ -78,8 +78,9 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
         TrackingRefused: MLflow said no for good; nothing was run.
     """
     check_versions()
-    settings = read_settings()
     dag = read_flow(request.flow)
+    _take_over_environment(dag)
+    settings = read_settings()
     check_mapping(request.column_mapping, check_data(request.data), dag, request.data)
     tracking = _track_here(settings, request.flow)
     from promptflow.client import PFClient
@@ -87,12 +88,20 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
     logging.getLogger("azure").addHandler(logging.NullHandler())  # promptflow's telemetry complains when offline
     logging.getLogger("azure").propagate = False
     client = PFClient()
-    with chosen_llm(client, dag) as llm:
+    with chosen_llm(client, dag, request.connections) as llm:
         if tracking and (warning := tracking.warning()):
             watcher.warn(f"{warning} The batch runs all the same; its records wait in the spool.")
         watcher.starting(llm, tracking.tracking_uri if tracking else "")
         run = _submit(client, request, llm)
         return _outcome(run, llm, settings, watcher)
+
+
+def _take_over_environment(dag: Mapping[str, Any]) -> None:
+    """Let the flow's own settings hold for the checks too, as they will when promptflow runs it."""
+    os.environ["PWD"] = os.getcwd()  # a program that started us elsewhere may have left its own
+    for name, value in (dag.get("environment_variables") or {}).items():
+        if str(name).startswith(("MLFLOW_", "PF_MLFLOW_")) and not str(value).startswith("${"):
+            os.environ[name] = str(value)
 
 
 def _track_here(settings: Settings, flow: Path) -> TrackingCheck | None:
@@ -101,7 +110,6 @@ def _track_here(settings: Settings, flow: Path) -> TrackingCheck | None:
     if not settings.enabled:
         return None
     flow_dir = flow.resolve() if flow.is_dir() else flow.resolve().parent
-    os.environ["PWD"] = os.getcwd()  # a program that started us elsewhere may have left its own
     uri = settings.tracking_uri or default_tracking_uri(flow_dir)
     os.environ["MLFLOW_TRACKING_URI"] = uri
     os.environ["PF_MLFLOW_SPOOL_DIR"] = str(settings.spool_dir)
@@ -121,14 +129,17 @@ def _submit(client: Any, request: RunRequest, llm: Llm) -> Any:
             display_name=request.display_name,
             tags=dict(request.tags) or None,
             variant=request.variant,
-            connections={node: dict(values) for node, values in {**llm.overrides, **request.connections}.items()}
-            or None,
+            connections=_merged(llm.overrides, request.connections) or None,
         )
     except PromptflowException as error:
         raise BadInput(" ".join(str(error).split())) from error
     except Exception as error:
         log.debug("promptflow raised", exc_info=True)
         raise BatchFailed(f"promptflow could not finish the batch: {type(error).__name__}: {error}") from error
+
+
+def _merged(ours: Connections, theirs: Connections) -> dict[str, dict[str, str]]:
+    return {node: {**ours.get(node, {}), **theirs.get(node, {})} for node in {**ours, **theirs}}
 
 
 def _outcome(run: Any, llm: Llm, settings: Settings, watcher: Watcher) -> Outcome:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
 from pf_mlflow.batch_end import BatchEnd
-from pf_mlflow.errors import PfMlflowError, TrackingDown, TrackingRefused
+from pf_mlflow.errors import PfMlflowError, TrackingDown, TrackingForbidden, TrackingRefused
 from pf_mlflow.finished_batch import RunRecord
-from pf_mlflow.payload import PARAM_LIMIT, line_payload
+from pf_mlflow.payload import PARAM_LIMIT, RunPayload, line_payload
 from pf_mlflow.preflight import check_versions
 from pf_mlflow.records import Batch, LineRecord
 from pf_mlflow.settings import Settings, read_settings, without_password
@@ -84,6 +84,8 @@ class Delivery:
         self._outage = False
         self._param_limit = PARAM_LIMIT
         self._refused: str | None = None
+        self._asked: set[int] = set()
+        """Lines whose child run MLflow was asked to make, without an answer yet."""
 
     def run(self) -> None:
         """Deliver until the batch is over and every line is in MLflow.
@@ -147,7 +149,9 @@ class Delivery:
 
     def _deliver(self, line: Pending) -> None:
         record = LineRecord.from_json(line.record) if line.record else None
-        run_id = line.run_id
+        run_id = line.run_id or self.spool.run_id(
+            self.batch.uid, line.line_number
+        )  # made before a step was tried again
         if not run_id:
             run_id = self._create(line.line_number, record.start if record else line.opened, record)
             self.spool.set_run_id(self.batch.uid, line.line_number, run_id)
@@ -157,26 +161,42 @@ class Delivery:
     def _create(self, line_number: int, start: float, record: LineRecord | None) -> str:
         if self._parent is None:
             return self.projection.create_single(self.batch, record.run_name if record else "", start)
-        return self.projection.create_child(self.batch, line_number, self._parent, start)
+        if line_number in self._asked and (made := self.projection.find_child(self.batch.uid, line_number)):
+            log.info("batch %s: line %d had been made, its answer was lost", self.batch.name, line_number)
+            return made
+        self._asked.add(line_number)
+        run_id = self.projection.create_child(self.batch, line_number, self._parent, start)
+        self._asked.discard(line_number)
+        return run_id
 
     def _complete(self, run_id: str, record: LineRecord) -> None:
         payload = line_payload(record, self._display_name, self._param_limit)
+        if self.batch.single:
+            payload.add_tag("promptflow.run_id", record.run_name)
         try:
             self.projection.complete(run_id, payload)
         except TrackingRefused as error:
             if "length" in str(error) and self._param_limit > _OLD_PARAM_LIMIT:
                 self._param_limit = _OLD_PARAM_LIMIT
                 return self._complete(run_id, record)
-            self._refuse(record.line_number, error)
+            if isinstance(error, TrackingForbidden):
+                raise
+            self._refuse(run_id, record.line_number, payload, error)
             return None
         self.spool.delivered(self.batch.uid, record.line_number, LineStats.of(record.line_number, payload).to_json())
         return None
 
-    def _refuse(self, line_number: int, error: TrackingRefused) -> None:
-        self.spool.refuse(self.batch.uid, line_number, str(error))
+    def _refuse(self, run_id: str, line_number: int, payload: RunPayload, error: TrackingRefused) -> None:
+        """End the run of a line whose values MLflow does not take; they stay in the spool."""
+        stats = LineStats.of(line_number, payload).to_json()
+        self.spool.refuse(self.batch.uid, line_number, str(error), stats)
         if self._refused is None:
             self._refused = f"Line {line_number}: {error}"
             self._tell(f"{self._refused} The record is kept in the spool.")
+        try:
+            self.projection.end(run_id, payload.status, payload.end_ms)
+        except TrackingRefused as again:
+            log.warning("batch %s, line %d: %s", self.batch.name, line_number, again)
 
     def _complete_from_folder(self) -> bool:
         """Spool what promptflow's folder knows of lines that left no record; tell whether there were any."""
@@ -190,7 +210,8 @@ class Delivery:
 
     def _close(self) -> None:
         summary = summarise([LineStats.from_json(text) for text in self.spool.stats(self.batch.uid)])
-        if self._parent:
+        state = self.spool.state(self.batch.uid)
+        if self._parent and state and not state["closed"]:
             payload = self.end.closing_payload()
             payload.metrics.update(summary.metrics())
             self.projection.complete(self._parent, payload)

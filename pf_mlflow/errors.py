@@ -4,11 +4,20 @@ PfMlflowError
 ├── BatchFailed         promptflow could not run the batch to its end
 ├── BadInput            a value that the user gave: a file, a column, a setting, a name
 └── TrackingError       MLflow
-    ├── TrackingRefused  said no for good: credentials, rights, a deleted experiment, an invalid value
+    ├── TrackingRefused  said no for good: a deleted experiment, an invalid value
+    │   └── TrackingForbidden  … to whoever asks with these credentials
     └── TrackingDown     cannot be reached now
 """
 
-__all__ = ["BadInput", "BatchFailed", "PfMlflowError", "TrackingDown", "TrackingError", "TrackingRefused"]
+__all__ = [
+    "BadInput",
+    "BatchFailed",
+    "PfMlflowError",
+    "TrackingDown",
+    "TrackingError",
+    "TrackingForbidden",
+    "TrackingRefused",
+]
 
 
 class PfMlflowError(Exception):
@@ -29,6 +38,10 @@ class TrackingError(PfMlflowError):
 
 class TrackingRefused(TrackingError):
     """MLflow said no for good; sending again does not help."""
+
+
+class TrackingForbidden(TrackingRefused):
+    """MLflow does not know, or does not allow, whoever asks."""
 
 
 class TrackingDown(TrackingError):

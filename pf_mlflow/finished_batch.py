@@ -6,6 +6,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -60,10 +61,9 @@ def run_record(home: Path, name: str) -> RunRecord | None:
     database = run_database(home)
     if not database.is_file():
         return None
-    with sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10) as db:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
         db.row_factory = sqlite3.Row
         row = db.execute("SELECT * FROM run_info WHERE name = ?", (name,)).fetchone()
-    db.close()
     return _record(row) if row else None
 
 

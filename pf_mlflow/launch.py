@@ -28,7 +28,7 @@ _WINDOWS_DETACHED = 0x00000208 if os.name == "nt" else 0
 
 _looked: dict[str, float] = {}
 
-# The package may stand in a flow folder: take it from there, but let nothing else of that folder shadow a library.
+# The package may stand in a flow folder, which must not stay on the path: a file there could shadow a library.
 _BOOT = (
     "import sys; sys.path[0] = sys.argv[1]; import pf_mlflow.delivery; del sys.path[0]; "
     "sys.exit(pf_mlflow.delivery.main(*sys.argv[2:]))"
@@ -62,7 +62,7 @@ def is_alive(pid: int, started: float) -> bool:
     try:
         process = psutil.Process(pid)
         return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+    except psutil.Error:  # gone, or its number is another user's by now
         return False
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -96,7 +98,7 @@ def _single_batch(settings: Settings) -> Batch:
         name="",
         client_pid=process.pid,
         client_started=process.create_time(),
-        **_destination(settings, Path.cwd()),
+        **_destination(settings, _folder_of_single_run()),
         single=True,
     )
 
@@ -116,10 +118,17 @@ def _flow_dir(record: RunRecord | None) -> Path:
     return (record and record.flow_dir) or Path.cwd()
 
 
+def _folder_of_single_run() -> Path:
+    """Return the flow's folder; of a flow that runs in a temporary copy, the folder that the command was typed in."""
+    here, temporary = Path.cwd(), Path(tempfile.gettempdir()).resolve()
+    typed_in = Path(os.environ.get("PWD") or here)
+    return typed_in if temporary in here.resolve().parents and temporary not in typed_in.resolve().parents else here
+
+
 def client_process() -> psutil.Process:
     """Return the process that runs the batch: promptflow's manager and workers are its multiprocessing children."""
     process = psutil.Process()
-    while _is_multiprocessing_child(process) and (parent := process.parent()):
+    while _is_multiprocessing_child(process) and (parent := process.parent()) and parent.pid != 1:
         process = parent
     return process
 

@@ -18,7 +18,7 @@ from pf_mlflow.finished_batch import flow_nodes, node_names
 from pf_mlflow.launch import deliver_in_background
 from pf_mlflow.live_batch import LiveBatches
 from pf_mlflow.promptflow_private import CurrentLine, batch_logger, current_line, line_of_attributes
-from pf_mlflow.promptflow_spans import line_record
+from pf_mlflow.promptflow_spans import is_root, line_record
 from pf_mlflow.scrub import without_content, without_secrets
 from pf_mlflow.told import tell_at_exit
 
@@ -73,14 +73,14 @@ class LineSpanProcessor(SpanProcessor):
         """Remember a span from its start, so that calls which never end are known as well."""
         trace_id = span.context.trace_id
         with self._lock:
-            if span.parent is None:
+            if is_root(span):
                 self._lines[trace_id] = [span]
             elif trace_id in self._lines:
                 self._lines[trace_id].append(span)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Spool the line when its root span has ended: on success, error and line time-out alike."""
-        if span.parent is not None:
+        if not is_root(span):
             return
         with self._lock:
             spans = self._lines.pop(span.context.trace_id, [])
@@ -159,6 +159,8 @@ def open_line() -> str:
             'tracing is off, so child runs lack tokens and the nodes\' values; set PF_DISABLE_TRACING: "false" '
             "under environment_variables in flow.dag.yaml."
         )
+        if place.batch.single:  # promptflow keeps nothing of it that could tell later how it ended
+            return ""
     place.spool.open_line(place.batch.uid, place.line_number, place.started)
     deliver_in_background(place.spool, place.batch.uid)
     return f"{place.batch.uid}:{place.line_number}"

@@ -14,7 +14,10 @@ import psutil
 from pf_mlflow.errors import BadInput
 from pf_mlflow.offline_model import MODEL, offline_model
 
-__all__ = ["DEFAULT_CONNECTION", "Llm", "Use", "chosen_llm", "overrides", "uses_of"]
+__all__ = ["Connections", "DEFAULT_CONNECTION", "Llm", "Use", "chosen_llm", "overrides", "uses_of"]
+
+Connections = Mapping[str, Mapping[str, str]]
+"""promptflow's `connections` argument: by node, the connection, model and deployment to use instead."""
 
 DEFAULT_CONNECTION = "open_ai_connection"
 _TEMPORARY = re.compile(r"pf_mlflow_(\d+)")
@@ -28,23 +31,22 @@ class Llm:
 
     label: str
     """What the user is told."""
-    overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """promptflow's `connections` argument: by node, the connection, model and deployment to use instead."""
+    overrides: Connections = field(default_factory=dict)
     offline: bool = False
 
 
 @contextmanager
-def chosen_llm(client: Any, dag: Mapping[str, Any]) -> Iterator[Llm]:
+def chosen_llm(client: Any, dag: Mapping[str, Any], chosen: Connections) -> Iterator[Llm]:
     """Choose the model for a flow and hold what it needs while the batch runs.
 
     In this order: the user's promptflow connection `open_ai_connection`; `OPENAI_API_KEY`; `AZURE_OPENAI_API_KEY`;
-    the built-in offline model. A key from the environment stands in a connection of its own for as long as the batch
-    runs; connections of the user are never touched.
+    the built-in offline model. Nodes for which the user has `chosen` a connection keep that. A key from the
+    environment stands in a connection of its own for as long as the batch runs; those of the user are never touched.
 
     Raises:
         BadInput: an Azure OpenAI key without endpoint or deployment.
     """
-    uses = uses_of(dag, DEFAULT_CONNECTION)
+    uses = [use for use in uses_of(dag, DEFAULT_CONNECTION) if not set(use.inputs) & chosen.get(use.node, {}).keys()]
     have = {connection.name for connection in client.connections.list(all_results=True)}
     _remove_stale(client, have)
     if not uses or DEFAULT_CONNECTION in have:

@@ -11,12 +11,12 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException, RetryError
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from pf_mlflow.errors import TrackingDown, TrackingError, TrackingRefused
+from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
 from pf_mlflow.settings import without_password
 
 __all__ = ["told"]
 
-_REFUSALS = {400, 401, 403, 404, 409}
+_REFUSALS = {400, 404, 409}
 _REMEDIES = {
     401: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
     403: "ask for the right to write to this experiment, or set MLFLOW_EXPERIMENT_NAME to another",
@@ -58,8 +58,13 @@ def _translated(error: Exception, uri: str) -> TrackingError:
         return TrackingDown(f"MLflow at {uri} cannot be reached: {first}")
     status = _status(error)
     remedy = f" — {_REMEDIES[status]}." if status in _REMEDIES else ""
-    kind = TrackingRefused if status in _REFUSALS else TrackingDown
-    return kind(f"MLflow at {uri} answered {status}: {first}{remedy}")
+    return _kind(status)(f"MLflow at {uri} answered {status}: {first}{remedy}")
+
+
+def _kind(status: int) -> type[TrackingError]:
+    if status in _REMEDIES:
+        return TrackingForbidden
+    return TrackingRefused if status in _REFUSALS else TrackingDown
 
 
 def _is_unreachable(error: MlflowException) -> bool:

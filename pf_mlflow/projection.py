@@ -118,6 +118,13 @@ class Projection:
                 return parent, children
 
     @told
+    def find_child(self, batch_uid: str, line_number: int) -> str | None:
+        """Return a line's child run, `None` if MLflow has none."""
+        where = f"tags.`promptflow.batch_uid` = '{batch_uid}' AND tags.`promptflow.line_number` = '{line_number}'"
+        found = self._client.search_runs([self.experiment_id], where, ViewType.ACTIVE_ONLY, 1)
+        return str(found[0].info.run_id) if found else None
+
+    @told
     def create_parent(self, batch: Batch, display_name: str, start: float) -> str:
         """Create the run of a batch and return its id; `start` in Unix seconds."""
         return self._create(start, run_tags(batch, batch.name), display_name)
@@ -147,8 +154,8 @@ class Projection:
     @told
     def log(self, run_id: str, payload: RunPayload) -> None:
         """Log params, tags and metrics of a run, all in one request where MLflow takes them so."""
-        now = int(time.time() * 1000)
-        metrics = [Metric(key, value, now, 0) for key, value in payload.metrics.items()]
+        at = payload.end_ms or milliseconds(time.time())
+        metrics = [Metric(key, value, at, 0) for key, value in payload.metrics.items()]
         tags = [RunTag(key, value) for key, value in payload.tags.items()]
         store = self._client._tracking_client.store
         for part in [*batches_of(payload.params)] or [{}]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,15 @@ from opentelemetry.trace import StatusCode
 
 from pf_mlflow.records import COMPLETED, FAILED, LineRecord, Span, Tokens
 
-__all__ = ["line_record", "tokens_of", "told_error"]
+__all__ = ["is_root", "line_record", "tokens_of", "told_error"]
 
 _NANOSECONDS = 1e9
 _LARGEST = 2**63
+
+
+def is_root(span: ReadableSpan) -> bool:
+    """Tell whether a span is the outermost of this process; an endpoint's caller may have one above it."""
+    return span.parent is None or span.parent.is_remote
 
 
 def line_record(
@@ -96,7 +102,7 @@ def _span(span: ReadableSpan) -> Span:
         kind=str(attributes.get("span_type", "")),
         start=(span.start_time or 0) / _NANOSECONDS,
         end=span.end_time / _NANOSECONDS if span.end_time else None,
-        parent=_hex(span.parent.span_id) if span.parent else None,
+        parent=_hex(span.parent.span_id) if span.parent and not is_root(span) else None,
         node=_text_or_none(attributes.get("node_name")),
         inputs=inputs if isinstance(inputs, Mapping) else {},
         output=_json(attributes.get("output")) if has_output else None,
@@ -121,8 +127,9 @@ def _span_tokens(attributes: Mapping[str, Any]) -> Tokens | None:
 def _status_error(span: ReadableSpan) -> tuple[str | None, str | None]:
     if span.status.status_code is not StatusCode.ERROR:
         return None, None
-    kind, _, message = (span.status.description or "Error").partition(": ")
-    return kind, message
+    told = span.status.description or "Error"
+    kind, _, message = told.partition(": ")
+    return (kind, message) if re.fullmatch(r"[\w.]+", kind) else ("Error", told)
 
 
 def _json(value: Any) -> Any:

@@ -39,8 +39,9 @@ def without_secrets(record: LineRecord) -> LineRecord:
 
 
 def without_content(record: LineRecord) -> LineRecord:
-    """Return the record with every input and output replaced by its size, and errors by their type."""
-    return _map_values(record, _size_of, lambda text: None)
+    """Return the record with every input and output replaced by its size, errors by their type, calls without name."""
+    record = _map_values(record, _size_of, lambda text: None)
+    return replace(record, spans=tuple(replace(span, name=span.node or "") for span in record.spans))
 
 
 def _map_values(record: LineRecord, of_value: Any, of_error: Any) -> LineRecord:

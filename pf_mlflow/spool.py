@@ -130,9 +130,10 @@ class Spool:
         sql = f"UPDATE line SET delivered = 1, record = NULL, stats = ? WHERE {_LINE}"
         self._db.write(sql, stats, batch_uid, line_number)
 
-    def refuse(self, batch_uid: str, line_number: int, reason: str) -> None:
-        """Keep a record that MLflow refused for good, without trying again."""
-        self._db.write(f"UPDATE line SET refused = ? WHERE {_LINE}", reason, batch_uid, line_number)
+    def refuse(self, batch_uid: str, line_number: int, reason: str, stats: str) -> None:
+        """Keep a record that MLflow refused for good, without trying again; its numbers count all the same."""
+        sql = f"UPDATE line SET refused = ?, stats = ? WHERE {_LINE}"
+        self._db.write(sql, reason, stats, batch_uid, line_number)
 
     def stats(self, batch_uid: str) -> list[str]:
         """Return the numbers of the delivered lines of a batch."""

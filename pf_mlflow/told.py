@@ -56,4 +56,5 @@ def how_it_stands(spool: Spool, row: sqlite3.Row) -> str:
         return f"{name}: {row['told']}"
     waiting = spool.waiting(batch.uid)
     going_on = f" ({waiting} lines are on their way)" if waiting else ""
-    return f"{name} is in MLflow at {batch.tracking_uri}, experiment {batch.experiment!r}{going_on}."
+    verb = "is in" if row["experiment_id"] else "goes to"
+    return f"{name} {verb} MLflow at {batch.tracking_uri}, experiment {batch.experiment!r}{going_on}."

@@ -51,7 +51,8 @@ class Machine:
         return subprocess.run(**self._call(words, cwd, env), capture_output=True, timeout=280)
 
     def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(**self._call(words, cwd, env), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        call = self._call(words, cwd, env)
+        return subprocess.Popen(**call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
     def _call(self, words: tuple[str, ...], cwd: Path | None, env: dict[str, str]) -> dict[str, Any]:
         folder = cwd or self.cwd
@@ -73,6 +74,10 @@ class Machine:
 
     def logs(self, batch: str) -> str:
         return (self.folder / "promptflow" / ".runs" / batch / "logs.txt").read_text()
+
+    def outputs(self, batch: str) -> list[dict[str, Any]]:
+        path = self.folder / "promptflow" / ".runs" / batch / "flow_outputs" / "output.jsonl"
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
     def data(self, name: str, lines: list[dict[str, Any]]) -> Path:
         path = self.cwd / f"{name}.jsonl"

@@ -192,17 +192,14 @@ def test_the_parent_names_flow_and_data(batch: Tracked) -> None:
 
 
 def test_outputs_name_the_child_run_or_nothing(batch: Tracked, machine: Machine) -> None:
-    folder = machine.folder / "promptflow" / ".runs" / "lines"
-    outputs = [json.loads(line) for line in (folder / "flow_outputs" / "output.jsonl").read_text().splitlines()]
+    outputs = machine.outputs("lines")
     assert len(outputs) == sum(status == "FINISHED" for _, status, *_ in LINES.values())
     for output in outputs:
         assert output["child_run_id"] in ("", batch.children[output["line_number"]].info.run_id)
 
 
 def test_no_worker_loads_mlflow(batch: Tracked, machine: Machine) -> None:
-    folder = machine.folder / "promptflow" / ".runs" / "lines"
-    outputs = [json.loads(line) for line in (folder / "flow_outputs" / "output.jsonl").read_text().splitlines()]
-    told = {output["line_number"]: output["joke"] for output in outputs}
+    told = {output["line_number"]: output["joke"] for output in machine.outputs("lines")}
     assert told[NAMES.index("is mlflow loaded")] is False
 
 

@@ -67,7 +67,7 @@ def test_a_line_may_be_told_of_more_than_once(spool: Spool) -> None:
 
 def test_a_refused_line_is_kept_but_not_tried_again(spool: Spool) -> None:
     spool.complete_line("uid", 1, 100.0, "record")
-    spool.refuse("uid", 1, "MLflow said no")
+    spool.refuse("uid", 1, "MLflow said no", "stats")
     assert (spool.pending("uid"), spool.unfinished("uid"), spool.waiting("uid")) == ([], {}, 1)
     with sqlite3.connect(spool.folder / Spool.FILE) as db:
         assert db.execute("SELECT record, refused FROM line").fetchall() == [("record", "MLflow said no")]
@@ -93,7 +93,7 @@ def test_a_closed_batch_keeps_its_summary_and_what_was_not_delivered(spool: Spoo
     for number in (1, 2):
         spool.complete_line("uid", number, 100.0, "record")
     spool.delivered("uid", 1, "stats")
-    spool.refuse("uid", 2, "no")
+    spool.refuse("uid", 2, "no", "stats")
     spool.close_batch("uid", "summary")
     state = spool.state("uid")
     assert state and state["summary"] == "summary" and time.time() - state["closed"] < 10
@@ -105,7 +105,7 @@ def test_batches_closed_long_ago_are_forgotten_with_their_lines(spool: Spool, da
     for uid in ("old", "uid", "open"):
         spool.add_batch(batch(uid=uid))
     spool.complete_line("old", 1, 100.0, "record")
-    spool.refuse("old", 1, "no")
+    spool.refuse("old", 1, "no", "stats")
     spool.close_batch("old", "summary")
     with sqlite3.connect(spool.folder / Spool.FILE) as db:
         db.execute("UPDATE batch SET closed = closed - ? WHERE uid = 'old'", (days * 24 * 3600,))

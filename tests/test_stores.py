@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +24,12 @@ def create(machine: Machine, name: str, topics: list[str], **env: str) -> None:
     machine.pf(*words, **env)
 
 
-@pytest.mark.parametrize("store", ["server", "postgres_server"])
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'mlflow.db'}"
+
+
+@pytest.mark.parametrize("store", ["sqlite", "server", "postgres_server"])
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_batch_is_exact(machine: Machine, request: pytest.FixtureRequest, store: str, method: str) -> None:
     uri = request.getfixturevalue(store)
@@ -48,6 +55,15 @@ def test_a_line_costs_three_requests(machine: Machine, proxy: CountingProxy) -> 
     assert sorted(of_children) == LINES * ["create"] + LINES * ["log-batch"] + LINES * ["update"]
 
 
+def test_a_lost_answer_makes_no_second_run(machine: Machine, proxy: CountingProxy) -> None:
+    proxy.lost.update({"runs/create": 4, "runs/log-batch": 3, "runs/update": 3})
+    create(machine, "lost", [f"topic {number}" for number in range(LINES)], MLFLOW_TRACKING_URI=proxy.uri)
+    batch = tracked(proxy.uri, "lost")
+    assert proxy.lost.total() == 0
+    assert batch.column("params", "input_topic") == [f"topic {number}" for number in range(LINES)]
+    assert {child.info.status for child in batch.children.values()} == {"FINISHED"}
+
+
 def test_lines_show_as_running_while_they_run(machine: Machine, server: str) -> None:
     topics = [f"[[latency=3]] topic {number}" for number in range(8)]
     with ThreadPoolExecutor(1) as pool:
@@ -61,7 +77,28 @@ def test_lines_show_as_running_while_they_run(machine: Machine, server: str) -> 
     assert seen.pop("running") >= {"RUNNING"}  # the parent
     later = {name: statuses for name, statuses in seen.items() if name >= "Run 000000004"}
     assert len(later) == 4 and all("RUNNING" in statuses for statuses in later.values())
-    assert {child.info.status for child in tracked(server, "running").children.values()} == {"FINISHED"}
+    children = tracked(server, "running").children
+    assert {child.info.status for child in children.values()} == {"FINISHED"}
+    told = {output["line_number"]: output["child_run_id"] for output in machine.outputs("running")}
+    assert {number: told[number] for number in range(4, 8)} == {n: children[n].info.run_id for n in range(4, 8)}
+
+
+def test_a_killed_batch_is_over_in_mlflow_too(machine: Machine, server: str) -> None:
+    data = machine.data("killed", [{"topic": f"[[latency=4]] topic {number}"} for number in range(12)])
+    words = ["run", "create", "--flow", str(ROOT), "--data", str(data), "--column-mapping", "topic=${data.topic}"]
+    client = machine.start("pf", *words, "--name", "killed", MLFLOW_TRACKING_URI=server)
+    until = time.monotonic() + 60
+    while not any(run.info.status == "FINISHED" for run in runs_of(server, "killed")):
+        assert time.monotonic() < until and client.poll() is None
+        time.sleep(0.2)
+    client.kill()
+    client.wait(10)
+    batch = tracked(server, "killed", patience=30)
+    os.killpg(client.pid, signal.SIGKILL)  # promptflow's own workers, which wait for the dead
+    assert batch.parent.info.status == "KILLED"
+    statuses = [child.info.status for child in batch.children.values()]
+    assert set(statuses) == {"FINISHED", "FAILED"} and 4 <= len(statuses) < 12
+    assert batch.parent.data.metrics["lines_total"] == len(statuses)
 
 
 def test_two_batches_at_once_into_one_fresh_sqlite_file(machine: Machine) -> None:
