@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -182,3 +183,24 @@ def test_with_tracking_off_failed_lines_still_count(machine: Machine, tmp_path: 
     done = machine.command("pf-mlflow", *words, cwd=tmp_path, PF_MLFLOW_ENABLED="false")
     assert done.returncode == 3 and "PF_MLFLOW_ENABLED is false" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_chosen_connection_and_the_flows_own_settings_hold(
+    machine: Machine, fake_llm: FakeLlm, tmp_path: Path
+) -> None:
+    machine.connect(fake_llm.base_url, name="mine")
+    flow = tmp_path / "settled"
+    shutil.copytree(ROOT / "nodes", flow / "nodes")
+    shutil.copy(ROOT / "joke.jinja2", flow)
+    dag = (ROOT / "flow.dag.yaml").read_text("utf-8").replace("open_ai_connection", "nobody")
+    dag = dag.replace("environment:\n  python_requirements_txt: requirements.txt\n", "")
+    settings = "environment_variables:\n  MLFLOW_EXPERIMENT_NAME: settled in the flow\n"
+    (flow / "flow.dag.yaml").write_text(dag.replace("environment_variables:\n", settings), "utf-8")
+    data = machine.data("settled", [{"topic": "tea"}])
+    words = ["run", "--flow", str(flow), "--data", str(data), *MAPPING, "--name", "settled"]
+    words += ["--connections", "joke.connection=mine", "--connections", "joke.model=other"]
+    done = machine.command("pf-mlflow", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "offline" not in done.stdout and "experiment 'settled in the flow'" in done.stdout
+    batch = tracked(f"sqlite:///{machine.cwd / 'mlflow.db'}", "settled")
+    assert batch.column("params", "input_model") == ["other"]

@@ -10,9 +10,9 @@ from builders import any_text, json_values
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan, Span, TracerProvider
-from opentelemetry.trace import Status, StatusCode, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, set_span_in_context
 
-from pf_mlflow.promptflow_spans import line_record, tokens_of
+from pf_mlflow.promptflow_spans import is_root, line_record, tokens_of
 from pf_mlflow.records import LineRecord, Tokens
 
 SECOND = 1_000_000_000
@@ -60,6 +60,18 @@ def end(span: Span, at: float, output: Any = None, error: str | None = None, **a
 
 
 USAGE = {"llm.usage.prompt_tokens": 11, "llm.usage.completion_tokens": 7, "llm.usage.total_tokens": 18}
+
+
+def test_a_span_of_an_endpoints_caller_does_not_hide_the_root() -> None:
+    above = NonRecordingSpan(SpanContext(1, 2, is_remote=True))
+    line = Line()
+    root = line.start("joke-flow", above, 0, "Flow", inputs='{"topic": "atom"}')
+    node = line.node("joke", root, 0.25)
+    end(node, 1, "Ha!")
+    end(root, 2, {"joke": "Ha!"})
+    assert [is_root(span) for span in (root, node)] == [True, False]
+    record = line.record()
+    assert (record.inputs, record.outputs, set(record.node_spans())) == ({"topic": "atom"}, {"joke": "Ha!"}, {"joke"})
 
 
 def test_a_completed_line() -> None:

@@ -68,6 +68,14 @@ def test_a_single_execution_is_one_run_on_request(machine: Machine, checkout: Pa
     assert run.data.metrics["total_tokens"] == TOKENS and run.info.status == "FINISHED"
 
 
+def test_a_single_execution_without_tracing_logs_nothing(machine: Machine, checkout: Path, tmp_path: Path) -> None:
+    env = {"PF_MLFLOW_LOG_SINGLE_RUNS": "true", "PF_DISABLE_TRACING": "true"}
+    words = ["flow", "test", "--flow", str(checkout), "--inputs", "topic=tea"]
+    done = machine.pf(*words, "--environment-variables", "PF_DISABLE_TRACING=true", cwd=tmp_path, **env)
+    assert '"child_run_id": ""' in done.stdout and "tracing is off" in done.stdout
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 def _finished_runs(uri: str, experiment: str, count: int, patience: float = 30.0) -> list[Run]:
     await_tables(uri)
     client = MlflowClient(uri)
