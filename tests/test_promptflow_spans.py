@@ -10,7 +10,7 @@ from builders import any_text, json_values
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan, Span, TracerProvider
-from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
 
 from pf_mlflow.promptflow_spans import is_root, line_record, tokens_of
 from pf_mlflow.records import LineRecord, Tokens
@@ -63,7 +63,7 @@ USAGE = {"llm.usage.prompt_tokens": 11, "llm.usage.completion_tokens": 7, "llm.u
 
 
 def test_a_span_of_an_endpoints_caller_does_not_hide_the_root() -> None:
-    above = NonRecordingSpan(SpanContext(1, 2, is_remote=True))
+    above = NonRecordingSpan(SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)))
     line = Line()
     root = line.start("joke-flow", above, 0, "Flow", inputs='{"topic": "atom"}')
     node = line.node("joke", root, 0.25)
