@@ -17,7 +17,7 @@ from pf_mlflow.llm import Connections, Llm, chosen_llm
 from pf_mlflow.preflight import TrackingCheck, check_data, check_mapping, check_versions, read_flow
 from pf_mlflow.promptflow_private import promptflow_home
 from pf_mlflow.records import Batch
-from pf_mlflow.settings import Settings, default_tracking_uri, read_settings
+from pf_mlflow.settings import Settings, default_tracking_uri, read_settings, without_password
 from pf_mlflow.spool import Spool
 from pf_mlflow.summary import BatchSummary
 
@@ -91,7 +91,7 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
     with chosen_llm(client, dag, request.connections) as llm:
         if tracking and (warning := tracking.warning()):
             watcher.warn(f"{warning} The batch runs all the same; its records wait in the spool.")
-        watcher.starting(llm, tracking.tracking_uri if tracking else "")
+        watcher.starting(llm, without_password(tracking.tracking_uri) if tracking else "")
         run = _submit(client, request, llm)
         return _outcome(run, llm, settings, watcher)
 

@@ -144,9 +144,8 @@ def _print(outcome: Outcome) -> None:
         err.print(f"[yellow]Warning:[/yellow] {escape(outcome.trouble)}")
     if outcome.batch:
         uri = outcome.batch.tracking_uri
-        out.print(
-            f"\nMLflow:  {escape(uri)}, experiment {outcome.batch.experiment!r}, parent run {outcome.parent_run_id}"
-        )
+        experiment = f"experiment {outcome.batch.experiment!r}, parent run {outcome.parent_run_id}"
+        out.print(f"\nMLflow:  {escape(uri)}, {escape(experiment)}")
         out.print(f"Look at: {escape(_ui_command(uri))}")
 
 
