@@ -36,12 +36,14 @@ def waiting(machine: Machine, name: str) -> int:
 def test_a_refusal_is_told_with_its_remedy(machine: Machine, proxy: CountingProxy, status: int, says: str) -> None:
     proxy.answer = status
     name = f"refused_{status}"
-    stderr = create(machine, name, MLFLOW_TRACKING_URI=proxy.uri)
+    stderr = create(machine, name, MLFLOW_TRACKING_URI=proxy.uri.replace("http://", "http://ana:hunter22@"))
     told = [line for line in stderr.splitlines() if line.startswith("pf-mlflow:")]
     assert len(told) == 1
-    for word in (name, str(status), says, proxy.uri):
+    for word in (name, str(status), says, proxy.uri.replace("http://", "http://ana:***@")):
         assert word in told[0]
     assert says in machine.logs(name)
+    kept = b"".join(path.read_bytes() for path in (machine.folder / "spool").iterdir())
+    assert "hunter22" not in stderr + machine.logs(name) and b"hunter22" not in kept
     assert waiting(machine, name) == len(TOPICS)
 
 
