@@ -24,7 +24,7 @@ format: .venv/dev.installed  ## Format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-bench: .venv/dev.installed  ## Measure; the table goes into benchmarks/RESULTS.md
+bench: .venv/dev.installed  ## Measure what tracking costs; the tables stand in benchmarks/RESULTS.md
 	.venv/bin/python -m benchmarks.overhead
 
 clean:  ## Remove the environment and what runs left behind
