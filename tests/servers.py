@@ -73,6 +73,8 @@ class CountingProxy:
     def __init__(self, target: str) -> None:
         self.requests: list[tuple[str, str, bytes]] = []
         self.answer: int | None = None
+        self.refused: bytes | None = None
+        """A `log-batch` with this text in it is answered 400."""
         self.lost: Counter[str] = Counter()
         """How many answers to a kind of request, such as `runs/create`, get lost after the work was done."""
         outer, host = self, urlparse(target).netloc
@@ -83,6 +85,8 @@ class CountingProxy:
             def _pass(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.requests.append((self.command, urlparse(self.path).path, body))
+                if outer.refused and outer.refused in body and self.path.endswith("log-batch"):
+                    return self._reply(400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "not this one"}', {})
                 if outer.answer:
                     return self._reply(
                         outer.answer, b'{"error_code": "%s", "message": "no"}' % _CODES[outer.answer], {}

@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 
 import pytest
-from machine import ROOT, Machine, runs_of
+from machine import ROOT, Machine, runs_of, tracked
 from mlflow import MlflowClient
 from servers import CountingProxy, free_port
 
@@ -45,6 +45,17 @@ def test_a_refusal_is_told_with_its_remedy(machine: Machine, proxy: CountingProx
     kept = b"".join(path.read_bytes() for path in (machine.folder / "spool").iterdir())
     assert "hunter22" not in stderr + machine.logs(name) and b"hunter22" not in kept
     assert waiting(machine, name) == len(TOPICS)
+
+
+def test_a_line_that_mlflow_does_not_take_is_over_told_and_counted(machine: Machine, proxy: CountingProxy) -> None:
+    proxy.refused = b"sugar"
+    stderr = create(machine, "not_this_one", MLFLOW_TRACKING_URI=proxy.uri)
+    batch = tracked(proxy.uri, "not_this_one")
+    assert "Line 2: " in stderr and "not this one" in stderr
+    assert [child.info.status for child in batch.children.values()] == 3 * ["FINISHED"]
+    assert batch.column("params", "output")[2] is None
+    assert [batch.parent.data.metrics[f"lines_{kind}"] for kind in ("total", "completed")] == [3, 3]
+    assert waiting(machine, "not_this_one") == 1
 
 
 def test_an_unreachable_server_is_told_and_the_records_kept(machine: Machine) -> None:
