@@ -66,9 +66,6 @@ class Watcher:
     def warn(self, sentence: str) -> None:
         """Something is wrong that does not stop the batch."""
 
-    def delivering(self, waiting: int) -> None:
-        """The batch is over and this many lines are still on their way to MLflow."""
-
 
 def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
     """Run a batch and wait until MLflow has it.
@@ -93,7 +90,7 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
             watcher.warn(f"{warning} The batch runs all the same; its records wait in the spool.")
         watcher.starting(llm, without_password(tracking.tracking_uri) if tracking else "")
         run = _submit(client, request, llm)
-        return _outcome(run, llm, settings, watcher)
+        return _outcome(run, llm, settings)
 
 
 def _take_over_environment(dag: Mapping[str, Any]) -> None:
@@ -142,12 +139,12 @@ def _merged(ours: Connections, theirs: Connections) -> dict[str, dict[str, str]]
     return {node: {**ours.get(node, {}), **theirs.get(node, {})} for node in {**ours, **theirs}}
 
 
-def _outcome(run: Any, llm: Llm, settings: Settings, watcher: Watcher) -> Outcome:
+def _outcome(run: Any, llm: Llm, settings: Settings) -> Outcome:
     home = promptflow_home()
     record = run_record(home, run.name)
     spool = Spool(settings.spool_dir)
     uid = batch_uid(home, run.name, record.created_on) if record else ""
-    state = _await_delivery(spool, uid, watcher) if settings.enabled else None
+    state = _await_delivery(spool, uid) if settings.enabled else None
     return Outcome(
         run.name,
         run.status,
@@ -160,14 +157,13 @@ def _outcome(run: Any, llm: Llm, settings: Settings, watcher: Watcher) -> Outcom
     )
 
 
-def _await_delivery(spool: Spool, uid: str, watcher: Watcher, patience: float = 60.0) -> Any:
+def _await_delivery(spool: Spool, uid: str, patience: float = 60.0) -> Any:
     """Wait while lines go to MLflow; stop waiting when none has gone for a minute or trouble is told."""
     waiting, until = -1, time.monotonic() + patience
     while (state := spool.state(uid)) and not state["closed"] and not state["told"]:
         left = spool.waiting(uid)
         if left != waiting:
             waiting, until = left, time.monotonic() + patience
-            watcher.delivering(left)
         if time.monotonic() > until:
             break
         time.sleep(0.1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -149,9 +148,8 @@ class Delivery:
 
     def _deliver(self, line: Pending) -> None:
         record = LineRecord.from_json(line.record) if line.record else None
-        run_id = line.run_id or self.spool.run_id(
-            self.batch.uid, line.line_number
-        )  # made before a step was tried again
+        # What was pending may be old news: a step that is tried again may have made the run before.
+        run_id = line.run_id or self.spool.run_id(self.batch.uid, line.line_number)
         if not run_id:
             run_id = self._create(line.line_number, record.start if record else line.opened, record)
             self.spool.set_run_id(self.batch.uid, line.line_number, run_id)
@@ -245,7 +243,3 @@ class Delivery:
         log.warning("batch %s: %s", self.batch.name, sentence)
         self.spool.tell(self.batch.uid, sentence)
         self.end.write_log(sentence)
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -58,21 +58,11 @@ class LineStats:
         return cls(**json.loads(text))
 
 
-_SETTINGS = {
-    *(
-        "model",
-        "deployment_name",
-        "temperature",
-        "top_p",
-        "max_tokens",
-        "stop",
-        "seed",
-        "response_format",
-        "logit_bias",
-    ),
-    *("presence_penalty", "frequency_penalty", "user", "functions", "function_call", "tools", "tool_choice", "n"),
-    *("echo", "best_of", "suffix", "logprobs", "top_k", "detail", "stream", "connection"),
-}
+_SETTINGS = set(
+    "model deployment_name temperature top_p max_tokens stop seed response_format logit_bias presence_penalty "
+    "frequency_penalty user functions function_call tools tool_choice n echo best_of suffix logprobs top_k detail "
+    "stream connection".split()
+)
 """Inputs of promptflow's LLM tools that set the model up rather than tell one line from another."""
 
 
