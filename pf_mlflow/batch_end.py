@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import os
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pf_mlflow.finished_batch import RunRecord, batch_uid, folder_lines, run_record
-from pf_mlflow.launch import is_alive
-from pf_mlflow.payload import RunPayload
-from pf_mlflow.records import FAILED, Batch, LineRecord
+from pf_mlflow.finished_batch import folder_lines, is_evaluation, named_runs
+from pf_mlflow.payload import RunPayload, milliseconds
+from pf_mlflow.processes import is_alive, someone_works_in
+from pf_mlflow.records import FAILED, INTERRUPTED, Batch, LineRecord
+from pf_mlflow.run_record import RunRecord, batch_uid, run_record, seconds
 from pf_mlflow.scrub import without_content, without_secrets
+from pf_mlflow.spool import OpenWorker
 
 __all__ = ["BatchEnd"]
 
@@ -23,18 +27,25 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 0.5
 _STRAGGLERS = 2.0
-"""Seconds for which workers may still spool lines after their client was killed."""
+"""Seconds for which workers may still open lines after their client was killed."""
+_LINE_TIMEOUT = 600
+"""Seconds that promptflow gives a line."""
 _FLOW_FILES = {".py", ".jinja2", ".yaml", ".yml", ".prompty", ".json", ".txt"}
 
 
 class BatchEnd:
-    """What is known of a batch outside of its lines. Times are Unix seconds."""
+    """What is known of a batch outside of its lines. Times are Unix seconds.
 
-    def __init__(self, batch: Batch) -> None:
+    Args:
+        batch: The batch.
+        workers: Tells the processes that have lines open, by number and start, and since when.
+    """
+
+    def __init__(self, batch: Batch, workers: Callable[[], Iterable[OpenWorker]] = tuple) -> None:
         self.batch = batch
+        self._workers = workers
         self._record: RunRecord | None = None
-        self._looked = 0.0
-        self._over_since: float | None = None
+        self._looked = self._client_gone = self._over = -math.inf
 
     def record(self) -> RunRecord | None:
         """Return promptflow's record of this very batch, `None` where promptflow keeps none."""
@@ -50,46 +61,94 @@ class BatchEnd:
             self._record = found
         return self._record
 
+    @property
+    def display_name(self) -> str:
+        """The batch's name as people see it."""
+        record = self.record()
+        return record.display_name if record else self.batch.name
+
+    def started_at(self) -> float:
+        """Return when the batch started."""
+        record = self.record()
+        return (record and (record.start or seconds(record.created_on))) or time.time()
+
     def reached(self) -> bool:
-        """Tell whether the batch is over: its record says so, or its client is gone."""
-        now = time.time()
-        if self._over_since is None and now - self._looked >= _LOOK_EVERY:
+        """Tell whether the batch is over: its record says so, or its client is gone and its workers are done."""
+        now = time.monotonic()
+        if self._over < 0 and now - self._looked >= _LOOK_EVERY:
             self._looked = now
-            gone = not is_alive(self.batch.client_pid, self.batch.client_started)
-            record = self.record()
-            if gone or (record is not None and record.mlflow_status):
-                killed = gone and not (record and record.mlflow_status) and not self.batch.single
-                self._over_since = now + (_STRAGGLERS if killed else 0.0)
-        return self._over_since is not None and now >= self._over_since
+            if self._is_told_over():
+                self._over = now
+            elif self._is_client_gone():
+                self._client_gone = max(self._client_gone, 0.0) or now
+                waited = now - self._client_gone
+                if self.batch.single or (waited >= _STRAGGLERS and not self._has_stragglers(waited)):
+                    self._over = now
+        return self._over >= 0
+
+    def is_running(self) -> bool:
+        """Tell whether lines may still come, without waiting for any."""
+        return not (self._is_told_over() or (self._is_client_gone() and not self._has_stragglers()))
+
+    def _is_told_over(self) -> bool:
+        record = self.record()
+        return record is not None and record.mlflow_status is not None
+
+    def _is_client_gone(self) -> bool:
+        if self.batch.client_pid:
+            return not is_alive(self.batch.client_pid, self.batch.client_started)
+        record = self.record()
+        return not (record and record.output_path and someone_works_in(record.output_path))
+
+    def _has_stragglers(self, waited: float = 0.0) -> bool:
+        """Tell whether workers that outlived their client are still in a line, which promptflow gives only so long."""
+        longest = float(os.environ.get("PF_LINE_TIMEOUT_SEC") or _LINE_TIMEOUT)
+        if waited > longest:
+            return False
+        return any(time.time() - one.since <= longest and is_alive(one.pid, one.started) for one in self._workers())
 
     def over_for(self) -> float:
-        """Return for how many seconds the batch has been over, 0 while it goes on."""
-        return max(0.0, time.time() - self._over_since) if self._over_since is not None else 0.0
+        """Return for how many seconds the batch has been known to be over, 0 while it goes on."""
+        return max(0.0, time.monotonic() - self._over) if self._over >= 0 else 0.0
 
-    def missing_lines(self, unfinished: Mapping[int, float], known: set[int]) -> Iterator[LineRecord]:
-        """Yield records of lines that ended without one: their worker was killed, or an input did not fit the flow."""
+    def lines(self, wanted: Callable[[int], bool]) -> Iterator[LineRecord]:
+        """Yield the wanted lines that promptflow has kept in the batch's folder."""
         record = self.record()
-        told: set[int] = set()
-
-        def wanted(number: int) -> bool:
-            return number not in told and (number in unfinished or number not in known)
-
         if record and record.output_path:
             for line in folder_lines(self.batch.uid, self.batch.name, record.output_path, wanted):
-                told.add(line.line_number)
                 yield self._clean(line)
-        end = (record and record.end) or time.time()
-        for number in sorted(unfinished.keys() - told):
-            yield LineRecord(
-                self.batch.uid,
-                number,
-                FAILED,
-                unfinished[number],
-                end,
-                run_name=self.batch.name,
-                error="the batch ended before the line did",
-                error_type="LineInterrupted",
-            )
+
+    def interrupted(self, line_number: int, opened: float) -> LineRecord:
+        """Return the record of a line of which nothing is known but that it had started."""
+        return LineRecord(
+            self.batch.uid,
+            line_number,
+            FAILED,
+            opened,
+            max(opened, self._last_sign()),
+            run_name=self.batch.name,
+            error="the batch ended before the line did",
+            error_type=INTERRUPTED,
+        )
+
+    def _last_sign(self) -> float:
+        """Return when the batch ended; of one that was killed, when it wrote last."""
+        record = self.record()
+        if record and record.end:
+            return record.end
+        if record and record.output_path and record.output_path.is_dir():
+            return max(path.stat().st_mtime for path in (record.output_path, *record.output_path.iterdir()))
+        return time.time()
+
+    def named_runs(self) -> dict[int, str]:
+        """Return the child run ids that the batch's outputs name, by line."""
+        record = self.record()
+        return named_runs(record.output_path) if record and record.output_path else {}
+
+    def is_evaluation(self) -> bool:
+        """Tell whether the batch scores the lines of another, whose child runs its scores belong to."""
+        record = self.record()
+        return bool(record and is_evaluation(record))
 
     def _clean(self, line: LineRecord) -> LineRecord:
         line = without_secrets(line)
@@ -115,8 +174,7 @@ class BatchEnd:
         """Return the parent run's end: status and time of promptflow's record, and the hash of the flow that ran."""
         record = self.record()
         status = (record and record.mlflow_status) or ("KILLED" if record else "FINISHED")
-        end = (record and record.end) or time.time()
-        payload = RunPayload(status, 0, int(end * 1000))
+        payload = RunPayload(status, 0, milliseconds(self._last_sign()))
         snapshot = record.output_path / "snapshot" if record and record.output_path else None
         if snapshot and snapshot.is_dir():
             payload.add_param("flow_hash", _digest(_flow_files(snapshot), snapshot))

@@ -12,11 +12,11 @@ from typing import Any
 
 from pf_mlflow import told
 from pf_mlflow.errors import BadInput, BatchFailed
-from pf_mlflow.finished_batch import batch_uid, run_record
 from pf_mlflow.llm import Connections, Llm, chosen_llm
 from pf_mlflow.preflight import TrackingCheck, check_data, check_mapping, check_versions, read_flow
 from pf_mlflow.promptflow_private import promptflow_home
 from pf_mlflow.records import Batch
+from pf_mlflow.run_record import batch_uid, run_record
 from pf_mlflow.settings import Settings, default_tracking_uri, read_settings, without_password
 from pf_mlflow.spool import Spool
 from pf_mlflow.summary import BatchSummary

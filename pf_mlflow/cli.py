@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import shlex
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pf_mlflow import __version__, tables
 from pf_mlflow.batch_run import Outcome, RunRequest, Watcher, run_batch
 from pf_mlflow.errors import PfMlflowError
 from pf_mlflow.llm import Llm
+from pf_mlflow.settings import read_settings
+from pf_mlflow.spool import Spool
+from pf_mlflow.sync import Synced, chosen_batches, sync_batch
+from pf_mlflow.sync import Watcher as SyncWatcher
 
 __all__ = ["main"]
 
@@ -161,6 +167,88 @@ def _exit_code(outcome: Outcome) -> int:
     if outcome.status != "Completed":
         return 1
     return SOME_FAILED if outcome.lines_failed else 0
+
+
+@main.command()
+@click.argument("batches", nargs=-1, metavar="[BATCH]...")
+@click.option("--all", "every", is_flag=True, help="Every batch that promptflow has run on this machine.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else on stdout.")
+def sync(batches: tuple[str, ...], every: bool, dry_run: bool, as_json: bool) -> None:
+    """Bring MLflow in line with finished batches: those named, or else all that MLflow does not fully have.
+
+    Makes missing child runs from the spool and from promptflow's own folder, completes those that were left RUNNING,
+    removes what is there twice, and sets status and sums of the parent run. A second time it changes nothing. Works for
+    any local batch, also of flows without the nodes.
+
+    Exit code: 0 MLflow is in line, 1 something could not be mended, 2 wrong command line.
+
+    Example: pf-mlflow sync my_batch
+    """
+    if batches and every:
+        raise click.UsageError("Name batches or say --all, not both.")
+    try:
+        settings = read_settings()
+        spool = Spool(settings.spool_dir)
+        chosen = chosen_batches(spool, settings, batches, every)
+        with _Progress() as watcher:
+            done = [sync_batch(spool, batch, settings, dry_run, watcher) for batch in chosen]
+    except (PfMlflowError, OSError, sqlite3.Error) as error:
+        err.print(f"[red]Error:[/red] {escape(_sentence(error))}")
+        raise SystemExit(1) from error
+    except KeyboardInterrupt:
+        err.print("Interrupted; what was done stays, and the rest can be done later.")
+        raise SystemExit(130) from None
+    if as_json:
+        out.print_json(data={"dry_run": dry_run, "batches": [one.as_dict() for one in done]})
+    else:
+        _print_synced(done, dry_run)
+    raise SystemExit(0 if all(one.is_mendable for one in done) else 1)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, PfMlflowError):
+        return str(error)
+    return f"The spool cannot be used: {error} — free its disk, or set PF_MLFLOW_SPOOL_DIR to another folder."
+
+
+def _print_synced(done: list[Synced], dry_run: bool) -> None:
+    if done:
+        out.print(tables.synced(done, dry_run))
+    for one in done:
+        if one.trouble:
+            err.print(f"[yellow]Warning:[/yellow] {escape(one.name)}: {escape(one.trouble)}")
+    for place in dict.fromkeys((one.tracking_uri, one.experiment) for one in done):
+        out.print(f"MLflow:  {escape(place[0])}, experiment {escape(repr(place[1]))}")
+    if not done:
+        out.print("Nothing is left over: MLflow has all that the spool ever held.")
+    elif all(one.state == "in line" for one in done):
+        out.print("Nothing to do: MLflow is in line.")
+
+
+class _Progress(SyncWatcher):
+    """A bar on a terminal, nothing elsewhere."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bars = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+        self._task: Any = None
+
+    def __enter__(self) -> _Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def batch(self, name: str, lines: int) -> None:
+        self._task = self._bars.add_task(escape(name), total=lines or None)
+
+    def waits(self, name: str) -> None:
+        err.print(f"{escape(name)}: waiting for the process that delivers it …")
+
+    def line(self) -> None:
+        self._bars.advance(self._task)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ PfMlflowError
 ├── BatchFailed         promptflow could not run the batch to its end
 ├── BadInput            a value that the user gave: a file, a column, a setting, a name
 └── TrackingError       MLflow
-    ├── TrackingRefused  said no for good: a deleted experiment, an invalid value
+    ├── TrackingRefused  said no for good, as to a deleted experiment
     │   └── TrackingForbidden  … to whoever asks with these credentials
     └── TrackingDown     cannot be reached now
 """
+
+from __future__ import annotations
 
 __all__ = [
     "BadInput",
@@ -45,4 +47,8 @@ class TrackingForbidden(TrackingRefused):
 
 
 class TrackingDown(TrackingError):
-    """MLflow cannot be reached now; sending again later may help."""
+    """MLflow cannot be reached now; sending again later may help, after the seconds that it asked for."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

@@ -1,94 +1,23 @@
-"""Reads what promptflow keeps of a batch: its run record, and the lines in its folder as `LineRecord`s."""
+"""Reads the lines that promptflow keeps in a batch's folder as `LineRecord`s."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pf_mlflow.promptflow_private import run_database
 from pf_mlflow.promptflow_spans import tokens_of, told_error
 from pf_mlflow.records import COMPLETED, FAILED, LineRecord, Span
+from pf_mlflow.run_record import RunRecord, seconds
 
-__all__ = ["FlowNodes", "RunRecord", "batch_uid", "flow_nodes", "folder_lines", "run_record"]
+__all__ = ["FlowNodes", "flow_nodes", "folder_lines", "is_evaluation", "lines_in_folder", "named_runs", "node_names"]
 
 _ROOT = "0"
-_OVER = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What promptflow's own database says of a batch. Times are Unix seconds."""
-
-    name: str
-    created_on: str
-    status: str
-    display_name: str
-    start: float | None
-    end: float | None
-    data: str | None
-    flow_path: str | None
-    output_path: Path | None
-    variant: str | None
-    base_batch: str | None
-    lines_failed: int
-
-    @property
-    def mlflow_status(self) -> str | None:
-        """The status of the parent run, `None` while the batch goes on."""
-        return _OVER.get(self.status)
-
-    @property
-    def flow_dir(self) -> Path | None:
-        """The folder of the flow as its author knows it, not the copy that it may run in."""
-        if not self.flow_path:
-            return None
-        path = Path(self.flow_path)
-        return path.parent if path.suffix in (".yaml", ".yml", ".prompty", ".py") else path
-
-
-def run_record(home: Path, name: str) -> RunRecord | None:
-    """Return promptflow's record of a batch, `None` if there is none under that name."""
-    database = run_database(home)
-    if not database.is_file():
-        return None
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
-        db.row_factory = sqlite3.Row
-        row = db.execute("SELECT * FROM run_info WHERE name = ?", (name,)).fetchone()
-    return _record(row) if row else None
-
-
-def _record(row: sqlite3.Row) -> RunRecord:
-    properties = json.loads(row["properties"] or "{}")
-    output_path = properties.get("output_path")
-    return RunRecord(
-        name=row["name"],
-        created_on=row["created_on"],
-        status=row["status"],
-        display_name=row["display_name"] or row["name"],
-        start=_seconds(row["start_time"]),
-        end=_seconds(row["end_time"]),
-        data=row["data"],
-        flow_path=properties.get("flow_path"),
-        output_path=Path(output_path) if output_path else None,
-        variant=properties.get("node_variant"),
-        base_batch=properties.get("run"),
-        lines_failed=(properties.get("system_metrics") or {}).get("__pf__.lines.failed") or 0,
-    )
-
-
-def batch_uid(home: Path, name: str, created_on: str) -> str:
-    """Return what tells this batch from others of its name: another user's, another machine's, one made anew."""
-    return hashlib.sha256(f"{home}\n{name}\n{created_on}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -99,6 +28,8 @@ class FlowNodes:
     llm: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
     """Nodes that the literal `record_nodes` input of a node names."""
+    aggregates: bool = False
+    """Whether the flow also has nodes that sum all lines up."""
 
 
 @lru_cache(maxsize=16)
@@ -107,11 +38,12 @@ def flow_nodes(flow_dir: Path) -> FlowNodes:
     try:
         dag = yaml.safe_load((flow_dir / "flow.dag.yaml").read_text(encoding="utf-8"))
         nodes = [node for node in dag["nodes"] if not node.get("aggregation")]
+        aggregates = len(nodes) < len(dag["nodes"])
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return FlowNodes()
     named = next((n for node in nodes if (n := node_names((node.get("inputs") or {}).get("record_nodes")))), ())
     llm = tuple(node["name"] for node in nodes if node.get("type") == "llm" or _variant_type(dag, node) == "llm")
-    return FlowNodes(tuple(node["name"] for node in nodes), llm, named)
+    return FlowNodes(tuple(node["name"] for node in nodes), llm, named, aggregates)
 
 
 def _variant_type(dag: Mapping[str, Any], node: Mapping[str, Any]) -> str | None:
@@ -131,7 +63,7 @@ def folder_lines(
 ) -> Iterator[LineRecord]:
     """Yield the wanted lines that promptflow has kept in a batch's folder, in order of their numbers."""
     nodes = flow_nodes(folder / "snapshot")
-    for path in sorted((folder / "flow_artifacts").glob("[0-9]*_*[0-9].jsonl")):
+    for path in _line_files(folder):
         if not any(map(wanted, _numbers_in(path))):
             continue
         for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
@@ -143,6 +75,31 @@ def folder_lines(
                 continue
 
 
+def lines_in_folder(folder: Path) -> int:
+    """Return how many lines promptflow has kept in a batch's folder, by the names of its files."""
+    return sum(len(_numbers_in(path)) for path in _line_files(folder))
+
+
+def named_runs(folder: Path) -> dict[int, str]:
+    """Return the child run ids that a batch's outputs name, by line."""
+    try:
+        outputs = map(json.loads, (folder / "flow_outputs" / "output.jsonl").read_text("utf-8").splitlines())
+        return {one["line_number"]: one["child_run_id"] for one in outputs if one.get("child_run_id")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def is_evaluation(record: RunRecord) -> bool:
+    """Tell whether a batch scores the lines of another: it has a base batch, and its flow sums lines up."""
+    folder = record.output_path and record.output_path / "snapshot"
+    snapshot = folder if folder and folder.is_dir() else record.flow_dir
+    return bool(record.base_batch and snapshot and flow_nodes(snapshot).aggregates)
+
+
+def _line_files(folder: Path) -> list[Path]:
+    return sorted((folder / "flow_artifacts").glob("[0-9]*_*[0-9].jsonl"))
+
+
 def _numbers_in(path: Path) -> range:
     """Return the line numbers in a file, which its name tells: `000000000_000000024.jsonl`."""
     first, _, last = path.stem.partition("_")
@@ -150,7 +107,7 @@ def _numbers_in(path: Path) -> range:
 
 
 def _line(uid: str, name: str, number: int, info: Mapping[str, Any], nodes: FlowNodes) -> LineRecord:
-    start, end = _seconds(info["start_time"]) or 0.0, _seconds(info["end_time"])
+    start, end = seconds(info["start_time"]) or 0.0, seconds(info["end_time"])
     spans = tuple(_spans((info.get("api_calls") or [None])[0], None, None, _ROOT))
     error_type, error = _error(info.get("error"), spans)
     of_batch = str(info["run_id"]).rpartition("_")[0]
@@ -212,7 +169,3 @@ def _call_tokens(call: Mapping[str, Any]) -> Any:
     output = call.get("output")
     usage = output.get("usage") if call.get("type") == "LLM" and isinstance(output, Mapping) else None
     return tokens_of(usage) if isinstance(usage, Mapping) else None
-
-
-def _seconds(value: str | None) -> float | None:
-    return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp() if value else None

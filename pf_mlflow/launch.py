@@ -1,28 +1,28 @@
-"""Starts the one detached delivery process of a batch."""
+"""Sees to it that one detached delivery process, and never two, works at a batch."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import psutil
+from filelock import FileLock, Timeout
 
 import pf_mlflow
+from pf_mlflow.processes import end_process
 from pf_mlflow.spool import Spool
 
-__all__ = ["deliver_in_background", "is_alive"]
+__all__ = ["HUNG_AFTER", "deliver_in_background", "end_if_hung", "is_held", "lock_of", "start_delivery"]
 
+HUNG_AFTER = 300.0
+"""Seconds without a sign of life after which a delivery process is taken to hang; one request may take 120."""
 _LOG = "delivery.log"
 _LOG_LIMIT = 1_000_000
 """Bytes after which the log begins anew."""
 _LOOK_EVERY = 1.0
-"""Seconds for which a process found alive is taken to be so."""
-_RESTART_AFTER = 30.0
-"""Seconds between two starts: a delivery process that ends at once would do so at every line."""
+"""Seconds for which what was found is taken to be so."""
 
 _WINDOWS_DETACHED = 0x00000208 if os.name == "nt" else 0
 
@@ -35,44 +35,50 @@ _BOOT = (
 )
 
 
-def deliver_in_background(spool: Spool, batch_uid: str) -> None:
-    """See to it that a delivery process works at a batch: look, and start one if none is alive."""
-    if time.monotonic() - _looked.get(batch_uid, -_LOOK_EVERY) < _LOOK_EVERY:
-        return
-    _looked[batch_uid] = time.monotonic()
-    row = spool.state(batch_uid)
-    if row is None or not _wanted(row):
-        return
-    with spool.claim() as db:
-        if _wanted(db.execute("SELECT * FROM batch WHERE uid = ?", (batch_uid,)).fetchone()):
-            process = _start(spool.folder, batch_uid)
-            spool.set_owner(db, batch_uid, process.pid, process.create_time())
+def lock_of(folder: Path, name: str) -> FileLock:
+    """Return the lock that whoever writes a batch to MLflow holds; the system frees it when its holder dies."""
+    locks = folder / "locks"
+    locks.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return FileLock(locks / f"{name}.lock")
 
 
-def _wanted(batch: sqlite3.Row) -> bool:
-    if batch["owner_pid"] is None:
-        return True
-    if is_alive(batch["owner_pid"], batch["owner_started"]):
-        return False
-    return bool(time.time() - batch["owner_started"] > _RESTART_AFTER)
-
-
-def is_alive(pid: int, started: float) -> bool:
-    """Tell whether a process still runs, and is not a later one of the same number."""
+def is_held(folder: Path, name: str) -> bool:
+    """Tell whether a process holds a lock."""
+    lock = lock_of(folder, name)
     try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:  # gone, or its number is another user's by now
-        return False
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
-def _start(spool_dir: Path, batch_uid: str) -> psutil.Process:
+def deliver_in_background(spool: Spool, batch_uid: str) -> None:
+    """See to it that a delivery process works at a batch: look, and start one if none does."""
+    now = time.monotonic()
+    if now - _looked.get(batch_uid, -_LOOK_EVERY) < _LOOK_EVERY:
+        return
+    _looked[batch_uid] = now
+    if is_held(spool.folder, batch_uid):
+        end_if_hung(spool, batch_uid)
+    elif spool.claim_launch(batch_uid, now):
+        start_delivery(spool.folder, batch_uid)
+
+
+def end_if_hung(spool: Spool, batch_uid: str) -> None:
+    """Kill the process that holds a batch if it has given no sign of life for long."""
+    row = spool.state(batch_uid)
+    if row and row["beat"] is not None and time.monotonic() - row["beat"] > HUNG_AFTER:
+        end_process(row["owner_pid"], row["owner_started"])
+
+
+def start_delivery(spool_dir: Path, *batch_uid: str) -> None:
+    """Start the detached process that delivers a batch, or, if none is named, whatever earlier batches left over."""
     package_parent = str(Path(pf_mlflow.__file__).resolve().parent.parent)
     path = spool_dir / _LOG
     full = path.exists() and path.stat().st_size > _LOG_LIMIT
     with path.open("wb" if full else "ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, package_parent, str(spool_dir), batch_uid],
+            [sys.executable, "-c", _BOOT, package_parent, str(spool_dir), *batch_uid],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -82,7 +88,6 @@ def _start(spool_dir: Path, batch_uid: str) -> psutil.Process:
             creationflags=_WINDOWS_DETACHED,
         )
     child.returncode = 0  # it outlives its starter on purpose: no "still running" warning at exit
-    return psutil.Process(child.pid)
 
 
 def _environment() -> dict[str, str]:

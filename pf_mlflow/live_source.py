@@ -17,9 +17,11 @@ from pf_mlflow.errors import PfMlflowError
 from pf_mlflow.finished_batch import flow_nodes, node_names
 from pf_mlflow.launch import deliver_in_background
 from pf_mlflow.live_batch import LiveBatches
+from pf_mlflow.opening import Opening
 from pf_mlflow.promptflow_private import CurrentLine, batch_logger, current_line, line_of_attributes
 from pf_mlflow.promptflow_spans import is_root, line_record
 from pf_mlflow.scrub import without_content, without_secrets
+from pf_mlflow.spool import is_full
 from pf_mlflow.told import tell_at_exit
 
 __all__ = ["LineSpanProcessor", "attach", "child_run_id", "open_line", "record_nodes"]
@@ -65,6 +67,7 @@ class LineSpanProcessor(SpanProcessor):
 
     def __init__(self) -> None:
         self.batches = LiveBatches()
+        self.opening = Opening()
         self._lines: dict[int, list[Span]] = {}
         self._named: dict[int, tuple[str, ...]] = {}
         self._lock = threading.Lock()
@@ -107,7 +110,16 @@ class LineSpanProcessor(SpanProcessor):
         )
         if place.batch.content == "none":
             record = without_content(record)
-        place.spool.complete_line(record.batch_uid, record.line_number, record.start, record.to_json())
+        self.opening.cancel(place)
+        try:
+            place.spool.complete_line(record.batch_uid, record.line_number, record.start, record.to_json())
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
+            _warn_once(
+                f"The spool {place.spool.folder} is full, by PF_MLFLOW_SPOOL_LIMIT or its disk: what it cannot keep is "
+                f"taken from promptflow's folder when the batch is over, or by `pf-mlflow sync {place.batch.name}`."
+            )
         deliver_in_background(place.spool, place.batch.uid)
 
     def line_start(self) -> int | None:
@@ -161,8 +173,7 @@ def open_line() -> str:
         )
         if place.batch.single:  # promptflow keeps nothing of it that could tell later how it ended
             return ""
-    place.spool.open_line(place.batch.uid, place.line_number, place.started)
-    deliver_in_background(place.spool, place.batch.uid)
+    _processor.opening.start(place)
     return f"{place.batch.uid}:{place.line_number}"
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException, RetryError
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from urllib3.exceptions import InvalidHeader
+from urllib3.util.retry import Retry
 
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
 from pf_mlflow.settings import without_password
 
-__all__ = ["told"]
+__all__ = ["hear_retry_after", "told"]
 
 _REFUSALS = {400, 404, 409}
 _REMEDIES = {
@@ -32,12 +36,31 @@ _UNUSABLE_DATABASE = (
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_heard = threading.local()
+
+
+def hear_retry_after() -> None:
+    """Let this process note each `Retry-After`: MLflow's client drops the answer that it stands in."""
+    increment: Any = Retry.increment
+    if getattr(increment, "hears", False):
+        return
+
+    def noting(self: Retry, *args: Any, response: Any = None, **more: Any) -> Retry:
+        with suppress(InvalidHeader):
+            _heard.seconds = self.get_retry_after(response) if response is not None else None
+        retry: Retry = increment(self, *args, response=response, **more)
+        return retry
+
+    noting.hears = True  # type: ignore[attr-defined]
+    Retry.increment = noting  # type: ignore[method-assign, assignment]
+
 
 def told(function: Callable[P, T]) -> Callable[P, T]:
     """Decorate a method of an object with a `shown_uri`: it then raises nothing but `TrackingError`s."""
 
     @wraps(function)
     def telling(*args: P.args, **kwargs: P.kwargs) -> T:
+        _heard.seconds = None
         try:
             return function(*args, **kwargs)
         except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
@@ -57,14 +80,10 @@ def _translated(error: Exception, uri: str) -> TrackingError:
     if not isinstance(error, MlflowException) or _is_unreachable(error):
         return TrackingDown(f"MLflow at {uri} cannot be reached: {first}")
     status = _status(error)
-    remedy = f" — {_REMEDIES[status]}." if status in _REMEDIES else ""
-    return _kind(status)(f"MLflow at {uri} answered {status}: {first}{remedy}")
-
-
-def _kind(status: int) -> type[TrackingError]:
+    sentence = f"MLflow at {uri} answered {status}: {first}"
     if status in _REMEDIES:
-        return TrackingForbidden
-    return TrackingRefused if status in _REFUSALS else TrackingDown
+        return TrackingForbidden(f"{sentence} — {_REMEDIES[status]}.")
+    return TrackingRefused(sentence) if status in _REFUSALS else TrackingDown(sentence, _heard.seconds)
 
 
 def _is_unreachable(error: MlflowException) -> bool:

@@ -6,18 +6,29 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import Any
 
-from pf_mlflow.records import COMPLETED, Batch, LineRecord, Span, Tokens
+from pf_mlflow.records import COMPLETED, INTERRUPTED, Batch, LineRecord, Span, Tokens
 
-__all__ = ["PARAM_LIMIT", "RunPayload", "child_name", "child_tags", "line_payload", "readable", "run_tags"]
+__all__ = [
+    "NOT_LOGGED",
+    "PARAM_LIMIT",
+    "RunPayload",
+    "child_name",
+    "child_tags",
+    "line_payload",
+    "readable",
+    "run_tags",
+]
 
 PARAM_LIMIT = 6000
 """Characters that MLflow takes in a param's value (`mlflow.utils.validation.MAX_PARAM_VAL_LENGTH`)."""
 TAG_LIMIT = 5000
 """Characters that every MLflow 3 takes in a tag's value."""
+NOT_LOGGED = "promptflow.not_logged"
+"""Tag of a run whose values MLflow refused: why."""
 _KEY_LIMIT = 240
 """Characters of a key; MLflow takes 250, the rest is for telling apart keys that became the same."""
 _LARGEST = 2.0**63
@@ -36,6 +47,16 @@ class RunPayload:
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+
+    def without(self, known: RunPayload) -> RunPayload:
+        """Return what a run that shows `known` lacks of this; what it has may be richer, and params never change."""
+        lacking = replace(self)
+        for kind in ("params", "metrics", "tags"):
+            mine, has = getattr(self, kind), getattr(known, kind)
+            setattr(lacking, kind, {key: value for key, value in mine.items() if key not in has})
+        shown = " ".join(chain(known.params.values(), known.tags.values()))
+        lacking.texts = {path: text for path, text in self.texts.items() if path not in shown}
+        return lacking
 
     def add_param(self, key: str, value: Any, limit: int = PARAM_LIMIT) -> None:
         """Add a param under a name that MLflow takes; a value that is too long is cut and kept whole as a text."""
@@ -76,10 +97,10 @@ def run_tags(batch: Batch, run_name: str) -> dict[str, str]:
     }
 
 
-def child_tags(batch: Batch, line_number: int, parent_run_id: str) -> dict[str, str]:
-    """Return the tags that a line's child run is created with."""
-    line = {"promptflow.line_number": str(line_number), "mlflow.parentRunId": parent_run_id}
-    return run_tags(batch, batch.name) | line
+def child_tags(batch: Batch, line_number: int, parent_run_id: str | None) -> dict[str, str]:
+    """Return the tags that a line's run is created with; that of a single execution has no parent."""
+    line = {"promptflow.line_number": str(line_number)}
+    return run_tags(batch, batch.name) | line | ({"mlflow.parentRunId": parent_run_id} if parent_run_id else {})
 
 
 def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM_LIMIT) -> RunPayload:
@@ -90,7 +111,8 @@ def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM
     that reached no such node shows the flow's own inputs.
     """
     completed = record.status == COMPLETED
-    payload = RunPayload("FINISHED" if completed else "FAILED", milliseconds(record.start), milliseconds(record.end))
+    start, end = milliseconds(record.start), milliseconds(max(record.start, record.end))
+    payload = RunPayload("FINISHED" if completed else "FAILED", start, end)
     payload.add_param("run_display_name", display_name, param_limit)
     spans = record.node_spans()
     names = record.recorded_nodes()
@@ -104,7 +126,8 @@ def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM
     calls = [call for node in reached for call in record.llm_calls(node)]
     if len(names) > 1:
         _add_tokens(payload, calls, "")
-    payload.add_metric("line_duration", record.end - record.start)
+    if record.error_type != INTERRUPTED:
+        payload.add_metric("line_duration", _elapsed(record.start, record.end))
     _add_late_tags(payload, record, calls)
     return payload
 
@@ -115,7 +138,12 @@ def _add_node(payload: RunPayload, record: LineRecord, node: Span, prefix: str, 
         payload.add_param(f"{prefix}output", node.output, limit)
     _add_tokens(payload, record.llm_calls(node), prefix)
     end = node.end if node.end is not None else record.end
-    payload.add_metric(f"{prefix}duration", end - node.start)
+    payload.add_metric(f"{prefix}duration", _elapsed(node.start, end))
+
+
+def _elapsed(start: float, end: float) -> float | None:
+    """Return seconds; `None` if the clock was set back meanwhile."""
+    return end - start if end >= start else None
 
 
 def _add_inputs(payload: RunPayload, inputs: Mapping[str, Any], prefix: str, limit: int) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sqlite3
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 
 from pf_mlflow.errors import TrackingRefused
-from pf_mlflow.mlflow_errors import told
+from pf_mlflow.mlflow_errors import hear_retry_after, told
 from pf_mlflow.payload import RunPayload, batches_of, child_name, child_tags, milliseconds, run_tags
 from pf_mlflow.records import Batch
 from pf_mlflow.settings import absolute_store, without_password
+from pf_mlflow.standing import KnownRun
 
-__all__ = ["Projection"]
+__all__ = ["Projection", "Rehearsal"]
 
 _PAGE = 1000
 
@@ -37,6 +39,7 @@ class Projection:
         self.experiment_id = ""
         self._lock_dir = lock_dir
         self._client: Any = None
+        hear_retry_after()
 
     @property
     def threads(self) -> int:
@@ -95,34 +98,53 @@ class Projection:
                 raise
             return str(self._client.get_experiment_by_name(self.experiment).experiment_id)
 
-    @told
-    def find_runs(self, batch_uid: str) -> tuple[str | None, dict[int, str]]:
-        """Return the batch's parent run and its child runs by line number, as MLflow knows them."""
-        parent, children, token = None, {}, None
-        while True:
-            page = self._client.search_runs(
-                [self.experiment_id],
-                f"tags.`promptflow.batch_uid` = '{batch_uid}'",
-                ViewType.ACTIVE_ONLY,
-                _PAGE,
-                ["attributes.start_time DESC"],
-                token,
-            )
-            for run in page:
-                if "promptflow.line_number" in run.data.tags:
-                    children[int(run.data.tags["promptflow.line_number"])] = run.info.run_id
-                else:
-                    parent = run.info.run_id
-            token = page.token
-            if not token:
-                return parent, children
+    def runs(self, batch_uid: str) -> Iterator[KnownRun]:
+        """Yield the batch's parent and child runs as MLflow shows them."""
+        token: str | None = "" if self.experiment_id else None
+        while token is not None:
+            page = self._page(f"tags.`promptflow.batch_uid` = '{batch_uid}'", token)
+            yield from map(_known, page)
+            token = page.token or None
 
     @told
     def find_child(self, batch_uid: str, line_number: int) -> str | None:
-        """Return a line's child run, `None` if MLflow has none."""
+        """Return the id of a line's child run, `None` if MLflow has none."""
         where = f"tags.`promptflow.batch_uid` = '{batch_uid}' AND tags.`promptflow.line_number` = '{line_number}'"
         found = self._client.search_runs([self.experiment_id], where, ViewType.ACTIVE_ONLY, 1)
         return str(found[0].info.run_id) if found else None
+
+    @told
+    def deleted_parent(self, batch_uid: str) -> str | None:
+        """Return the id of a parent run of the batch that somebody deleted in MLflow, `None` if there is none."""
+        if not self.experiment_id:
+            return None
+        first = self._page(f"tags.`promptflow.batch_uid` = '{batch_uid}'", "", ViewType.DELETED_ONLY, 10)
+        return next((run.info.run_id for run in first if "promptflow.line_number" not in run.data.tags), None)
+
+    @told
+    def _page(self, where: str, token: str, view: Any = ViewType.ACTIVE_ONLY, most: int = _PAGE) -> Any:
+        """Return runs, the earliest first: a batch starts before its lines."""
+        order = ["attributes.start_time ASC"]
+        return self._client.search_runs([self.experiment_id], where, view, most, order, token or None)
+
+    @told
+    def delete(self, run_id: str) -> None:
+        """Take a run away that shows what another one shows; MLflow can restore it."""
+        self._client.delete_run(run_id)
+
+    @told
+    def move_children(self, batch_uid: str, old_parent: str, new_parent: str) -> None:
+        """Put the children of one parent run below another."""
+        where = f"tags.`promptflow.batch_uid` = '{batch_uid}' AND tags.`mlflow.parentRunId` = '{old_parent}'"
+        while page := self._page(where, ""):
+            for run in page:
+                self._client.set_tag(run.info.run_id, "mlflow.parentRunId", new_parent)
+
+    @told
+    def drop_tags(self, run_id: str, keys: Iterable[str]) -> None:
+        """Take tags back that are not true any more."""
+        for key in keys:
+            self._client.delete_tag(run_id, key)
 
     @told
     def create_parent(self, batch: Batch, display_name: str, start: float) -> str:
@@ -135,9 +157,9 @@ class Projection:
         return self._create(start, child_tags(batch, line_number, parent_run_id), child_name(line_number))
 
     @told
-    def create_single(self, batch: Batch, run_name: str, start: float) -> str:
+    def create_single(self, batch: Batch, line_number: int, start: float) -> str:
         """Create the top-level run of a single execution and return its id; `start` in Unix seconds."""
-        return self._create(start, run_tags(batch, run_name), batch.flow_name)
+        return self._create(start, child_tags(batch, line_number, None), batch.flow_name)
 
     def _create(self, start: float, tags: dict[str, str], name: str) -> str:
         run = self._client.create_run(self.experiment_id, milliseconds(start), tags, name)
@@ -146,14 +168,14 @@ class Projection:
     @told
     def complete(self, run_id: str, payload: RunPayload) -> None:
         """Log a run's values and end it: two requests if the values fit into one."""
-        for path, text in payload.texts.items():
-            self._client.log_text(run_id, text, path)
         self.log(run_id, payload)
         self.end(run_id, payload.status, payload.end_ms)
 
     @told
     def log(self, run_id: str, payload: RunPayload) -> None:
-        """Log params, tags and metrics of a run, all in one request where MLflow takes them so."""
+        """Log params, tags and metrics of a run, all in one request where MLflow takes them so; long texts before."""
+        for path, text in payload.texts.items():
+            self._client.log_text(run_id, text, path)
         at = payload.end_ms or milliseconds(time.time())
         metrics = [Metric(key, value, at, 0) for key, value in payload.metrics.items()]
         tags = [RunTag(key, value) for key, value in payload.tags.items()]
@@ -171,3 +193,41 @@ class Projection:
 
         store = self._client._tracking_client.store
         store.update_run_info(run_id, RunStatus.from_string(status), end_ms, None)
+
+
+def _known(run: Any) -> KnownRun:
+    data, info = run.data, run.info
+    number = data.tags.get("promptflow.line_number")
+    values = RunPayload(info.status, info.start_time, info.end_time or 0, data.params, data.metrics, data.tags)
+    return KnownRun(info.run_id, int(number) if number else None, data.tags.get("mlflow.parentRunId"), values)
+
+
+class Rehearsal(Projection):
+    """Reads a store as a projection does, and writes nothing to it."""
+
+    def connect(self) -> None:
+        """Find the experiment; a store that does not exist yet has none, and is not made."""
+        path = make_url(self.tracking_uri).database if self.tracking_uri.startswith("sqlite:") else None
+        if path is None or Path(path).exists():
+            super().connect()
+
+    def _create_experiment(self) -> str:
+        return ""
+
+    def _create(self, start: float, tags: dict[str, str], name: str) -> str:
+        return ""
+
+    def log(self, run_id: str, payload: RunPayload) -> None:
+        """Log nothing."""
+
+    def end(self, run_id: str, status: str, end_ms: int) -> None:
+        """End nothing."""
+
+    def delete(self, run_id: str) -> None:
+        """Delete nothing."""
+
+    def move_children(self, batch_uid: str, old_parent: str, new_parent: str) -> None:
+        """Move nothing."""
+
+    def drop_tags(self, run_id: str, keys: Iterable[str]) -> None:
+        """Drop nothing."""

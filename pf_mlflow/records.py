@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["COMPLETED", "FAILED", "Batch", "LineRecord", "Span", "Tokens"]
+__all__ = ["COMPLETED", "FAILED", "INTERRUPTED", "Batch", "LineRecord", "Span", "Tokens"]
 
 COMPLETED = "Completed"
 FAILED = "Failed"
+INTERRUPTED = "LineInterrupted"
+"""Error type of a line of which nothing is known but that it had started."""
 
 
 @dataclass(frozen=True)

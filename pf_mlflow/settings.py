@@ -51,6 +51,13 @@ class Settings(BaseSettings):
         "what is left stays in the spool.",
     )
 
+    spool_limit: int = Field(
+        1024,
+        ge=1,
+        description="Size of the spool in MiB. At the limit further records are not kept but taken from promptflow's "
+        "folder when the batch ends, which is told.",
+    )
+
     @field_validator("spool_dir")
     @classmethod
     def _whatever_folder_promptflow_is_in(cls, folder: Path) -> Path:

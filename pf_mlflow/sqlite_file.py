@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,11 +15,18 @@ __all__ = ["SqliteFile"]
 
 
 class SqliteFile:
-    """A database in WAL mode, private to its user, made on first use. Safe for threads, processes and forks."""
+    """A database in WAL mode, private to its user, made on first use. Safe for threads, processes and forks.
 
-    def __init__(self, path: Path, schema: str) -> None:
+    Args:
+        path: Where it is or will be.
+        migrations: Scripts that bring it from each version to the next; an empty file has version 0.
+        settings: Pragmas of each connection, as `checkpoint = 1000`.
+    """
+
+    def __init__(self, path: Path, migrations: Sequence[str], settings: Iterable[str] = ()) -> None:
         self.path = path
-        self._schema = schema
+        self._migrations = migrations
+        self._settings = tuple(settings)
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = None
@@ -35,10 +42,10 @@ class SqliteFile:
         with self._mine():
             return self._open().execute(sql, values).fetchall()
 
-    def write(self, sql: str, *values: object) -> None:
-        """Execute one statement as a transaction."""
-        with self.transaction() as db:
-            db.execute(sql, values)
+    def write(self, sql: str, *values: object) -> int:
+        """Execute one statement, which is a transaction by itself, and return how many rows it changed."""
+        with self._mine():
+            return self._open().execute(sql, values).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -76,7 +83,25 @@ class SqliteFile:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
         db.row_factory = sqlite3.Row
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # holds only for a file that is still empty
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(self._schema)
+        self._migrate(db)
+        for setting in self._settings:
+            db.execute(f"PRAGMA {setting}")
         return db
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        if _version(db) >= len(self._migrations):
+            return
+        db.execute("BEGIN IMMEDIATE")
+        for script in self._migrations[_version(db) :]:
+            for statement in script.split(";"):
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {len(self._migrations)}")
+        db.execute("COMMIT")
+
+
+def _version(db: sqlite3.Connection) -> int:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return version

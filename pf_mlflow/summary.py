@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pf_mlflow.payload import RunPayload
 
-__all__ = ["BatchSummary", "LineStats", "percentile", "summarise"]
+__all__ = ["BatchSummary", "LineStats", "Tally", "percentile"]
 
 _PERCENTILES = (50, 90, 99)
 _SLOWEST = 5
@@ -47,15 +48,6 @@ class LineStats:
             _label(payload.params)[:60],
             payload.tags.get("promptflow.error", "")[:300] or None,
         )
-
-    def to_json(self) -> str:
-        """Return the numbers as JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> LineStats:
-        """Return what `to_json` wrote."""
-        return cls(**json.loads(text))
 
 
 _SETTINGS = set(
@@ -111,29 +103,46 @@ class BatchSummary:
         return cls(**data)
 
 
-def summarise(lines: Sequence[LineStats], most_failed: int = 20) -> BatchSummary:
-    """Return the summary of a batch's lines; of its failed ones it names the first `most_failed`."""
-    completed = [line for line in lines if line.completed]
-    failed = [line for line in lines if not line.completed]
-    durations = sorted(line.duration for line in completed if line.duration is not None)
-    slowest = sorted((line for line in completed if line.duration is not None), key=lambda line: -(line.duration or 0))
-    return BatchSummary(
-        len(lines),
-        len(completed),
-        len(failed),
-        _token_sums(lines),
-        _spread(durations),
-        tuple(slowest[:_SLOWEST]),
-        tuple(failed[:most_failed]),
-    )
+class Tally:
+    """Sums a batch up line by line, each once, in memory that hardly grows: a number per completed line."""
+
+    def __init__(self, most_failed: int = 20) -> None:
+        self._most_failed = most_failed
+        self._completed = self._failed = 0
+        self._durations = array("d")
+        self._tokens: dict[str, int] = {}
+        self._slowest: list[LineStats] = []
+        self._first_failed: list[LineStats] = []
+
+    def add(self, line: LineStats) -> None:
+        """Count a line."""
+        for kind in ("prompt_tokens", "completion_tokens", "total_tokens"):
+            if (told := getattr(line, kind)) is not None:
+                self._tokens[kind] = self._tokens.get(kind, 0) + told
+        if not line.completed:
+            self._failed += 1
+            self._first_failed = sorted([*self._first_failed, line], key=_number)[: self._most_failed]
+            return
+        self._completed += 1
+        if line.duration is not None:
+            self._durations.append(line.duration)
+            self._slowest = sorted([*self._slowest, line], key=lambda one: -(one.duration or 0))[:_SLOWEST]
+
+    def summary(self) -> BatchSummary:
+        """Return the sums; of the failed lines the first ones by number."""
+        return BatchSummary(
+            self._completed + self._failed,
+            self._completed,
+            self._failed,
+            dict(self._tokens),
+            _spread(sorted(self._durations)),
+            tuple(self._slowest),
+            tuple(self._first_failed),
+        )
 
 
-def _token_sums(lines: Sequence[LineStats]) -> dict[str, int]:
-    sums = {}
-    for kind in ("prompt_tokens", "completion_tokens", "total_tokens"):
-        if told := [value for line in lines if (value := getattr(line, kind)) is not None]:
-            sums[kind] = sum(told)
-    return sums
+def _number(line: LineStats) -> int:
+    return line.line_number
 
 
 def _spread(durations: Sequence[float]) -> dict[str, float]:

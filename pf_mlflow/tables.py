@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from pf_mlflow.summary import BatchSummary, LineStats
+from pf_mlflow.sync import Synced
 
-__all__ = ["failures", "seconds", "slowest", "totals"]
+__all__ = ["failures", "seconds", "slowest", "synced", "totals"]
 
 
 def totals(summary: BatchSummary, title: str) -> Table:
@@ -59,3 +61,23 @@ def seconds(value: float | None) -> str:
 
 def _count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
+
+
+def synced(batches: Sequence[Synced], rehearsed: bool) -> Table:
+    """Return the table of what was found of batches and done; `rehearsed`: of what would be done."""
+    table = Table("batch", "state", *_DONE, "parent run", title_justify="left")
+    for one in batches:
+        state = f"to be {one.state}" if rehearsed and one.state == "mended" else one.state
+        done = [_count(getattr(one, field)) if one.lines or one.made else "–" for field in _DONE.values()]
+        table.add_row(Text(one.name or "single runs"), state, *done, one.parent or "as it was")
+    return table
+
+
+_DONE = {
+    "lines": "lines",
+    "made": "made",
+    "completed": "completed",
+    "removed twins": "removed",
+    "refused": "refused",
+}
+"""Columns of numbers and the fields that they show."""

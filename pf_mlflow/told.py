@@ -10,6 +10,8 @@ import sys
 import psutil
 
 from pf_mlflow.errors import BadInput
+from pf_mlflow.launch import deliver_in_background
+from pf_mlflow.processes import started_at
 from pf_mlflow.records import Batch
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool import Spool
@@ -45,7 +47,11 @@ def _sentences(spool: Spool) -> list[str]:
     if not (spool.folder / spool.FILE).exists():
         return []
     me = psutil.Process()
-    return [how_it_stands(spool, row) for row in spool.batches_of_client(me.pid, me.create_time())]
+    rows = spool.batches_of_client(me.pid, started_at(me))
+    for row in rows:
+        if spool.waiting(row["uid"]) and not row["told"]:
+            deliver_in_background(spool, row["uid"])  # the process of the batch may have been killed
+    return [how_it_stands(spool, row) for row in rows]
 
 
 def how_it_stands(spool: Spool, row: sqlite3.Row) -> str:

@@ -1,0 +1,231 @@
+"""Writes one batch into MLflow: its parent run, each line's child run exactly once, and in the end the sums."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Container
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pf_mlflow.batch_end import BatchEnd
+from pf_mlflow.errors import TrackingDown, TrackingForbidden, TrackingRefused
+from pf_mlflow.payload import NOT_LOGGED, PARAM_LIMIT, RunPayload, line_payload
+from pf_mlflow.records import Batch, LineRecord
+from pf_mlflow.standing import KnownRun, Standing
+from pf_mlflow.summary import BatchSummary, LineStats
+
+if TYPE_CHECKING:
+    from pf_mlflow.projection import Projection
+
+__all__ = ["BatchWriter", "Changes", "Written"]
+
+_OLD_PARAM_LIMIT = 500
+"""Characters that servers before MLflow 2.8, and Azure ML, take in a param."""
+_CUT_OFF = ("promptflow.error", "promptflow.error_type", NOT_LOGGED)
+"""Tags of a run that showed less than its line was."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was done for a line."""
+
+    line_number: int
+    run_id: str
+    stats: LineStats | None
+    """`None` while the line goes on."""
+    made: bool = False
+    """Whether MLflow had no run of the line before."""
+    refused: str | None = None
+    """Why MLflow did not take the line's values."""
+
+
+@dataclass
+class Changes:
+    """How many runs were touched, and what was done to the parent."""
+
+    made: int = 0
+    completed: int = 0
+    removed: int = 0
+    refused: int = 0
+    parent: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.made or self.completed or self.removed or self.parent)
+
+
+class BatchWriter:
+    """The runs of one batch. `write` is safe for threads that write different lines; `note` is for one thread."""
+
+    def __init__(self, projection: Projection, batch: Batch, end: BatchEnd) -> None:
+        self.projection = projection
+        self.batch = batch
+        self.end = end
+        self.standing = Standing()
+        self.changes = Changes()
+        self.has_doubt = False
+        """Whether MLflow may have made a run of which no answer came."""
+        self._asked: set[int] = set()
+        self._counted: set[int] = set()
+        """Lines in the sums that are not complete: MLflow refused their values."""
+        self._param_limit = PARAM_LIMIT
+
+    def take_up(self) -> None:
+        """Read what MLflow has of the batch, and take away what is there twice."""
+        self.has_doubt = False
+        self._counted.clear()
+        self._read()
+        if surplus := self.standing.surplus:
+            log.info("batch %s: %d runs are there twice", self.batch.name, len(surplus))
+            for run_id in surplus:
+                self._remove(run_id)
+            self._read(but=set(surplus))
+
+    def _read(self, but: Container[str] = ()) -> None:
+        runs = (run for run in self.projection.runs(self.batch.uid) if run.run_id not in but)
+        self.standing = Standing.of(runs, cache(self.end.named_runs))
+
+    def _remove(self, run_id: str) -> None:
+        if self.standing.parent:
+            self.projection.move_children(self.batch.uid, run_id, self.standing.parent.run_id)
+        self.projection.delete(run_id)
+        self.changes.removed += 1
+
+    def open_parent(self) -> str | None:
+        """Make the parent run if there is none, and return its id; single executions have none."""
+        if self.batch.single:
+            return None
+        if self.standing.parent is None:
+            start = self.end.started_at()
+            run_id = self.projection.create_parent(self.batch, self.end.display_name, start)
+            self.standing.parent = KnownRun(run_id, None, None, RunPayload("RUNNING", round(start * 1000), 0))
+            self.changes.parent = "made"
+            self._update_parent(self.end.parent_payload())
+        return self.standing.parent.run_id
+
+    def write(self, line_number: int, opened: float, record: LineRecord | None) -> Written:
+        """Make a line's run if it has none, and complete it if its record is known.
+
+        Raises:
+            TrackingRefused: the whole batch cannot be written.
+            TrackingDown: MLflow does not answer; the same line may be written again.
+        """
+        run_id = self.standing.complete.get(line_number)
+        if run_id:
+            return Written(line_number, run_id, None)
+        known = self.standing.incomplete.get(line_number)
+        made = known is None
+        if known is None:
+            known = self._create(line_number, record.start if record else opened)
+        if record is None:
+            return Written(line_number, known.run_id, None, made)
+        return replace(self._complete(known, record), made=made)
+
+    def _create(self, line_number: int, start: float) -> KnownRun:
+        run_id = self._made_before(line_number) or self._make(line_number, start)
+        self._asked.discard(line_number)
+        known = KnownRun(run_id, line_number, None, RunPayload("RUNNING", round(start * 1000), 0))
+        self.standing.incomplete[line_number] = known
+        return known
+
+    def _made_before(self, line_number: int) -> str | None:
+        """Return the run of a line whose making was asked for without an answer."""
+        return self.projection.find_child(self.batch.uid, line_number) if line_number in self._asked else None
+
+    def _make(self, line_number: int, start: float) -> str:
+        try:
+            if self.batch.single or self.standing.parent is None:
+                return self.projection.create_single(self.batch, line_number, start)
+            return self.projection.create_child(self.batch, line_number, self.standing.parent.run_id, start)
+        except TrackingDown:
+            self._asked.add(line_number)
+            self.has_doubt = True
+            raise
+        except TrackingRefused:
+            self.projection.connect()  # which says more if the experiment was deleted
+            raise
+
+    def _complete(self, known: KnownRun, record: LineRecord) -> Written:
+        payload = line_payload(record, self.end.display_name, self._param_limit)
+        if self.batch.single:
+            payload.add_tag("promptflow.run_id", record.run_name)
+        stats = LineStats.of(record.line_number, payload)
+        try:
+            if outdated := [key for key in _CUT_OFF if key in known.values.tags]:
+                self.projection.drop_tags(known.run_id, outdated)
+                known.values.tags = {key: value for key, value in known.values.tags.items() if key not in outdated}
+            self.projection.complete(known.run_id, payload.without(known.values))
+        except TrackingForbidden:
+            raise
+        except TrackingRefused as error:
+            if "length" in str(error) and self._param_limit > _OLD_PARAM_LIMIT:
+                self._param_limit = _OLD_PARAM_LIMIT
+                return self._complete(known, record)
+            return self._refuse(known, payload, stats, error)
+        self.standing.complete[record.line_number] = known.run_id
+        self.standing.incomplete.pop(record.line_number, None)
+        return Written(record.line_number, known.run_id, stats)
+
+    def _refuse(self, known: KnownRun, payload: RunPayload, stats: LineStats, error: TrackingRefused) -> Written:
+        """End the run of a line whose values MLflow does not take; raise if it takes nothing of this batch."""
+        self.projection.connect()  # a deleted experiment takes nothing
+        bare = RunPayload(payload.status, payload.start_ms, payload.end_ms)
+        bare.add_tag(NOT_LOGGED, str(error))
+        try:
+            self.projection.complete(known.run_id, bare)
+        except TrackingRefused as again:
+            log.warning("batch %s, line %d: %s", self.batch.name, stats.line_number, again)
+        known.values.status = payload.status
+        known.values.tags = {**known.values.tags, **bare.tags}
+        return Written(stats.line_number, known.run_id, stats, refused=str(error))
+
+    def note(self, written: Written) -> None:
+        """Count a line that was written."""
+        self.changes.made += written.made
+        if written.stats is None:
+            return
+        self.standing.tally.add(written.stats)
+        if written.refused:
+            self._counted.add(written.line_number)
+            self.changes.refused += 1
+        elif not written.made:
+            self.changes.completed += 1
+
+    def close_parent(self) -> BatchSummary:
+        """End the parent run with the status that promptflow tells and the sums of all lines, and return these."""
+        for number, known in self.standing.incomplete.items():
+            if known.is_over and number not in self._counted:
+                self._counted.add(number)
+                self.standing.tally.add(LineStats.of(number, known.values))
+        summary = self.standing.tally.summary()
+        if self.standing.parent:
+            payload = self.end.closing_payload()
+            payload.metrics.update(summary.metrics())
+            self._update_parent(payload)
+        return summary
+
+    def _update_parent(self, payload: RunPayload) -> None:
+        """Write what the parent lacks, and sums that are not true any more."""
+        parent = self.standing.parent
+        assert parent is not None
+        has = parent.values
+        stale = {key: value for key, value in payload.metrics.items() if not _same(value, has.metrics.get(key))}
+        lacking = payload.without(has)
+        lacking.metrics = stale
+        if lacking.params or lacking.tags or stale:
+            self.projection.log(parent.run_id, lacking)
+        ends = payload.status != "RUNNING" and payload.status != has.status
+        if ends:
+            self.projection.end(parent.run_id, payload.status, payload.end_ms)
+        if (lacking.params or lacking.tags or stale or ends) and not self.changes.parent:
+            self.changes.parent = "ended" if ends else "updated"
+        merged = RunPayload(payload.status, has.start_ms, payload.end_ms, {**has.params, **payload.params})
+        merged.metrics = {**has.metrics, **payload.metrics}
+        self.standing.parent = replace(parent, values=merged)
+
+
+def _same(one: float, other: float | None) -> bool:
+    return other is not None and math.isclose(one, other, rel_tol=1e-9)

@@ -1,0 +1,51 @@
+"""Tells the spool that lines have started, beside them: the line's own thread does not wait for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import psutil
+
+from pf_mlflow.launch import deliver_in_background
+from pf_mlflow.live_batch import Place
+from pf_mlflow.processes import started_at
+
+__all__ = ["Opening"]
+
+log = logging.getLogger(__name__)
+
+
+class Opening:
+    """Opens lines in the spool by a thread of its own.
+
+    While a line begins, the LLM node's thread computes: each time the line's own thread let go of the interpreter, as
+    SQLite does, it would wait some 5 ms to get it back.
+    """
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._pool: ThreadPoolExecutor | None = None
+        self._started = 0.0
+        self._asked: dict[tuple[str, int], Future[None]] = {}
+
+    def start(self, place: Place) -> None:
+        """Have a line opened."""
+        if self._pool is None or self._pid != os.getpid():  # threads do not survive a fork
+            self._pid, self._started = os.getpid(), started_at(psutil.Process())
+            self._pool, self._asked = ThreadPoolExecutor(1, "pf-mlflow-opening"), {}
+        self._asked[place.batch.uid, place.line_number] = self._pool.submit(self._open, place)
+
+    def cancel(self, place: Place) -> None:
+        """Leave a line unopened that is over before its turn has come."""
+        if asked := self._asked.pop((place.batch.uid, place.line_number), None):
+            asked.cancel()
+
+    def _open(self, place: Place) -> None:
+        try:
+            place.spool.open_line(place.batch.uid, place.line_number, place.started, self._started)
+            deliver_in_background(place.spool, place.batch.uid)
+        except (OSError, sqlite3.Error) as error:  # the line's end will tell of it, where the batch's log is at hand
+            log.debug("line %d was not opened: %s", place.line_number, error)

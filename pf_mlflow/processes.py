@@ -1,0 +1,62 @@
+"""Tells processes apart and whether they still run, whatever happens to the clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+__all__ = ["client_process", "end_process", "is_alive", "someone_works_in", "started_at"]
+
+_SAME = 1.0
+"""Seconds by which two tellings of one process's start may differ."""
+
+
+def started_at(process: psutil.Process) -> float:
+    """Return when a process started, in seconds since the machine did: setting the clock does not move it."""
+    return float(process.create_time() - psutil.boot_time())
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Tell whether a process still runs, and is not a later one of the same number."""
+    try:
+        process = psutil.Process(pid)
+        return abs(started_at(process) - started) < _SAME and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:  # gone, or its number is another user's by now
+        return False
+
+
+def end_process(pid: int, started: float) -> None:
+    """Kill a process that does not react any more, and see it gone."""
+    if is_alive(pid, started):
+        process = psutil.Process(pid)
+        process.kill()
+        process.wait(5)
+
+
+def client_process() -> psutil.Process:
+    """Return the process that runs the batch: promptflow's manager and workers are its multiprocessing children."""
+    process = psutil.Process()
+    while _is_multiprocessing_child(process) and (parent := process.parent()) and parent.pid != 1:
+        process = parent
+    return process
+
+
+def someone_works_in(folder: Path) -> bool:
+    """Tell whether a process has a file in a folder open; workers that outlived their client do not count."""
+    return any(_has_open(process, folder) for process in psutil.process_iter() if process.pid != psutil.Process().pid)
+
+
+def _has_open(process: psutil.Process, folder: Path) -> bool:
+    try:
+        opened = any(folder in Path(file.path).parents for file in process.open_files())
+        return opened and not _is_multiprocessing_child(process)
+    except (psutil.Error, OSError):  # another user's, or gone meanwhile
+        return False
+
+
+def _is_multiprocessing_child(process: psutil.Process) -> bool:
+    try:
+        return any("--multiprocessing-fork" in word or "multiprocessing.spawn" in word for word in process.cmdline())
+    except psutil.Error:  # another user's process
+        return False
