@@ -28,8 +28,10 @@ from pf_mlflow.work import Work
 
 __all__ = ["Delivery", "main"]
 
-_POLL = 0.1
-"""Seconds between two looks at the spool."""
+_POLL = 0.05
+"""Seconds between two looks at the spool while nothing happens …"""
+_BREATH = 0.01
+"""… and while much does."""
 _BEAT_EVERY = 5.0
 
 T = TypeVar("T")
@@ -140,10 +142,10 @@ class Delivery:
             if over and not pending and work.is_idle:
                 return
             self._beat()
-            time.sleep(_POLL)
+            time.sleep(_BREATH)
 
     def _settle(self, work: Work) -> None:
-        for written in work.finished(0):
+        for written in work.finished(_POLL):
             self._answered()
             self._settled.note(written)
             if written.refused and self.writer.changes.refused == 1:

@@ -20,7 +20,7 @@ from pf_mlflow.live_batch import LiveBatches
 from pf_mlflow.opening import Opening
 from pf_mlflow.promptflow_private import CurrentLine, batch_logger, current_line, line_of_attributes
 from pf_mlflow.promptflow_spans import is_root, line_record
-from pf_mlflow.scrub import without_content, without_secrets
+from pf_mlflow.scrub import environment_secrets, without_content, without_secrets
 from pf_mlflow.spool import is_full
 from pf_mlflow.told import tell_at_exit
 
@@ -28,7 +28,7 @@ __all__ = ["LineSpanProcessor", "attach", "child_run_id", "open_line", "record_n
 
 _RUN_ID_WAIT = 0.05
 """Seconds that the end of a line may wait for its child run's id …"""
-_RUN_ID_SHARE = 0.05
+_RUN_ID_SHARE = 0.01
 """… and which share of the line's own time at most."""
 
 P = ParamSpec("P")
@@ -71,6 +71,8 @@ class LineSpanProcessor(SpanProcessor):
         self._lines: dict[int, list[Span]] = {}
         self._named: dict[int, tuple[str, ...]] = {}
         self._lock = threading.Lock()
+        self._looked = -1.0
+        self._known_secrets: tuple[str, ...] = ()
 
     def on_start(self, span: Span, parent_context: object = None) -> None:
         """Remember a span from its start, so that calls which never end are known as well."""
@@ -106,7 +108,8 @@ class LineSpanProcessor(SpanProcessor):
                 named_nodes=named or nodes.named,
                 llm_nodes=nodes.llm,
                 run_name=line.run_name,
-            )
+            ),
+            self._secrets(),
         )
         if place.batch.content == "none":
             record = without_content(record)
@@ -121,6 +124,13 @@ class LineSpanProcessor(SpanProcessor):
                 f"taken from promptflow's folder when the batch is over, or by `pf-mlflow sync {place.batch.name}`."
             )
         deliver_in_background(place.spool, place.batch.uid)
+
+    def _secrets(self) -> tuple[str, ...]:
+        """Return the environment's secrets, looked for once a second: there may be hundreds of variables."""
+        now = time.monotonic()
+        if now - self._looked >= 1:
+            self._looked, self._known_secrets = now, environment_secrets()
+        return self._known_secrets
 
     def line_start(self) -> int | None:
         """Return when the current line's root span started, in nanoseconds of Unix time."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+import time
+from contextlib import suppress
 
 import psutil
 
@@ -15,33 +17,42 @@ from pf_mlflow.processes import started_at
 
 __all__ = ["Opening"]
 
+_EVERY = 0.02
+"""Seconds between two looks."""
+
 log = logging.getLogger(__name__)
 
 
 class Opening:
-    """Opens lines in the spool by a thread of its own.
+    """Opens lines in the spool by a thread that looks for new ones now and then.
 
     While a line begins, the LLM node's thread computes: each time the line's own thread let go of the interpreter, as
-    SQLite does, it would wait some 5 ms to get it back.
+    SQLite does, it would wait some 5 ms to get it back. Waking the other thread would cost as much on a busy machine.
     """
 
     def __init__(self) -> None:
         self._pid = 0
-        self._pool: ThreadPoolExecutor | None = None
         self._started = 0.0
-        self._asked: dict[tuple[str, int], Future[None]] = {}
+        self._asked: dict[tuple[str, int], Place] = {}
 
     def start(self, place: Place) -> None:
         """Have a line opened."""
-        if self._pool is None or self._pid != os.getpid():  # threads do not survive a fork
+        if self._pid != os.getpid():  # threads do not survive a fork
             self._pid, self._started = os.getpid(), started_at(psutil.Process())
-            self._pool, self._asked = ThreadPoolExecutor(1, "pf-mlflow-opening"), {}
-        self._asked[place.batch.uid, place.line_number] = self._pool.submit(self._open, place)
+            self._asked = {}
+            threading.Thread(target=self._look, name="pf-mlflow-opening", daemon=True).start()
+        self._asked[place.batch.uid, place.line_number] = place
 
     def cancel(self, place: Place) -> None:
         """Leave a line unopened that is over before its turn has come."""
-        if asked := self._asked.pop((place.batch.uid, place.line_number), None):
-            asked.cancel()
+        self._asked.pop((place.batch.uid, place.line_number), None)
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(_EVERY)
+            while self._asked:
+                with suppress(KeyError):  # cancelled in this moment
+                    self._open(self._asked.popitem()[1])
 
     def _open(self, place: Place) -> None:
         try:

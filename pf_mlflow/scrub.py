@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from pf_mlflow.records import LineRecord, Span
 
-__all__ = ["MASK", "without_content", "without_secrets"]
+__all__ = ["MASK", "environment_secrets", "without_content", "without_secrets"]
 
 MASK = "**scrubbed**"
 
@@ -28,14 +29,14 @@ _IN_ERRORS = re.compile(
 _MIN_LENGTH = 8
 
 
-def without_secrets(record: LineRecord) -> LineRecord:
-    """Return the record with keys, passwords and tokens masked.
+def without_secrets(record: LineRecord, known: tuple[str, ...] | None = None) -> LineRecord:
+    """Return the record with keys, passwords and tokens masked; `known` are `environment_secrets()` found before.
 
     Masked are: values of environment variables with secret names, keys of the `sk-…` shape, inputs whose name says
     that they are secret, and in error texts whatever follows words such as `api key:`.
     """
-    known = _environment_secrets()
-    return _map_values(record, lambda value: _masked(value, known), lambda text: _masked_error(text, known))
+    secrets = environment_secrets() if known is None else known
+    return _map_values(record, lambda value: _masked(value, secrets), lambda text: _masked_error(text, secrets))
 
 
 def without_content(record: LineRecord) -> LineRecord:
@@ -46,7 +47,7 @@ def without_content(record: LineRecord) -> LineRecord:
 
 def _map_values(record: LineRecord, of_value: Any, of_error: Any) -> LineRecord:
     def mapped(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: MASK if _SECRET_NAME.search(name) else of_value(value) for name, value in values.items()}
+        return {name: MASK if _is_secret_name(name) else of_value(value) for name, value in values.items()}
 
     def span(one: Span) -> Span:
         output = of_value(one.output) if one.has_output else None
@@ -61,18 +62,29 @@ def _map_values(record: LineRecord, of_value: Any, of_error: Any) -> LineRecord:
     )
 
 
-def _environment_secrets() -> tuple[str, ...]:
-    values = (v for k, v in os.environ.items() if _SECRET_VARIABLE.search(k) and len(v) >= _MIN_LENGTH)
+def environment_secrets() -> tuple[str, ...]:
+    """Return the values of environment variables with secret names, the longest first."""
+    values = (v for k, v in os.environ.items() if _is_secret_variable(k) and len(v) >= _MIN_LENGTH)
     return tuple(sorted(values, key=len, reverse=True))
+
+
+@lru_cache(maxsize=1024)
+def _is_secret_variable(name: str) -> bool:
+    return _SECRET_VARIABLE.search(name) is not None
+
+
+@lru_cache(maxsize=1024)
+def _is_secret_name(name: str) -> bool:
+    return _SECRET_NAME.search(name) is not None
 
 
 def _masked(value: Any, known: tuple[str, ...]) -> Any:
     if isinstance(value, str):
         for secret in known:
             value = value.replace(secret, MASK)
-        return _KEY_SHAPE.sub(MASK, value)
+        return _KEY_SHAPE.sub(MASK, value) if "sk-" in value else value
     if isinstance(value, Mapping):
-        return {k: MASK if _SECRET_NAME.search(str(k)) else _masked(v, known) for k, v in value.items()}
+        return {k: MASK if _is_secret_name(str(k)) else _masked(v, known) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_masked(item, known) for item in value]
     return value
