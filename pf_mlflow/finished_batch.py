@@ -70,7 +70,7 @@ def folder_lines(
             try:
                 line = json.loads(text)
                 if wanted(line["line_number"]):
-                    yield _line(batch_uid, name, line["line_number"], line["run_info"], nodes)
+                    yield _line(batch_uid, name, line["line_number"], line["run_info"], nodes, folder)
             except (ValueError, KeyError, TypeError):  # a line that was being written when its writer was killed
                 continue
 
@@ -106,9 +106,11 @@ def _numbers_in(path: Path) -> range:
     return range(int(first), int(last) + 1)
 
 
-def _line(uid: str, name: str, number: int, info: Mapping[str, Any], nodes: FlowNodes) -> LineRecord:
+def _line(uid: str, name: str, number: int, info: Mapping[str, Any], nodes: FlowNodes, folder: Path) -> LineRecord:
     start, end = seconds(info["start_time"]) or 0.0, seconds(info["end_time"])
     spans = tuple(_spans((info.get("api_calls") or [None])[0], None, None, _ROOT))
+    if len(spans) <= 1:  # tracing was off
+        spans = (_top_span(info), *_node_spans(folder, number))
     error_type, error = _error(info.get("error"), spans)
     of_batch = str(info["run_id"]).rpartition("_")[0]
     inputs = {k: v for k, v in (info.get("inputs") or {}).items() if k != "line_number"}
@@ -131,11 +133,19 @@ def _line(uid: str, name: str, number: int, info: Mapping[str, Any], nodes: Flow
 
 
 def _error(error: Mapping[str, Any] | None, spans: tuple[Span, ...]) -> tuple[str | None, str | None]:
+    """Return type and message of a line's failure as the innermost call told it, else as promptflow keeps it."""
     if not error:
         return None, None
     debug = error.get("debugInfo") or {}
     kind, message = debug.get("type") or error.get("code") or "Error", str(error.get("message", ""))
-    return told_error(Span(_ROOT, "", "Flow", 0.0, error=message, error_type=kind), spans)
+    told = told_error(Span(_ROOT, "", "Flow", 0.0, error=message, error_type=kind), spans)
+    return told if told != (kind, message) else _cause(error) or told
+
+
+def _cause(error: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return type and message of what a node's or an entry's own code raised, `None` if promptflow did not keep it."""
+    kept = [more.get("info") or {} for more in error.get("additionalInfo") or []]
+    return next(((str(info["type"]), str(info.get("message", ""))) for info in kept if "type" in info), None)
 
 
 def _spans(call: Mapping[str, Any] | None, parent: str | None, node: str | None, path: str) -> Iterator[Span]:
@@ -163,6 +173,36 @@ def _spans(call: Mapping[str, Any] | None, parent: str | None, node: str | None,
     )
     for index, below in enumerate(call.get("children") or []):
         yield from _spans(below, path, node, f"{path}.{index}")
+
+
+def _top_span(info: Mapping[str, Any]) -> Span:
+    return Span(_ROOT, "flow", "Flow", seconds(info["start_time"]) or 0.0, seconds(info.get("end_time")))
+
+
+def _node_spans(folder: Path, line_number: int) -> Iterator[Span]:
+    """Yield what promptflow kept of a line's nodes; of the calls below them it keeps nothing without tracing."""
+    for number, path in enumerate(sorted((folder / "node_artifacts").glob(f"*/{line_number:09}.jsonl"))):
+        try:
+            info = json.loads(path.read_text(encoding="utf-8"))["run_info"]
+            start, end = seconds(info["start_time"]), seconds(info["end_time"])
+        except (OSError, ValueError, KeyError, TypeError):  # a skipped node, or one that was being written
+            continue
+        error_type, error = _error(info.get("error"), ())
+        inputs = info.get("inputs")
+        yield Span(
+            id=f"{_ROOT}.{number}",
+            name=info["node"],
+            kind="Function",
+            start=start or 0.0,
+            end=end,
+            parent=_ROOT,
+            node=info["node"],
+            inputs=inputs if isinstance(inputs, Mapping) else {},
+            output=info.get("output"),
+            has_output=info.get("status") == COMPLETED,
+            error=error,
+            error_type=error_type,
+        )
 
 
 def _call_tokens(call: Mapping[str, Any]) -> Any:

@@ -124,7 +124,9 @@ def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM
     if (len(names) > 1 or not reached) and record.outputs:
         payload.add_param("output", next(iter(record.outputs.values())), param_limit)
     calls = [call for node in reached for call in record.llm_calls(node)]
-    if len(names) > 1:
+    if not names:  # no nodes at all: a flex flow, a prompty
+        calls = [span for span in record.spans if span.kind == "LLM"]
+    if len(names) != 1:
         _add_tokens(payload, calls, "")
     if record.error_type != INTERRUPTED:
         payload.add_metric("line_duration", _elapsed(record.start, record.end))
