@@ -115,7 +115,8 @@ class BatchEnd:
         """Yield the wanted lines that promptflow has kept in the batch's folder."""
         record = self.record()
         if record and record.output_path:
-            for line in folder_lines(self.batch.uid, self.batch.name, record.output_path, wanted):
+            folder = record.output_path
+            for line in folder_lines(self.batch.uid, self.batch.name, folder, wanted, record.flow_dir):
                 yield self._clean(line)
 
     def interrupted(self, line_number: int, opened: float) -> LineRecord:

@@ -59,10 +59,14 @@ def node_names(value: object) -> tuple[str, ...]:
 
 
 def folder_lines(
-    batch_uid: str, name: str, folder: Path, wanted: Callable[[int], bool] = lambda number: True
+    batch_uid: str,
+    name: str,
+    folder: Path,
+    wanted: Callable[[int], bool] = lambda number: True,
+    flow_dir: Path | None = None,
 ) -> Iterator[LineRecord]:
     """Yield the wanted lines that promptflow has kept in a batch's folder, in order of their numbers."""
-    nodes = flow_nodes(folder / "snapshot")
+    nodes = _flow(folder, flow_dir)
     for path in _line_files(folder):
         if not any(map(wanted, _numbers_in(path))):
             continue
@@ -91,9 +95,13 @@ def named_runs(folder: Path) -> dict[int, str]:
 
 def is_evaluation(record: RunRecord) -> bool:
     """Tell whether a batch scores the lines of another: it has a base batch, and its flow sums lines up."""
-    folder = record.output_path and record.output_path / "snapshot"
-    snapshot = folder if folder and folder.is_dir() else record.flow_dir
-    return bool(record.base_batch and snapshot and flow_nodes(snapshot).aggregates)
+    return record.base_batch is not None and _flow(record.output_path or Path(), record.flow_dir).aggregates
+
+
+def _flow(folder: Path, flow_dir: Path | None) -> FlowNodes:
+    """Return the nodes of the flow that ran: of promptflow's copy, which it makes at the end, else of the author's."""
+    snapshot = folder / "snapshot"
+    return flow_nodes(snapshot if flow_dir is None or (snapshot / "flow.dag.yaml").is_file() else flow_dir)
 
 
 def _line_files(folder: Path) -> list[Path]:
