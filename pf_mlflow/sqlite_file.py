@@ -83,7 +83,8 @@ class SqliteFile:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
         db.row_factory = sqlite3.Row
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # holds only for a file that is still empty
+        if _version(db) == 0:  # it holds only for a file that is still empty, and waits for whoever writes
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         self._migrate(db)
