@@ -33,6 +33,9 @@ _UNUSABLE_DATABASE = (
     "Can't locate revision",
 )
 
+_LONGEST_ASKED = 120.0
+"""Seconds that a server may ask for; whoever waited for hours would be taken to hang."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -47,7 +50,8 @@ def hear_retry_after() -> None:
 
     def noting(self: Retry, *args: Any, response: Any = None, **more: Any) -> Retry:
         with suppress(InvalidHeader):
-            _heard.seconds = self.get_retry_after(response) if response is not None else None
+            asked = self.get_retry_after(response) if response is not None else None
+            _heard.seconds = None if asked is None else min(asked, _LONGEST_ASKED)
         retry: Retry = increment(self, *args, response=response, **more)
         return retry
 

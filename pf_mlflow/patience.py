@@ -55,7 +55,8 @@ class Patience:
         self._tries[line_number] = self._tries.get(line_number, 0) + 1
         self._due[line_number] = now + backoff(self._tries[line_number], error)
         if self.is_down:
-            self._paused_until = now + backoff(self._failed_in_a_row // (2 * self._threads), error)
+            pause = backoff(self._failed_in_a_row // (2 * self._threads), error)
+            self._paused_until = max(self._paused_until, now + pause)
         elif error.retry_after:  # who asks one line for patience means all of them
             self._paused_until = max(self._paused_until, now + error.retry_after)
 

@@ -82,14 +82,22 @@ class SqliteFile:
         if not self.path.exists():  # closing a live one would drop this process's locks on it
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+        try:
+            self._set_up(db)
+        except BaseException:
+            db.close()  # whoever keeps the error would keep a lock
+            raise
+        return db
+
+    def _set_up(self, db: sqlite3.Connection) -> None:
         db.row_factory = sqlite3.Row
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # holds only for a file that is still empty
+        if _version(db) == 0:  # it holds only for a file that is still empty, and waits for whoever writes
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         self._migrate(db)
         for setting in self._settings:
             db.execute(f"PRAGMA {setting}")
-        return db
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         if _version(db) >= len(self._migrations):

@@ -1,152 +1,37 @@
 from __future__ import annotations
 
 import json
-import sqlite3
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from finished import EVALUATION_FLOW, FLOW, INPUTS, USAGE, call, finished_batch, joke_call, keep, llm_call, run_info
 
-from pf_mlflow.finished_batch import FlowNodes, batch_uid, flow_nodes, folder_lines, node_names, run_record
+from pf_mlflow.finished_batch import (
+    FlowNodes,
+    flow_nodes,
+    folder_lines,
+    is_evaluation,
+    lines_in_folder,
+    named_runs,
+    node_names,
+)
 from pf_mlflow.payload import line_payload
 from pf_mlflow.records import LineRecord, Tokens
-
-CREATED = "2026-11-21T05:58:15.245744+00:00"
-COLUMNS = (
-    "name TEXT NOT NULL PRIMARY KEY, type TEXT, created_on TEXT NOT NULL, status TEXT NOT NULL, display_name TEXT, "
-    "description TEXT, tags TEXT, properties TEXT, archived BOOLEAN, start_time TEXT, end_time TEXT, data TEXT, "
-    "run_source TEXT, portal_url TEXT"
-)
-
-
-def home_with(home: Path, properties: dict[str, Any] | None, **values: Any) -> Path:
-    """Make a promptflow home whose database knows the batch `b1`."""
-    home.mkdir(parents=True, exist_ok=True)
-    row = {"name": "b1", "type": "batch", "created_on": CREATED, "status": "Completed", "display_name": "b1", **values}
-    row["properties"] = properties if properties is None else json.dumps(properties)
-    with sqlite3.connect(home / "pf.sqlite") as db:
-        db.execute(f"CREATE TABLE run_info ({COLUMNS})")
-        db.execute(f"INSERT INTO run_info ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", [*row.values()])
-    db.close()
-    return home
+from pf_mlflow.run_record import run_record
 
 
 def utc(*parts: int) -> float:
     return datetime(*parts, tzinfo=timezone.utc).timestamp()  # type: ignore[misc]
 
 
-def test_the_run_record_of_a_batch(tmp_path: Path) -> None:
-    properties = {
-        "flow_path": str(tmp_path / "flow"),
-        "output_path": str(tmp_path / "b1"),
-        "column_mapping": {"topic": "${data.topic}"},
-        "system_metrics": {"duration": 4.7},
-        "node_variant": "${joke.variant_1}",
-        "run": "base",
-    }
-    times = {"start_time": "2026-11-21T05:58:15.490249+00:00", "end_time": "2026-11-21T06:58:20+01:00"}
-    home = home_with(tmp_path / "home", properties, display_name="Nightly ü", data="/data/d.jsonl", **times)
-    record = run_record(home, "b1")
-    assert record
-    assert (record.name, record.created_on, record.display_name) == ("b1", CREATED, "Nightly ü")
-    assert record.start == utc(2026, 11, 21, 5, 58, 15, 490249)
-    assert record.end == utc(2026, 11, 21, 5, 58, 20)
-    assert (record.data, record.output_path) == ("/data/d.jsonl", tmp_path / "b1")
-    assert (record.variant, record.base_batch) == ("${joke.variant_1}", "base")
-    assert run_record(home, "b2") is None
-
-
-def test_a_run_record_may_be_all_but_empty(tmp_path: Path) -> None:
-    record = run_record(home_with(tmp_path / "100% #1 ü", None, display_name=None, status="NotStarted"), "b1")
-    assert record and record.display_name == "b1"
-    assert (record.start, record.end, record.flow_dir, record.output_path) == (None, None, None, None)
-
-
-def test_there_is_no_record_where_promptflow_never_ran(tmp_path: Path) -> None:
-    assert run_record(tmp_path, "b1") is None
-    assert not (tmp_path / "pf.sqlite").exists()
-
-
-@pytest.mark.parametrize(
-    "status, expected",
-    [
-        ("Completed", "FINISHED"),
-        ("Failed", "FAILED"),
-        ("Canceled", "KILLED"),
-        ("Running", None),
-        ("Preparing", None),
-        ("CancelRequested", None),
-    ],
-)
-def test_the_status_of_the_parent_run(tmp_path: Path, status: str, expected: str | None) -> None:
-    record = run_record(home_with(tmp_path, {}, status=status), "b1")
-    assert record and record.mlflow_status == expected
-
-
-@pytest.mark.parametrize(
-    "flow_path, expected",
-    [
-        ("flow", "flow"),
-        ("flow/flow.dag.yaml", "flow"),
-        ("flow/flow.flex.yml", "flow"),
-        ("flow/chat.prompty", "flow"),
-        ("flow-v1.2", "flow-v1.2"),
-    ],
-)
-def test_the_flow_s_folder(tmp_path: Path, flow_path: str, expected: str) -> None:
-    (tmp_path / expected).mkdir()
-    if flow_path != expected:
-        (tmp_path / flow_path).touch()
-    record = run_record(home_with(tmp_path / "home", {"flow_path": str(tmp_path / flow_path)}), "b1")
-    assert record and record.flow_dir == tmp_path / expected
-
-
-def test_a_batch_uid_tells_batches_of_one_name_apart(tmp_path: Path) -> None:
-    told = [(tmp_path, "b1", CREATED), (tmp_path, "b2", CREATED), (tmp_path / "x", "b1", CREATED), (tmp_path, "b1", "")]
-    uids = [batch_uid(*one) for one in told]
-    assert len(set(uids)) == len(told) and uids == [batch_uid(*one) for one in told]
-    assert all(len(uid) == 32 and uid.isalnum() for uid in uids)
-
-
-USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
-INPUTS = {"prompt": "About {{topic}}", "model": "m", "topic": "atom", "_inputs_to_escape": ["topic"]}
 WRAPPED = {
     "message": "OpenAI API hits AuthenticationError: 401 - bad key [Error reference: …]",
     "type": "WrappedOpenAIError",
 }
 INNER = {"message": "401 - bad key", "type": "AuthenticationError"}
-
-
-def call(name: str, at: float, **changes: Any) -> dict[str, Any]:
-    values = {"name": name, "type": "Function", "inputs": {}, "output": "ok", "start_time": at, "end_time": at + 1}
-    return {**values, "error": None, "children": [], "node_name": None, **changes}
-
-
-def llm_call(**changes: Any) -> dict[str, Any]:
-    return call("openai_chat", 100.5, **{"type": "LLM", "output": {"model": "fake-1", "usage": USAGE}, **changes})
-
-
-def run_info(number: int, *nodes: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    values = {
-        "run_id": f"b1_{number}",
-        "status": "Completed",
-        "error": None,
-        "inputs": {"topic": "atom", "line_number": number},
-        "output": {"joke": "Ha!"},
-        "start_time": "2026-11-21T05:58:18.191448Z",
-        "end_time": "2026-11-21T05:58:20.691448Z",
-        "index": number,
-        "api_calls": [call("flow", 100.0, type="Flow", node_name="flow", children=list(nodes))],
-    }
-    return {**values, **changes}
-
-
-def keep(folder: Path, number: int, info: dict[str, Any]) -> None:
-    """Write a line the way promptflow does: `json.dump(…, ensure_ascii=False)` into a file of its own."""
-    path = folder / "flow_artifacts" / f"{number:09}_{number:09}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"line_number": number, "run_info": info}, ensure_ascii=False), encoding="utf-8")
 
 
 def the_line(folder: Path, info: dict[str, Any]) -> LineRecord:
@@ -156,8 +41,7 @@ def the_line(folder: Path, info: dict[str, Any]) -> LineRecord:
 
 
 def test_a_completed_line(tmp_path: Path) -> None:
-    joke = call("OpenAI.chat", 100.25, node_name="joke", inputs=INPUTS, output="Ha!", children=[llm_call()])
-    line = the_line(tmp_path, run_info(0, joke, call("py", 101.5, node_name="py", output=None)))
+    line = the_line(tmp_path, run_info(0, joke_call(), call("py", 101.5, node_name="py", output=None)))
     assert (line.batch_uid, line.line_number, line.status, line.run_name) == ("uid", 0, "Completed", "b1")
     assert (line.start, line.end) == (utc(2026, 11, 21, 5, 58, 18, 191448), utc(2026, 11, 21, 5, 58, 20, 691448))
     assert (line.inputs, line.outputs) == ({"topic": "atom"}, {"joke": "Ha!"})
@@ -250,6 +134,63 @@ def test_lines_come_in_order_without_those_that_were_being_written(tmp_path: Pat
     )
     assert [line.line_number for line in folder_lines("uid", "b1", tmp_path)] == [3, 12, 100]
     assert list(folder_lines("uid", "b1", tmp_path / "nowhere")) == []
+    assert (lines_in_folder(tmp_path), lines_in_folder(tmp_path / "nowhere")) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    "wanted, expected",
+    [
+        (lambda number: True, [0, 1, 2, 10, 11]),
+        (lambda number: number % 2 == 0, [0, 2, 10]),
+        (lambda number: number > 2, [10, 11]),
+        (lambda number: False, []),
+    ],
+)
+def test_only_wanted_lines_are_read_from_files_of_several(
+    tmp_path: Path, wanted: Callable[[int], bool], expected: list[int]
+) -> None:
+    (tmp_path / "flow_artifacts").mkdir()
+    for numbers in ([0, 1, 2], [10, 11]):
+        lines = [json.dumps({"line_number": number, "run_info": run_info(number)}) for number in numbers]
+        path = tmp_path / "flow_artifacts" / f"{numbers[0]:09}_{numbers[-1]:09}.jsonl"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert [line.line_number for line in folder_lines("uid", "b1", tmp_path, wanted)] == expected
+    assert lines_in_folder(tmp_path) == 3 + 2
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (b'{"line_number": 0, "child_run_id": "a"}\n{"line_number": 7, "child_run_id": "b"}\n', {0: "a", 7: "b"}),
+        (b'{"line_number": 0, "child_run_id": ""}\n{"line_number": 7}\n', {}),
+        (b'{"line_number": 0, "child_run_id": "a"}\n{"line_num', {}),
+        (b"[]\n", {}),
+        (b"\xe9", {}),
+        (b"", {}),
+        (None, {}),
+    ],
+)
+def test_the_runs_that_outputs_name(tmp_path: Path, text: bytes | None, expected: dict[int, str]) -> None:
+    if text is not None:
+        (tmp_path / "flow_outputs").mkdir()
+        (tmp_path / "flow_outputs" / "output.jsonl").write_bytes(text)
+    assert named_runs(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    "dag, base, expected",
+    [(EVALUATION_FLOW, "base", True), (EVALUATION_FLOW, None, False), (FLOW, "base", False), (FLOW, None, False)],
+)
+@pytest.mark.parametrize("place", ["snapshot", "flow"])
+def test_an_evaluation_has_a_base_and_sums_lines_up(
+    tmp_path: Path, dag: str, base: str | None, expected: bool, place: str
+) -> None:
+    folder = finished_batch(tmp_path / "home", [], dag=dag, run=base)
+    if place == "flow":  # a batch that has just begun has no snapshot
+        (folder / "snapshot").rename(tmp_path / "moved")
+        (tmp_path / "joke-flow" / "flow.dag.yaml").write_text(dag)
+    record = run_record(tmp_path / "home", "b1")
+    assert record and is_evaluation(record) == expected
 
 
 def test_the_snapshot_tells_which_nodes_count(tmp_path: Path) -> None:
@@ -277,7 +218,10 @@ node_variants:
         (b"nodes: [{name: a, inputs: {record_nodes: 'x, y'}}]", FlowNodes(("a",), (), ("x", "y"))),
         (b"nodes: [{name: a, inputs: {record_nodes: '${inputs.n}'}}]", FlowNodes(("a",), (), ())),
         (b"nodes: [{name: a, inputs: }]", FlowNodes(("a",), (), ())),
-        (b"nodes: [{name: a, type: llm}, {name: b, type: llm, aggregation: true}]", FlowNodes(("a",), ("a",), ())),
+        (
+            b"nodes: [{name: a, type: llm}, {name: b, type: llm, aggregation: true}]",
+            FlowNodes(("a",), ("a",), (), aggregates=True),
+        ),
         (b"nodes: []", FlowNodes()),
         (b"nodes:", FlowNodes()),
         (b"nodes: 5", FlowNodes()),

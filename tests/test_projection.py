@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingRefused
 from pf_mlflow.payload import RunPayload, line_payload, readable
-from pf_mlflow.projection import Projection
+from pf_mlflow.projection import Projection, Rehearsal
 from pf_mlflow.records import Batch
 
 uids = (f"uid{number}" for number in count())
@@ -54,15 +54,21 @@ def one() -> Batch:
 
 
 def test_a_batch_and_its_lines(store: Projection, client: MlflowClient, one: Batch) -> None:
-    assert store.find_runs(one.uid) == (None, {})
-    parent = store.create_parent(one, "Nightly 東京", 100.0)
+    assert list(store.runs(one.uid)) == []
+    parent = store.create_parent(one, "Nightly 東京", 99.0)
     children = {number: store.create_child(one, number, parent, 100.0 + number) for number in (0, 7)}
     elsewhere = batch(uid=next(uids))
     store.create_child(elsewhere, 7, store.create_parent(elsewhere, "b1", 1.0), 1.0)
-    assert store.find_runs(one.uid) == (parent, children)
+    runs = list(store.runs(one.uid))
+    assert [(known.run_id, known.line_number, known.parent_run_id) for known in runs] == [
+        (parent, None, None),
+        (children[0], 0, parent),
+        (children[7], 7, parent),
+    ]
+    assert [store.find_child(one.uid, number) for number in (0, 7, 8)] == [children[0], children[7], None]
 
     run = client.get_run(parent)
-    assert (run.info.run_name, run.info.status, run.info.start_time) == ("Nightly 東京", "RUNNING", 100_000)
+    assert (run.info.run_name, run.info.status, run.info.start_time) == ("Nightly 東京", "RUNNING", 99_000)
     assert run.info.experiment_id == store.experiment_id
     assert "promptflow.line_number" not in run.data.tags and "mlflow.parentRunId" not in run.data.tags
     assert run.data.tags["promptflow.batch_uid"] == one.uid
@@ -84,23 +90,85 @@ def test_a_line_s_run_is_completed(store: Projection, client: MlflowClient, one:
     assert run.data.tags["response_model"] == "fake-1" and run.data.tags["framework"] == "Prompt Flow"
 
 
-def test_of_two_runs_of_one_line_the_first_stays_and_deleted_ones_do_not_count(
-    store: Projection, client: MlflowClient, one: Batch
-) -> None:
-    deleted = store.create_parent(one, "b1", 50.0)
-    client.delete_run(deleted)
+def test_runs_come_as_mlflow_shows_them(store: Projection, client: MlflowClient, one: Batch) -> None:
+    payload = line_payload(line_record(start=101.0, end=102.5), "nightly")
     parent = store.create_parent(one, "b1", 100.0)
-    second = store.create_child(one, 7, parent, 102.0)
-    first = store.create_child(one, 7, parent, 101.0)
-    assert store.find_runs(one.uid) == (parent, {7: first})
-    client.delete_run(first)
-    assert store.find_runs(one.uid) == (parent, {7: second})
+    run_id = store.create_child(one, 7, parent, 101.0)
+    (_, running) = store.runs(one.uid)
+    assert (running.values.status, running.is_over, running.values.params) == ("RUNNING", False, {})
+    store.complete(run_id, payload)
+    (_, known) = store.runs(one.uid)
+    assert (known.values.status, known.values.start_ms, known.values.end_ms) == ("FINISHED", 101_000, 102_500)
+    assert (known.values.params, known.values.metrics) == (payload.params, payload.metrics)
+    assert known.values.tags.items() >= payload.tags.items() and known.is_complete
+    assert payload.without(known.values) == RunPayload("FINISHED", 101_000, 102_500)
+
+
+def test_more_runs_than_a_page_holds(store: Projection, one: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pf_mlflow.projection._PAGE", 3)
+    parent = store.create_parent(one, "b1", 100.0)
+    children = [store.create_child(one, number, parent, 200.0 - number) for number in range(7)]
+    assert [known.run_id for known in store.runs(one.uid)] == [parent, *reversed(children)]
+
+
+def test_deleted_runs_do_not_count(store: Projection, client: MlflowClient, one: Batch) -> None:
+    assert store.deleted_parent(one.uid) is None
+    parent = store.create_parent(one, "b1", 100.0)
+    child = store.create_child(one, 7, parent, 101.0)
+    store.delete(child)
+    assert store.deleted_parent(one.uid) is None
+    assert [known.run_id for known in store.runs(one.uid)] == [parent] and store.find_child(one.uid, 7) is None
+    client.delete_run(parent)
+    assert (store.deleted_parent(one.uid), list(store.runs(one.uid))) == (parent, [])
+
+
+def test_children_move_to_another_parent(store: Projection, client: MlflowClient, one: Batch) -> None:
+    old, new = (store.create_parent(one, "b1", at) for at in (100.0, 101.0))
+    children = [store.create_child(one, number, parent, 102.0) for number, parent in enumerate([old, new, old])]
+    store.move_children(one.uid, old, new)
+    assert [client.get_run(child).data.tags["mlflow.parentRunId"] for child in children] == 3 * [new]
+
+
+def test_tags_that_are_not_true_any_more_go(store: Projection, client: MlflowClient, one: Batch) -> None:
+    run_id = store.create_parent(one, "b1", 100.0)
+    store.log(run_id, RunPayload("FAILED", 0, 0, tags={"a": "1", "b": "2", "c": "3"}))
+    store.drop_tags(run_id, ["a", "c"])
+    assert {"a", "b", "c"} & client.get_run(run_id).data.tags.keys() == {"b"}
 
 
 def test_a_single_execution_is_one_top_level_run(store: Projection, client: MlflowClient, one: Batch) -> None:
-    run = client.get_run(store.create_single(one, "single-1", 100.0))
-    assert run.info.run_name == "joke-flow" and run.data.tags["promptflow.run_id"] == "single-1"
-    assert not {"mlflow.parentRunId", "promptflow.line_number"} & run.data.tags.keys()
+    run = client.get_run(store.create_single(one, 3, 100.0))
+    assert run.info.run_name == "joke-flow" and run.data.tags["promptflow.line_number"] == "3"
+    assert "mlflow.parentRunId" not in run.data.tags
+
+
+def test_a_rehearsal_reads_and_writes_nothing(store: Projection, client: MlflowClient, one: Batch) -> None:
+    parent = store.create_parent(one, "b1", 100.0)
+    child = store.create_child(one, 7, parent, 101.0)
+    store.log(parent, RunPayload("RUNNING", 0, 0, tags={"a": "1"}))
+    before = [run.to_dictionary() for run in client.search_runs([store.experiment_id])]
+    rehearsal = Rehearsal(store.tracking_uri, "jokes", store._lock_dir)
+    rehearsal.connect()
+    assert [known.run_id for known in rehearsal.runs(one.uid)] == [parent, child]
+    assert rehearsal.create_parent(one, "b1", 1.0) == rehearsal.create_child(one, 8, parent, 1.0) == ""
+    rehearsal.complete(child, line_payload(line_record(), "b1"))
+    rehearsal.log(parent, RunPayload("RUNNING", 0, 0, {"p": "1"}))
+    rehearsal.end(parent, "FINISHED", 1)
+    rehearsal.move_children(one.uid, parent, "other")
+    rehearsal.drop_tags(parent, ["a"])
+    rehearsal.delete(child)
+    assert [run.to_dictionary() for run in client.search_runs([store.experiment_id])] == before
+
+
+def test_a_rehearsal_makes_neither_store_nor_experiment(
+    store: Projection, client: MlflowClient, tmp_path: Path
+) -> None:
+    for uri in (f"sqlite:///{tmp_path}/mlflow.db", store.tracking_uri):
+        rehearsal = Rehearsal(uri, "not made", tmp_path)
+        rehearsal.connect()
+        assert (list(rehearsal.runs("uid")), rehearsal.deleted_parent("uid"), rehearsal.experiment_id) == ([], None, "")
+    assert [path.suffix for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+    assert client.get_experiment_by_name("not made") is None
 
 
 def test_three_hundred_params_take_several_requests(store: Projection, client: MlflowClient, one: Batch) -> None:
@@ -232,7 +300,7 @@ def test_what_is_no_database_is_refused_at_once(tmp_path: Path, kind: str) -> No
 CONNECT = """
 import sys
 from pathlib import Path
-from pf_mlflow.projection import Projection
+from pf_mlflow.projection import Projection, Rehearsal
 print("ready", flush=True)
 sys.stdin.read()
 projection = Projection(sys.argv[1], "jokes", Path(sys.argv[2]))

@@ -7,12 +7,13 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from builders import batch
 
-from pf_mlflow.spool import Pending, Spool
+from pf_mlflow.spool import OpenWorker, Pending, Spool, is_full
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -22,27 +23,26 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "spool")
 
 
-def lines(spool: Spool, uid: str = "uid") -> list[tuple[int, str | None, str | None]]:
-    return [(line.line_number, line.record, line.run_id) for line in spool.pending(uid)]
+def records(spool: Spool, uid: str = "uid") -> dict[int, str | None]:
+    return {line.line_number: spool.record(uid, line.line_number) for line in spool.pending(uid)}
 
 
 def test_a_line_on_its_way(spool: Spool) -> None:
     spool.add_batch(batch())
     spool.open_line("uid", 7, 100.0)
-    assert spool.pending("uid") == [Pending(7, 100.0, None, None)]
-    assert (spool.unfinished("uid"), spool.known_lines("uid"), spool.waiting("uid")) == ({7: 100.0}, {7}, 1)
+    assert spool.pending("uid") == [Pending(7, 100.0, is_complete=False)]
+    assert (spool.unfinished("uid"), spool.waiting("uid"), spool.record("uid", 7)) == ({7: 100.0}, 1, None)
 
-    spool.set_run_id("uid", 7, "run-7")
+    spool.settle("uid", {7: "run-7"}, [])
     assert spool.pending("uid") == []  # it is shown as RUNNING, and there is no more to tell
     assert (spool.run_id("uid", 7), spool.waiting("uid")) == ("run-7", 1)
 
     spool.complete_line("uid", 7, 101.0, "record")
-    assert spool.pending("uid") == [Pending(7, 100.0, "record", "run-7")]
-    assert spool.unfinished("uid") == {}
+    assert spool.pending("uid") == [Pending(7, 100.0, is_complete=True, version=1)]
+    assert (spool.unfinished("uid"), spool.record("uid", 7)) == ({}, "record")
 
-    spool.delivered("uid", 7, "stats")
-    assert (spool.pending("uid"), spool.waiting("uid"), spool.stats("uid")) == ([], 0, ["stats"])
-    assert (spool.known_lines("uid"), spool.unfinished("uid")) == ({7}, {})
+    spool.settle("uid", {}, [(7, 1)])
+    assert (spool.pending("uid"), spool.waiting("uid"), spool.unfinished("uid")) == ([], 0, {})
 
 
 def test_what_is_pending_comes_in_order_with_lines_that_just_started_first(spool: Spool) -> None:
@@ -54,34 +54,77 @@ def test_what_is_pending_comes_in_order_with_lines_that_just_started_first(spool
     assert [line.line_number for line in spool.pending("uid")] == [2, 8, 3, 5, 9]
     assert [line.line_number for line in spool.pending("uid", limit=3)] == [2, 8, 3]
     assert [line.line_number for line in spool.pending("other")] == [1]
+    assert [line.line_number for line in spool.complete_lines("uid", -1)] == [3, 5, 9]
+    assert [line.line_number for line in spool.complete_lines("uid", 3, limit=1)] == [5]
 
 
-def test_a_line_may_be_told_of_more_than_once(spool: Spool) -> None:
+def test_what_came_while_a_line_was_delivered_is_not_dropped(spool: Spool) -> None:
     spool.complete_line("uid", 1, 100.0, "first")
-    spool.open_line("uid", 1, 99.0)
-    spool.set_run_id("uid", 1, "run-1")
-    spool.delivered("uid", 1, "stats")
+    (line,) = spool.pending("uid")
     spool.complete_line("uid", 1, 100.0, "second")  # a line that was executed anew
-    assert lines(spool) == [(1, "second", "run-1")]
+    spool.settle("uid", {}, [(1, line.version)])
+    assert records(spool) == {1: "second"}
+    spool.settle("uid", {}, [(1, line.version + 1)])
+    assert (records(spool), spool.waiting("uid")) == ({}, 0)
 
 
-def test_a_refused_line_is_kept_but_not_tried_again(spool: Spool) -> None:
+def test_a_line_is_opened_once_and_never_back(spool: Spool) -> None:
+    spool.open_line("uid", 1, 100.0)
+    spool.settle("uid", {1: "run-1"}, [])
+    spool.open_line("uid", 1, 200.0)
+    assert (spool.run_id("uid", 1), spool.unfinished("uid")) == ("run-1", {1: 100.0})
+    spool.complete_line("uid", 2, 100.0, "record")
+    spool.open_line("uid", 2, 99.0)
+    assert records(spool) == {2: "record"}
+
+
+def test_a_refused_line_is_kept_and_tried_again_when_asked_for(spool: Spool) -> None:
     spool.complete_line("uid", 1, 100.0, "record")
-    spool.refuse("uid", 1, "MLflow said no", "stats")
-    assert (spool.pending("uid"), spool.unfinished("uid"), spool.waiting("uid")) == ([], {}, 1)
-    with sqlite3.connect(spool.folder / Spool.FILE) as db:
-        assert db.execute("SELECT record, refused FROM line").fetchall() == [("record", "MLflow said no")]
+    spool.refuse("uid", 1, "MLflow said no")
+    assert (spool.pending("uid"), spool.complete_lines("uid", -1), spool.unfinished("uid")) == ([], [], {})
+    assert (spool.waiting("uid"), spool.refused("uid"), spool.refused("other")) == (1, {1: "MLflow said no"}, {})
+    spool.retry_refused("uid")
+    assert (records(spool), spool.refused("uid")) == ({1: "record"}, {})
+    spool.refuse("uid", 1, "no")
+    spool.complete_line("uid", 1, 100.0, "another")
+    assert (records(spool), spool.refused("uid")) == ({1: "another"}, {})
+
+
+def test_lines_that_were_open_when_their_batch_ended_are_dropped(spool: Spool) -> None:
+    for number in (1, 2):
+        spool.open_line("uid", number, 100.0)
+    spool.open_line("other", 1, 100.0)
+    spool.complete_line("uid", 2, 100.0, "record")
+    spool.drop_opened("uid")
+    assert (records(spool), spool.unfinished("uid"), spool.unfinished("other")) == ({2: "record"}, {}, {1: 100.0})
+
+
+def test_the_processes_that_have_lines_open(spool: Spool) -> None:
+    spool.open_line("uid", 1, 100.0, worker_started=50.0)
+    spool.open_line("uid", 2, 200.0, worker_started=50.0)
+    spool.open_line("uid", 3, 200.0)  # who knows which process: a line of an older version
+    spool.open_line("uid", 4, 300.0, worker_started=50.0)
+    spool.complete_line("uid", 4, 300.0, "record")
+    assert spool.workers("uid") == [OpenWorker(os.getpid(), 50.0, 100.0), OpenWorker(os.getpid(), 50.0, 200.0)]
 
 
 def test_nothing_is_known_of_a_line_or_batch_that_was_never_told(spool: Spool) -> None:
     assert (spool.batch("uid"), spool.state("uid"), spool.run_id("uid", 1)) == (None, None, "")
-    assert (spool.pending("uid"), spool.stats("uid"), spool.waiting("uid")) == ([], [], 0)
+    assert (spool.pending("uid"), spool.record("uid", 1), spool.waiting("uid")) == ([], None, 0)
+    assert (spool.leftovers(), spool.batches_named("b1"), spool.claim_launch("uid", 1.0)) == ([], [], False)
 
 
 def test_a_batch_is_made_known_once(spool: Spool) -> None:
     spool.add_batch(batch())
     spool.add_batch(batch(name="another"))
     assert spool.batch("uid") == batch()
+    assert [spool.tell("uid", told) for told in ("trouble", "trouble", "more", None, None)] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
     spool.tell("uid", "trouble")
     spool.set_parent("uid", "parent", "1")
     state = spool.state("uid")
@@ -92,25 +135,41 @@ def test_a_closed_batch_keeps_its_summary_and_what_was_not_delivered(spool: Spoo
     spool.add_batch(batch())
     for number in (1, 2):
         spool.complete_line("uid", number, 100.0, "record")
-    spool.delivered("uid", 1, "stats")
-    spool.refuse("uid", 2, "no", "stats")
+    spool.settle("uid", {}, [(1, 0)])
+    spool.refuse("uid", 2, "no")
     spool.close_batch("uid", "summary")
     state = spool.state("uid")
     assert state and state["summary"] == "summary" and time.time() - state["closed"] < 10
-    assert spool.known_lines("uid") == {2}
+    assert spool.refused("uid") == {2: "no"} and spool.waiting("uid") == 1
 
 
-@pytest.mark.parametrize("days, forgotten", [(29, False), (31, True)])
+def test_what_is_left_over(spool: Spool) -> None:
+    for uid in ("open", "closed", "refused", "late", "long ago"):
+        spool.add_batch(batch(uid=uid))
+    for uid in ("closed", "refused", "late"):
+        spool.complete_line(uid, 1, 100.0, "record")
+    spool.refuse("refused", 1, "no")
+    spool.settle("closed", {}, [(1, 0)])
+    for uid in ("closed", "refused", "late"):
+        spool.close_batch(uid, "summary")
+    with sqlite3.connect(spool.folder / Spool.FILE) as db:
+        db.execute("UPDATE batch SET created = created - ? WHERE uid = 'long ago'", (31 * 24 * 3600,))
+    assert [one.uid for one in spool.leftovers()] == ["open", "late"]
+    assert [one.uid for one in spool.batches_named("b1")][0] == "long ago"
+    assert len(spool.batches_named("b1")) == 5 and spool.batches_named("b2") == []
+
+
+@pytest.mark.parametrize("days, forgotten", [(364, False), (366, True)])
 def test_batches_closed_long_ago_are_forgotten_with_their_lines(spool: Spool, days: int, forgotten: bool) -> None:
     for uid in ("old", "uid", "open"):
         spool.add_batch(batch(uid=uid))
     spool.complete_line("old", 1, 100.0, "record")
-    spool.refuse("old", 1, "no", "stats")
+    spool.refuse("old", 1, "no")
     spool.close_batch("old", "summary")
     with sqlite3.connect(spool.folder / Spool.FILE) as db:
         db.execute("UPDATE batch SET closed = closed - ? WHERE uid = 'old'", (days * 24 * 3600,))
     spool.close_batch("uid", "summary")
-    assert (spool.state("old") is None, spool.known_lines("old")) == (forgotten, set() if forgotten else {1})
+    assert (spool.state("old") is None, spool.waiting("old")) == (forgotten, 0 if forgotten else 1)
     assert spool.state("uid") and spool.state("open")
 
 
@@ -124,32 +183,100 @@ def test_batches_of_a_client(spool: Spool, pid: int, started: float, expected: l
     assert [row["uid"] for row in spool.batches_of_client(pid, started)] == expected
 
 
-def test_only_one_claims_a_batch(spool: Spool) -> None:
+def test_launches_are_ever_more_rare(spool: Spool) -> None:
     spool.add_batch(batch())
+    waits = [0, 4, 8, 16, 32, 60, 60]
+    now = 1000.0
+    for wait in waits:
+        assert wait == 0 or not spool.claim_launch("uid", now + wait)
+        now += wait + 1
+        assert spool.claim_launch("uid", now) and not spool.claim_launch("uid", now)
+    assert spool.claim_launch("uid", 5.0)  # the machine has started anew: its clock begins at 0
+    assert not spool.claim_launch("uid", 5.0)
 
-    def claim(pid: int) -> int | None:
+
+def test_only_one_of_many_may_launch(spool: Spool) -> None:
+    spool.add_batch(batch())
+    barrier = threading.Barrier(8)
+
+    def claim(_: int) -> bool:
         own = Spool(spool.folder)
-        with own.claim() as db:
-            owner: int | None = db.execute("SELECT owner_pid FROM batch").fetchone()["owner_pid"]
-            if owner is None:
-                time.sleep(0.02)
-                own.set_owner(db, "uid", pid, 1.0)
-        return owner
+        own.batch("uid")
+        barrier.wait(10)
+        return own.claim_launch("uid", 100.0)
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(claim, range(8)))
-    state = spool.state("uid")
-    assert state and found.count(None) == 1 and set(found) == {None, state["owner_pid"]}
+        assert sorted(pool.map(claim, range(8))) == 7 * [False] + [True]
 
 
-def test_a_claim_that_fails_leaves_no_trace(spool: Spool) -> None:
+def test_a_sign_of_life(spool: Spool) -> None:
     spool.add_batch(batch())
-    with pytest.raises(RuntimeError), spool.claim() as db:
-        spool.set_owner(db, "uid", 1, 1.0)
-        raise RuntimeError
+    spool.beat("uid", 4711, 12.5, 100.0)
     state = spool.state("uid")
-    assert state and state["owner_pid"] is None
-    spool.tell("uid", "and the spool goes on")
+    assert state and (state["owner_pid"], state["owner_started"], state["beat"]) == (4711, 12.5, 100.0)
+
+
+def test_at_its_limit_it_says_so_and_whoever_empties_it_goes_on(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, limit_mb=1)
+    spool.add_batch(batch())
+    with pytest.raises(sqlite3.OperationalError) as told:
+        for number in range(100):
+            spool.complete_line("uid", number, 1.0, "x" * 100_000)
+    assert is_full(told.value)
+    kept = spool.pending("uid")
+    assert 5 <= len(kept) <= 2**20 / 100_000
+    assert (tmp_path / Spool.FILE).stat().st_size <= 2**20
+
+    emptying = Spool(tmp_path)
+    emptying.complete_line("uid", 200, 1.0, "x" * 1_000_000)
+    emptying.settle("uid", {}, [(line.line_number, line.version) for line in emptying.pending("uid")])
+    emptying.close_batch("uid", "summary")
+    spool.complete_line("uid", 300, 1.0, "x" * 100_000)
+    assert list(records(spool)) == [300]
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("database is locked"), ValueError("full"), OSError("full")])
+def test_other_errors_do_not_mean_that_it_is_full(error: Exception) -> None:
+    assert not is_full(error)
+
+
+VERSION_1 = """
+CREATE TABLE batch (uid TEXT PRIMARY KEY, info TEXT NOT NULL, created REAL NOT NULL, owner_pid INTEGER,
+    owner_started REAL, parent_run_id TEXT, experiment_id TEXT, told TEXT, summary TEXT, closed REAL);
+CREATE TABLE line (batch_uid TEXT NOT NULL, line_number INTEGER NOT NULL, opened REAL NOT NULL, record TEXT,
+    run_id TEXT, stats TEXT, refused TEXT, delivered INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (batch_uid, line_number)) WITHOUT ROWID;
+CREATE INDEX line_opened ON line (batch_uid, line_number)
+    WHERE delivered = 0 AND refused IS NULL AND record IS NULL AND run_id IS NULL;
+CREATE INDEX line_complete ON line (batch_uid, line_number)
+    WHERE delivered = 0 AND refused IS NULL AND record IS NOT NULL;
+PRAGMA user_version = 1;
+"""
+
+
+def test_what_waits_in_a_spool_of_the_first_version_is_not_lost(spool: Spool) -> None:
+    spool.folder.mkdir()
+    with closing(sqlite3.connect(spool.folder / Spool.FILE)) as db, db:
+        db.executescript(VERSION_1)
+        db.execute("INSERT INTO batch (uid, info, created) VALUES ('uid', ?, ?)", (batch().to_json(), time.time()))
+        rows = [
+            (1, "waiting", None, None, 0),
+            (2, None, "run-2", None, 0),
+            (3, "refused", "run-3", "no", 0),
+            (4, None, "run-4", None, 1),
+        ]
+        sql = "INSERT INTO line (batch_uid, line_number, opened, record, run_id, refused, delivered)"
+        db.executemany(f"{sql} VALUES ('uid', ?, 100.0, ?, ?, ?, ?)", rows)
+    assert spool.leftovers() == [batch()]
+    assert records(spool) == {1: "waiting"}
+    assert (spool.unfinished("uid"), spool.run_id("uid", 2), spool.refused("uid")) == ({2: 100.0}, "run-2", {3: "no"})
+    assert (spool.waiting("uid"), spool.workers("uid")) == (3, [])
+    assert spool.claim_launch("uid", 1.0)
+    spool.settle("uid", {}, [(1, 0)])
+    assert Spool(spool.folder).waiting("uid") == 3 - 1
+    with closing(sqlite3.connect(spool.folder / Spool.FILE)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
@@ -175,7 +302,7 @@ def test_threads_and_processes_write_to_a_fresh_spool_at_once(spool: Spool) -> N
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers[:3]] == [0, 0, 0]
-    assert spool.known_lines("uid") == set(range(6 * 50))
+    assert len(spool.pending("uid", 1000)) == spool.waiting("uid") == 6 * 50
     assert spool.unfinished("uid") == {}
 
 
@@ -195,8 +322,8 @@ def test_many_open_a_fresh_spool_at_the_same_moment(tmp_path: Path) -> None:
 def write_and_die(folder: Path) -> None:
     spool = Spool(folder)
     write_lines(folder, 0, 20)
-    with spool.claim() as db:
-        spool.set_owner(db, "uid", 1, 1.0)
+    with spool._db.transaction() as db:
+        db.execute("DELETE FROM line")
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -206,8 +333,7 @@ def test_what_was_committed_survives_its_killed_writer(spool: Spool) -> None:
     worker.start()
     worker.join()
     assert worker.exitcode == -signal.SIGKILL
-    state = spool.state("uid")
-    assert spool.known_lines("uid") == set(range(20)) and state and state["owner_pid"] is None
+    assert set(records(spool)) == set(range(20))
     spool.complete_line("uid", 20, 1.0, "record")  # the killed writer holds no lock
 
 
@@ -237,7 +363,7 @@ def test_a_forked_child_writes_on_its_own(spool: Spool) -> None:
 
     assert in_child(write) == 0
     spool.complete_line("uid", 3, 1.0, "parent's")
-    assert lines(spool) == [(1, "parent's", None), (2, "child's", None), (3, "parent's", None)]
+    assert records(spool) == {1: "parent's", 2: "child's", 3: "parent's"}
     with sqlite3.connect(spool.folder / Spool.FILE) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
@@ -249,13 +375,13 @@ def test_a_child_forked_while_a_thread_writes_is_not_stuck(spool: Spool) -> None
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with spool.claim():
+        with spool._db.transaction():
             held.set()
-            done.wait()
+            done.wait(20)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait()
+    assert held.wait(10)
     try:
         assert in_child(lambda: spool.batch("uid"), patience=2) == 0
     finally:

@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from pf_mlflow.summary import LineStats, summarise
-from pf_mlflow.tables import failures, seconds, slowest, totals
+from pf_mlflow.summary import BatchSummary, LineStats, Tally
+from pf_mlflow.sync import Synced
+from pf_mlflow.tables import failures, seconds, slowest, synced, totals
 
 LINES = [
     LineStats(0, True, 0.2, 1100, 700, 1800, "atom"),
@@ -15,6 +16,13 @@ LINES = [
     LineStats(2, True, 2.0, 10, 8, 18, "fish"),
     LineStats(3, False, None),
 ]
+
+
+def summarise(lines: list[LineStats], most_failed: int = 20) -> BatchSummary:
+    tally = Tally(most_failed)
+    for line in lines:
+        tally.add(line)
+    return tally.summary()
 
 
 def shown(table: Table) -> list[list[str]]:
@@ -72,6 +80,45 @@ def test_what_users_wrote_is_shown_as_it_is(text: str) -> None:
     assert shown(slowest(summary))[2][3] == text
     assert shown(failures(summary))[2][1:] == [text, text]
     assert shown(totals(summary, text))[0] == [text]
+
+
+@pytest.mark.parametrize(
+    "one, rehearsed, expected",
+    [
+        (
+            Synced("b1", "mended", "uri", "jokes", "p", 1200, 3, 2, 1, 0, "ended"),
+            False,
+            ["b1", "mended", "1,200", "3", "2", "1", "0", "ended"],
+        ),
+        (
+            Synced("b1", "mended", "uri", "jokes", "p", 5, 3, parent="made"),
+            True,
+            ["b1", "to be mended", "5", "3", "0", "0", "0", "made"],
+        ),
+        (
+            Synced("b1", "in line", "uri", "jokes", "p", 5),
+            True,
+            ["b1", "in line", "5", "0", "0", "0", "0", "as it was"],
+        ),
+        (
+            Synced("", "running", "uri", "jokes"),
+            False,
+            ["single runs", "running", "–", "–", "–", "–", "–", "as it was"],
+        ),
+        (
+            Synced("[b]1", "in line", "uri", "jokes", "p", 1),
+            False,
+            ["[b]1", "in line", "1", "0", "0", "0", "0", "as it was"],
+        ),
+    ],
+)
+def test_what_sync_found(one: Synced, rehearsed: bool, expected: list[str]) -> None:
+    file = io.StringIO()
+    Console(file=file, width=120).print(synced([one], rehearsed))
+    cells = [[cell.strip() for cell in row.replace("┃", "│").split("│")[1:-1]] for row in file.getvalue().splitlines()]
+    head, row = (cells for cells in cells if cells)
+    assert head == ["batch", "state", "lines", "made", "completed", "removed twins", "refused", "parent run"]
+    assert row == expected
 
 
 @pytest.mark.parametrize(
