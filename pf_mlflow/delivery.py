@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -117,8 +119,8 @@ class Delivery:
                 Mending(self.writer, self.end, self.spool, self._settled, lambda written: self._beat()).run(work)
             self._try(self._close)
         except Exception as error:
-            sentence = str(error) if isinstance(error, PfMlflowError) else f"{type(error).__name__}: {error}"
             self._settled.flush()
+            sentence = str(error) if isinstance(error, PfMlflowError) else f"{type(error).__name__}: {error}"
             self._tell(f"{sentence} Nothing is lost: {self.spool.waiting(self.batch.uid)} lines wait in the spool.")
             raise
 
@@ -128,7 +130,8 @@ class Delivery:
         self.projection.connect()
         self.writer.take_up()
         parent = self.writer.open_parent()
-        self.spool.set_parent(self.batch.uid, parent, self.projection.experiment_id)
+        with self._spool_may_fail():
+            self.spool.set_parent(self.batch.uid, parent, self.projection.experiment_id)
         log.info("batch %s: parent run %s", self.batch.name, parent)
 
     def _follow(self, work: Work) -> None:
@@ -136,7 +139,8 @@ class Delivery:
         while True:
             over = self.end.reached()
             self._settle(work)
-            pending = self.spool.pending(self.batch.uid, max(8, work.room) + len(work))
+            seen = self.spool.pending(self.batch.uid, max(8, work.room) + len(work) + len(self._settled))
+            pending = [line for line in seen if not self._settled.has(line)]
             for line in pending:
                 work.offer(line.line_number, self._settled.step(line))
             if over and not pending and work.is_idle:
@@ -156,7 +160,8 @@ class Delivery:
         if self.writer.has_doubt:
             self.writer.take_up()
         summary = self.writer.close_parent()
-        self.spool.close_batch(self.batch.uid, summary.to_json())
+        with self._spool_may_fail():
+            self.spool.close_batch(self.batch.uid, summary.to_json())
         log.info("batch %s: closed with %d lines", self.batch.name, summary.lines_total)
 
     def _try(self, step: Callable[[], T]) -> T:
@@ -180,20 +185,32 @@ class Delivery:
         self._failures = 0
         if self._outage:
             self._outage = False
-            self.spool.tell(self.batch.uid, None)
+            with self._spool_may_fail():
+                self.spool.tell(self.batch.uid, None)
             log.info("batch %s: MLflow answers again", self.batch.name)
 
     def _tell(self, sentence: str) -> None:
-        if self.spool.tell(self.batch.uid, sentence):
-            log.warning("batch %s: %s", self.batch.name, sentence)
-            self.end.write_log(sentence)
+        with self._spool_may_fail():
+            if not self.spool.tell(self.batch.uid, sentence):
+                return
+        log.warning("batch %s: %s", self.batch.name, sentence)
+        self.end.write_log(sentence)
 
     def _beat(self) -> None:
         """Show that this process is well."""
         now = time.monotonic()
         if now - self._beaten >= _BEAT_EVERY:
             self._beaten = now
-            self.spool.beat(self.batch.uid, os.getpid(), started_at(psutil.Process()), now)
+            with self._spool_may_fail():
+                self.spool.beat(self.batch.uid, os.getpid(), started_at(psutil.Process()), now)
+
+    @contextmanager
+    def _spool_may_fail(self) -> Iterator[None]:
+        """Go on without the spool: a full disk keeps no line from MLflow."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            log.warning("batch %s: the spool cannot be written: %s", self.batch.name, error)
 
 
 if __name__ == "__main__":

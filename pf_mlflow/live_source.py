@@ -44,12 +44,20 @@ def _never_fails(otherwise: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
             try:
                 return function(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - whatever fails here is tracking's, and is logged
-                _warn_once(f"{function.__name__}: {type(error).__name__}: {error}", error)
+                _warn_once(_told(function.__name__, error), error)
                 return otherwise
 
         return guarded
 
     return decorate
+
+
+def _told(what: str, error: Exception) -> str:
+    if isinstance(error, (OSError, sqlite3.Error)):
+        return (
+            f"{what}: the spool cannot be used ({error}); bring the batch into MLflow afterwards with `pf-mlflow sync`."
+        )
+    return f"{what}: {type(error).__name__}: {error}"
 
 
 _warned: set[str] = set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +15,8 @@ from pf_mlflow.spool import Pending, Spool
 from pf_mlflow.work import Work
 
 __all__ = ["Mending", "Settled"]
+
+log = logging.getLogger(__name__)
 
 _WAIT = 0.1
 """Seconds between two looks at what was written."""
@@ -31,7 +35,7 @@ class Settled:
         self._writer = writer
         self._pending: dict[int, Pending] = {}
         self._run_ids: dict[int, str] = {}
-        self._delivered: list[tuple[int, int]] = []
+        self._delivered: set[tuple[int, int]] = set()
         self._flushed = 0.0
 
     def step(self, line: Pending) -> Callable[[], Written]:
@@ -52,7 +56,7 @@ class Settled:
         if written.refused:
             self._spool.refuse(self._batch_uid, line.line_number, written.refused)
         elif line.is_complete:
-            self._delivered.append((line.line_number, line.version))
+            self._delivered.add((line.line_number, line.version))
         else:
             self._run_ids[line.line_number] = written.run_id
 
@@ -62,11 +66,23 @@ class Settled:
             self.flush()
 
     def flush(self) -> None:
-        """Write down what was noted."""
+        """Write down what was noted; if the spool cannot take it now, the next time."""
         self._flushed = time.monotonic()
-        if (self._run_ids or self._delivered) and not self._rehearsed:
+        if self._rehearsed or not (self._run_ids or self._delivered):
+            return
+        try:
             self._spool.settle(self._batch_uid, self._run_ids, self._delivered)
-            self._run_ids, self._delivered = {}, []
+        except sqlite3.OperationalError as error:
+            log.warning("the spool cannot be written, which does not keep lines from MLflow: %s", error)
+            return
+        self._run_ids, self._delivered = {}, set()
+
+    def __len__(self) -> int:
+        return len(self._delivered)
+
+    def has(self, line: Pending) -> bool:
+        """Tell whether a spooled line is in MLflow already, and only the spool does not know it."""
+        return (line.line_number, line.version) in self._delivered
 
     def finish(self) -> None:
         """Write down the rest, and that no line is open any more: the batch is over."""
@@ -121,7 +137,8 @@ class Mending:
         after = -1
         while lines := self._spool.complete_lines(self.writer.batch.uid, after):
             for line in lines:
-                yield line.line_number, self._settled.step(line)
+                if not self._settled.has(line):
+                    yield line.line_number, self._settled.step(line)
             after = lines[-1].line_number
 
     def _kept_by_promptflow(self) -> Iterator[tuple[int, Callable[[], Written]]]:

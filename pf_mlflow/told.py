@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
+import os
+import shutil
 import sqlite3
 import sys
+from pathlib import Path
 
 import psutil
 
@@ -19,6 +22,8 @@ from pf_mlflow.spool import Spool
 __all__ = ["how_it_stands", "tell_at_exit"]
 
 _registered = False
+_ROOM = 64 * 1024
+"""Bytes without which SQLite cannot write a line."""
 
 
 def tell_at_exit() -> None:
@@ -44,6 +49,8 @@ def _tell() -> None:
 
 
 def _sentences(spool: Spool) -> list[str]:
+    if spool.folder.is_dir() and (trouble := _spool_trouble(spool.folder)):
+        return [f"the spool {spool.folder} {trouble}; mend it, then bring the batch in with `pf-mlflow sync NAME`."]
     if not (spool.folder / spool.FILE).exists():
         return []
     me = psutil.Process()
@@ -52,6 +59,12 @@ def _sentences(spool: Spool) -> list[str]:
         if spool.waiting(row["uid"]) and not row["told"]:
             deliver_in_background(spool, row["uid"])  # the process of the batch may have been killed
     return [how_it_stands(spool, row) for row in rows]
+
+
+def _spool_trouble(folder: Path) -> str | None:
+    if not os.access(folder, os.W_OK):
+        return "cannot be written"
+    return "is on a full disk" if shutil.disk_usage(folder).free < _ROOM else None
 
 
 def how_it_stands(spool: Spool, row: sqlite3.Row) -> str:
