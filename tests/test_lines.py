@@ -205,7 +205,7 @@ def test_no_worker_loads_mlflow(batch: Tracked, machine: Machine) -> None:
 
 def test_no_secret_is_written_anywhere(batch: Tracked, machine: Machine) -> None:
     written = (machine.cwd / "mlflow.db").read_bytes()
-    written += b"".join(path.read_bytes() for path in (machine.folder / "spool").iterdir())
+    written += b"".join(path.read_bytes() for path in (machine.folder / "spool").glob("*.*"))
     assert SECRET.encode() not in written
     assert b"sk-test-0123456789abcdefghij" not in written
 

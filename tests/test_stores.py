@@ -97,7 +97,7 @@ def test_a_killed_batch_is_over_in_mlflow_too(machine: Machine, server: str) -> 
     os.killpg(client.pid, signal.SIGKILL)  # promptflow's own workers, which wait for the dead
     assert batch.parent.info.status == "KILLED"
     statuses = [child.info.status for child in batch.children.values()]
-    assert set(statuses) == {"FINISHED", "FAILED"} and 4 <= len(statuses) < 12
+    assert set(statuses) == {"FINISHED"} and 4 <= len(statuses) < 12  # the workers ended what they had begun
     assert batch.parent.data.metrics["lines_total"] == len(statuses)
 
 
