@@ -103,6 +103,7 @@ class BatchWriter:
             run_id = self.projection.create_parent(self.batch, self.end.display_name, start)
             self.standing.parent = KnownRun(run_id, None, None, RunPayload("RUNNING", round(start * 1000), 0))
             self.changes.parent = "made"
+        if "flow" not in self.standing.parent.values.params:  # perhaps its maker got no further
             self._update_parent(self.end.parent_payload())
         return self.standing.parent.run_id
 
@@ -222,7 +223,8 @@ class BatchWriter:
             self.projection.end(parent.run_id, payload.status, payload.end_ms)
         if (lacking.params or lacking.tags or stale or ends) and not self.changes.parent:
             self.changes.parent = "ended" if ends else "updated"
-        merged = RunPayload(payload.status, has.start_ms, payload.end_ms, {**has.params, **payload.params})
+        status = has.status if payload.status == "RUNNING" else payload.status
+        merged = RunPayload(status, has.start_ms, payload.end_ms, {**has.params, **payload.params})
         merged.metrics = {**has.metrics, **payload.metrics}
         self.standing.parent = replace(parent, values=merged)
 

@@ -39,9 +39,8 @@ class Settled:
         self._flushed = 0.0
 
     def step(self, line: Pending) -> Callable[[], Written]:
-        """Return what writes a spooled line."""
-        self._pending[line.line_number] = line
-        return partial(self._write, line)
+        """Return what writes a spooled line; while one is being written, what it was then is what counts."""
+        return partial(self._write, self._pending.setdefault(line.line_number, line))
 
     def _write(self, line: Pending) -> Written:
         text = self._spool.record(self._batch_uid, line.line_number) if line.is_complete else None

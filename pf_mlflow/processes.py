@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -28,10 +30,13 @@ def is_alive(pid: int, started: float) -> bool:
 
 def end_process(pid: int, started: float) -> None:
     """Kill a process that does not react any more, and see it gone."""
-    if is_alive(pid, started):
-        process = psutil.Process(pid)
-        process.kill()
-        process.wait(5)
+    if not is_alive(pid, started):
+        return
+    with suppress(psutil.Error):  # gone meanwhile, or another user's
+        psutil.Process(pid).kill()
+        until = time.monotonic() + 5
+        while is_alive(pid, started) and time.monotonic() < until:  # in a container perhaps nobody reaps it
+            time.sleep(0.01)
 
 
 def client_process() -> psutil.Process:

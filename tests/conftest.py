@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from fake_llm import FakeLlm
 from machine import OWN_VARIABLES, Machine
 from servers import CountingProxy, mlflow_server, postgres
+
+from pf_mlflow.projection import Projection
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +58,12 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("pgserver")
     with postgres() as database, mlflow_server(database, folder) as uri:
         yield uri
+
+
+@pytest.fixture(scope="session")
+def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store without runs, to be copied: to make its tables takes seconds."""
+    folder, here = tmp_path_factory.mktemp("fresh"), Path.cwd()
+    Projection(f"sqlite:///{folder}/mlflow.db", "joke-flow", folder).connect()
+    os.chdir(here)
+    return folder / "mlflow.db"
