@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from batches import Batch
 from fake_llm import FakeLlm
-from machine import OWN_VARIABLES, Machine
-from servers import CountingProxy, mlflow_server, postgres
+from machine import OWN_VARIABLES, ROOT, Machine
+from servers import CountingProxy, MlflowServer, mlflow_server, postgres
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +58,28 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("pgserver")
     with postgres() as database, mlflow_server(database, folder) as uri:
         yield uri
+
+
+@pytest.fixture
+def mortal_server(tmp_path: Path) -> Iterator[MlflowServer]:
+    """A server of the test's own, not started yet."""
+    server = MlflowServer(f"sqlite:///{tmp_path / 'server.db'}", tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def start_batch(machine: Machine, fake_llm: FakeLlm, request: pytest.FixtureRequest) -> Iterator[Callable[..., Batch]]:
+    """Start batches that bear the test's name; nothing of them is left when the test is over."""
+    name = re.sub(r"\W+", "_", request.node.name.removeprefix("test_")).strip("_")
+    started: list[Batch] = []
+
+    def start(uri: str, topics: list[str] | None = None, flow: Path = ROOT, **env: str) -> Batch:
+        label = f"{name}_{len(started)}"
+        numbered = topics or [f"[[latency=1.5]] {label} {number}" for number in range(24)]
+        started.append(Batch.start(machine, fake_llm, label, numbered, uri, flow, **env))
+        return started[-1]
+
+    yield start
+    for batch in started:
+        batch.stop()

@@ -41,10 +41,12 @@ ERRORS = {
 
 
 class FakeLlm:
-    """The server; `requests` counts what it was asked, by answered status."""
+    """The server; `requests` counts what it was asked, by answered status; prompts are kept as asked and as answered."""
 
     def __init__(self) -> None:
         self.requests: Counter[int] = Counter()
+        self.asked: set[str] = set()
+        self.answered: set[str] = set()
         self.latency = 0.0
         outer = self
 
@@ -76,7 +78,9 @@ class FakeLlm:
     def answer(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         prompt = str(request["messages"][-1]["content"])
         do = dict(DIRECTIVE.findall(prompt))
+        self.asked.add(prompt.strip())
         time.sleep(float(do.get("latency", self.latency)))
+        self.answered.add(prompt.strip())
         status = int(do.get("status", 200))
         if status != 200:
             return status, {"error": ERRORS[status]}
