@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS, FakeLlm
 from machine import ROOT, Machine, Tracked, runs_of, tracked
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
 
 from pf_mlflow.finished_batch import batch_uid, run_record
 
@@ -73,6 +75,10 @@ class Batch:
         assert self.client.wait(patience) == 0, self.log.read_text()
         assert '"status": "Completed"' in self.log.read_text()
 
+    def told(self) -> str:
+        """What the user was told at the terminal about tracking."""
+        return "".join(line for line in self.log.read_text().splitlines(True) if line.startswith("pf-mlflow:"))
+
     def outputs(self) -> set[int]:
         """The lines that promptflow has an output of."""
         return {output["line_number"] for output in self.machine.outputs(self.name)}
@@ -122,6 +128,13 @@ class Batch:
         told: dict[str, Any] = json.loads(done.stdout)["batches"][0]
         return told
 
+    def removed(self) -> int:
+        """How many of its runs were made once too often and then deleted."""
+        client = MlflowClient(self.uri)
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        where = f"tags.`promptflow.run_id` = '{self.name}'"
+        return len(client.search_runs(ids, where, ViewType.DELETED_ONLY))
+
     def shown(self) -> dict[str, Any]:
         """All that MLflow shows of it."""
         return {run.info.run_id: run.to_dictionary() for run in runs_of(self.uri, self.name)}
@@ -130,7 +143,7 @@ class Batch:
 def check(batch: Batch, failed: Collection[int] = (), patience: float = 45.0) -> Tracked:
     """The batch ran to its end, no line failed but those that had to, and MLflow shows each line once, as it was."""
     assert batch.outputs() == set(range(len(batch.topics))) - set(failed)
-    told = _exact(batch, set(range(len(batch.topics))), patience)
+    told = exact(batch, set(range(len(batch.topics))), patience)
     assert {number for number, child in told.children.items() if child.info.status == "FAILED"} == set(failed)
     assert told.parent.info.status == "FINISHED"
     return told
@@ -138,12 +151,13 @@ def check(batch: Batch, failed: Collection[int] = (), patience: float = 45.0) ->
 
 def check_killed(batch: Batch, patience: float = 45.0) -> Tracked:
     """The batch did not end by itself, and MLflow shows each line once that had been started."""
-    told = _exact(batch, batch.asked(), patience)
+    told = exact(batch, batch.asked(), patience)
     assert told.parent.info.status in ("KILLED", "FAILED")
     return told
 
 
-def _exact(batch: Batch, lines: set[int], patience: float) -> Tracked:
+def exact(batch: Batch, lines: set[int], patience: float = 45.0) -> Tracked:
+    """MLflow shows these lines, each once and as it was, under one parent that is over and has counted them."""
     told = tracked(batch.uri, batch.name, patience)
     assert set(told.children) == lines
     for number, child in told.children.items():

@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
-from batches import Batch, check, check_killed
+from batches import Batch, check, check_killed, exact
 from machine import FLOWS, tracked
 
 StartBatch = Callable[..., Batch]
@@ -22,10 +21,11 @@ def test_killed_worker(start_batch: StartBatch, server: str) -> None:
     batch.await_answers(4)
     batch.workers()[0].kill()
     batch.end()
-    failed = set(range(len(batch.topics))) - batch.outputs()
-    assert len(failed) == 1
-    told = check(batch, failed)
-    assert told.children[failed.pop()].data.tags["promptflow.error_type"] == "ProcessCrashError"
+    told = exact(batch, set(range(len(batch.topics))))
+    failed = [child for child in told.children.values() if child.info.status == "FAILED"]
+    assert {child.data.tags["promptflow.error_type"] for child in failed} == {"ProcessCrashError"}
+    assert len(failed) <= 2  # promptflow may give the dead worker one more line, and executes that one or fails it
+    assert len(batch.topics) - len(batch.outputs()) <= 2
 
 
 @pytest.mark.slow
@@ -75,8 +75,9 @@ def test_killed_delivery_after_the_last_line_then_synced(start_batch: StartBatch
 def test_everything_killed_at_once_then_synced(start_batch: StartBatch, server: str) -> None:
     batch = start_batch(server)
     batch.await_children(4)
-    processes = [*batch.deliveries(), *batch.workers(), batch.manager(), psutil.Process(batch.client.pid)]
-    for process in processes:
+    deliveries = batch.deliveries()
+    os.killpg(batch.client.pid, signal.SIGKILL)
+    for process in deliveries:
         process.kill()
     batch.client.wait(10)
     batch.sync()

@@ -11,6 +11,7 @@ import pytest
 from batches import Batch, check
 
 StartBatch = Callable[..., Batch]
+FULL = "disk is full"
 
 
 @contextmanager
@@ -47,6 +48,7 @@ def test_full_disk_in_the_middle_then_freed_and_synced(start_batch: StartBatch, 
         batch.await_children(4)
         ballast = fill(folder)
         batch.end()
+        assert FULL in batch.told() and FULL in batch.machine.logs(batch.name)
         batch.await_no_delivery()
         ballast.unlink()
         batch.sync(PF_MLFLOW_SPOOL_DIR=str(folder))
@@ -54,14 +56,14 @@ def test_full_disk_in_the_middle_then_freed_and_synced(start_batch: StartBatch, 
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "says"),
     [
-        pytest.param("mode=700", id="full", marks=pytest.mark.slow),
-        pytest.param("ro", id="read-only"),
+        pytest.param("mode=700", FULL, id="full", marks=pytest.mark.slow),
+        pytest.param("ro", "Read-only", id="read-only"),
     ],
 )
 def test_no_spool_at_all_then_synced_with_another(
-    start_batch: StartBatch, server: str, tmp_path: Path, options: str
+    start_batch: StartBatch, server: str, tmp_path: Path, options: str, says: str
 ) -> None:
     topics = [f"[[latency=0.2]] no spool, {options}, {number}" for number in range(12)]
     with mounted(tmp_path / "spool", options) as folder:
@@ -69,6 +71,6 @@ def test_no_spool_at_all_then_synced_with_another(
             fill(folder)
         batch = start_batch(server, topics, PF_MLFLOW_SPOOL_DIR=str(folder))
         batch.end()
-        batch.await_no_delivery()
+        assert says in batch.told() and says in batch.machine.logs(batch.name)
     batch.sync(PF_MLFLOW_SPOOL_DIR=str(tmp_path / "other"), MLFLOW_TRACKING_URI=server)
     check(batch)

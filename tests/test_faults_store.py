@@ -123,7 +123,7 @@ def test_synced_while_it_runs(start_batch: StartBatch, server: str) -> None:
 def test_a_create_that_the_server_does_late_leaves_no_second_run(
     start_batch: StartBatch, server: str, proxy: CountingProxy, kind: str
 ) -> None:
-    proxy.late[kind] = 3 if kind == "line" else 1
+    proxy.late[kind] = late = 3 if kind == "line" else 1
     batch = start_batch(server, MLFLOW_TRACKING_URI=proxy.uri)
     until(lambda: len(runs_of(server, batch.name)) > 0 and not proxy.late.total(), "the creates were cut off")
     time.sleep(LATE_BY)
@@ -131,3 +131,4 @@ def test_a_create_that_the_server_does_late_leaves_no_second_run(
     batch.await_no_delivery()
     batch.sync()
     check(batch)
+    assert batch.removed() == late
