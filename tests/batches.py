@@ -19,14 +19,12 @@ from machine import ROOT, Machine, Tracked, runs_of, tracked
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from pf_mlflow.finished_batch import batch_uid, run_record
-
 
 def until(condition: Callable[[], Any], what: str, patience: float = 60.0) -> None:
     end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, f"in {patience:.0f} s it did not happen that {what}"
-        time.sleep(0.2)
+        time.sleep(0.3)
 
 
 @dataclass
@@ -38,6 +36,7 @@ class Batch:
     name: str
     topics: list[str]
     uri: str
+    env: dict[str, str]
     client: subprocess.Popen[str]
     log: Path
 
@@ -50,7 +49,7 @@ class Batch:
         words += ["--column-mapping", "topic=${data.topic}"]
         log = machine.folder / f"{name}.log"
         client = machine.start("pf", *words, log=log, **{"MLFLOW_TRACKING_URI": uri, **env})
-        return cls(machine, llm, name, topics, uri, client, log)
+        return cls(machine, llm, name, topics, uri, env, client, log)
 
     # How far it is
 
@@ -95,18 +94,13 @@ class Batch:
         return [worker for worker in self.manager().children() if worker not in deliveries]
 
     def deliveries(self) -> list[psutil.Process]:
-        uid, found = self.uid(), []
+        found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 words = process.cmdline()
-                if uid in words and any("pf_mlflow.delivery" in word for word in words):
+                if self.env["PF_MLFLOW_SPOOL_DIR"] in words and any("pf_mlflow.delivery" in word for word in words):
                     found.append(process)
         return found
-
-    def uid(self) -> str:
-        home = self.machine.folder / "promptflow"
-        record = run_record(home, self.name)
-        return batch_uid(home, self.name, record.created_on) if record else "none"
 
     def await_no_delivery(self, patience: float = 60.0) -> None:
         until(lambda: not self.deliveries(), "the delivery process ended", patience)
@@ -123,7 +117,8 @@ class Batch:
     # What `pf-mlflow sync` does about it
 
     def sync(self, **env: str) -> dict[str, Any]:
-        done = self.machine.command("pf-mlflow", "sync", self.name, "--json", **env)
+        spool = {"PF_MLFLOW_SPOOL_DIR": self.env["PF_MLFLOW_SPOOL_DIR"]}
+        done = self.machine.command("pf-mlflow", "sync", self.name, "--json", **{**spool, **env})
         assert done.returncode == 0, done.stdout + done.stderr
         told: dict[str, Any] = json.loads(done.stdout)["batches"][0]
         return told

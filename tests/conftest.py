@@ -69,14 +69,17 @@ def mortal_server(tmp_path: Path) -> Iterator[MlflowServer]:
 
 
 @pytest.fixture
-def start_batch(machine: Machine, fake_llm: FakeLlm, request: pytest.FixtureRequest) -> Iterator[Callable[..., Batch]]:
-    """Start batches that bear the test's name; nothing of them is left when the test is over."""
+def start_batch(
+    machine: Machine, fake_llm: FakeLlm, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[..., Batch]]:
+    """Start batches with the test's name and a spool of their own; nothing of them is left when the test is over."""
     name = re.sub(r"\W+", "_", request.node.name.removeprefix("test_")).strip("_")
     started: list[Batch] = []
 
     def start(uri: str, topics: list[str] | None = None, flow: Path = ROOT, **env: str) -> Batch:
         label = f"{name}_{len(started)}"
-        numbered = topics or [f"[[latency=1.5]] {label} {number}" for number in range(24)]
+        env = {"PF_MLFLOW_SPOOL_DIR": str(tmp_path / "spool"), **env}
+        numbered = topics or [f"[[latency=2]] {label} {number}" for number in range(24)]
         started.append(Batch.start(machine, fake_llm, label, numbered, uri, flow, **env))
         return started[-1]
 

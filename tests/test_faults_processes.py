@@ -61,13 +61,12 @@ def test_killed_delivery(start_batch: StartBatch, server: str) -> None:
 
 
 @pytest.mark.slow
-def test_killed_delivery_after_the_last_line_then_synced(start_batch: StartBatch, server: str) -> None:
+def test_killed_delivery_after_the_last_line(start_batch: StartBatch, server: str) -> None:
     batch = start_batch(server)
     batch.await_answers(len(batch.topics))
     for process in batch.deliveries():
         process.kill()
     batch.end()
-    batch.sync()
     check(batch)
 
 
@@ -115,7 +114,7 @@ def test_clock_set_back_by_an_hour(start_batch: StartBatch, server: str, tmp_pat
     batch.end()
     told = check(batch)
     for child in told.children.values():
-        assert child.data.metrics["line_duration"] >= 0
+        assert child.data.metrics.get("line_duration", 0) >= 0
         assert child.info.end_time >= child.info.start_time
 
 

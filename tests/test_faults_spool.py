@@ -44,14 +44,14 @@ def fill(folder: Path) -> Path:
 @pytest.mark.slow
 def test_full_disk_in_the_middle_then_freed_and_synced(start_batch: StartBatch, server: str, tmp_path: Path) -> None:
     with mounted(tmp_path / "spool", "mode=700") as folder:
-        batch = start_batch(server, PF_MLFLOW_SPOOL_DIR=str(folder), PF_MLFLOW_GIVE_UP_AFTER="1")
+        batch = start_batch(server, PF_MLFLOW_GIVE_UP_AFTER="1")
         batch.await_children(4)
         ballast = fill(folder)
         batch.end()
         assert FULL in batch.told() and FULL in batch.machine.logs(batch.name)
         batch.await_no_delivery()
         ballast.unlink()
-        batch.sync(PF_MLFLOW_SPOOL_DIR=str(folder))
+        batch.sync()
         check(batch)
 
 
@@ -69,7 +69,7 @@ def test_no_spool_at_all_then_synced_with_another(
     with mounted(tmp_path / "spool", options) as folder:
         if options != "ro":
             fill(folder)
-        batch = start_batch(server, topics, PF_MLFLOW_SPOOL_DIR=str(folder))
+        batch = start_batch(server, topics)
         batch.end()
         assert says in batch.told() and says in batch.machine.logs(batch.name)
     batch.sync(PF_MLFLOW_SPOOL_DIR=str(tmp_path / "other"), MLFLOW_TRACKING_URI=server)
