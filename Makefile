@@ -16,7 +16,7 @@ test: .venv/dev.installed  ## Run the whole suite
 	.venv/bin/pytest
 
 test-faults: .venv/dev.installed  ## Break servers, disks, clocks and processes while batches run (under 15 minutes)
-	.venv/bin/pytest -m slow -n 3
+	.venv/bin/pytest -m slow -n 4
 
 check: .venv/dev.installed  ## Lint and check types
 	.venv/bin/ruff check .

@@ -57,9 +57,11 @@ class Batch:
         """The lines that the model was asked for: those that have started."""
         return {number for number, topic in enumerate(self.topics) if topic in self.llm.asked}
 
+    def answered(self) -> set[int]:
+        return {number for number, topic in enumerate(self.topics) if topic in self.llm.answered}
+
     def await_answers(self, count: int) -> None:
-        answered = self.llm.answered
-        until(lambda: sum(topic in answered for topic in self.topics) >= count, f"the model answered {count} lines")
+        until(lambda: len(self.answered()) >= count, f"the model answered {count} lines")
         assert self.client.poll() is None, self.log.read_text()
 
     def await_children(self, count: int) -> None:
@@ -155,6 +157,8 @@ def exact(batch: Batch, lines: set[int], patience: float = 45.0) -> Tracked:
     """MLflow shows these lines, each once and as it was, under one parent that is over and has counted them."""
     told = tracked(batch.uri, batch.name, patience)
     assert set(told.children) == lines
+    for run in (told.parent, *told.children.values()):
+        assert run.info.end_time >= run.info.start_time, run.info
     for number, child in told.children.items():
         topic, data = batch.topics[number], child.data
         assert data.params["input_topic"] == topic
