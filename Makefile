@@ -1,10 +1,10 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run ui test check format bench clean
+.PHONY: help run ui test test-faults check format bench clean
 
 help:  ## List the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 run: .venv/run.installed  ## Run the flow over data/topics.jsonl; every line becomes an MLflow child run
 	@.venv/bin/pf-mlflow run --engine processes --flow . --data data/topics.jsonl --column-mapping topic='$${data.topic}'
@@ -14,6 +14,9 @@ ui: .venv/run.installed  ## Open the MLflow UI on mlflow.db
 
 test: .venv/dev.installed  ## Run the whole suite
 	.venv/bin/pytest
+
+test-faults: .venv/dev.installed  ## Break servers, disks, clocks and processes while batches run (under 15 minutes)
+	.venv/bin/pytest -m slow -n 4
 
 check: .venv/dev.installed  ## Lint and check types
 	.venv/bin/ruff check .

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from batches import Batch
 from fake_llm import FakeLlm
-from machine import OWN_VARIABLES, Machine
-from servers import CountingProxy, mlflow_server, postgres
+from machine import OWN_VARIABLES, ROOT, Machine
+from servers import CountingProxy, MlflowServer, mlflow_server, postgres
 
 from pf_mlflow.projection import Projection
 
@@ -67,3 +69,31 @@ def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Projection(f"sqlite:///{folder}/mlflow.db", "joke-flow", folder).connect()
     os.chdir(here)
     return folder / "mlflow.db"
+
+
+@pytest.fixture
+def mortal_server(tmp_path: Path) -> Iterator[MlflowServer]:
+    """A server of the test's own, not started yet."""
+    server = MlflowServer(f"sqlite:///{tmp_path / 'server.db'}", tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def start_batch(
+    machine: Machine, fake_llm: FakeLlm, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[..., Batch]]:
+    """Start batches with the test's name and a spool of their own; nothing of them is left when the test is over."""
+    name = re.sub(r"\W+", "_", request.node.name.removeprefix("test_")).strip("_")
+    started: list[Batch] = []
+
+    def start(uri: str, topics: list[str] | None = None, flow: Path = ROOT, **env: str) -> Batch:
+        label = f"{name}_{len(started)}"
+        env = {"PF_MLFLOW_SPOOL_DIR": str(tmp_path / "spool"), **env}
+        numbered = topics or [f"[[latency=2]] {label} {number}" for number in range(24)]
+        started.append(Batch.start(machine, fake_llm, label, numbered, uri, flow, **env))
+        return started[-1]
+
+    yield start
+    for batch in started:
+        batch.stop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 from collections import Counter
@@ -41,10 +42,12 @@ ERRORS = {
 
 
 class FakeLlm:
-    """The server; `requests` counts what it was asked, by answered status."""
+    """The server; `requests` counts what it was asked, by answered status; prompts are kept as asked and as answered."""
 
     def __init__(self) -> None:
         self.requests: Counter[int] = Counter()
+        self.asked: set[str] = set()
+        self.answered: set[str] = set()
         self.latency = 0.0
         outer = self
 
@@ -69,6 +72,10 @@ class FakeLlm:
             request_queue_size = 256
             daemon_threads = True
 
+            def handle_error(self, request: object, client_address: object) -> None:
+                if not isinstance(sys.exc_info()[1], ConnectionError):  # of a worker that was killed
+                    super().handle_error(request, client_address)
+
         self._server = Server(("127.0.0.1", 0), Handler)
         self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -76,7 +83,9 @@ class FakeLlm:
     def answer(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         prompt = str(request["messages"][-1]["content"])
         do = dict(DIRECTIVE.findall(prompt))
+        self.asked.add(prompt.strip())
         time.sleep(float(do.get("latency", self.latency)))
+        self.answered.add(prompt.strip())
         status = int(do.get("status", 200))
         if status != 200:
             return status, {"error": ERRORS[status]}

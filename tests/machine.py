@@ -50,9 +50,13 @@ class Machine:
     def command(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(**self._call(words, cwd, env), capture_output=True, timeout=280)
 
-    def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, cwd: Path | None = None, log: Path | None = None, **env: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own; with a `log`, no pipe is left that its children could hold."""
         call = self._call(words, cwd, env)
-        return subprocess.Popen(**call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+        if log is None:
+            return subprocess.Popen(**call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+        with log.open("w") as out:
+            return subprocess.Popen(**call, stdout=out, stderr=out, start_new_session=True)
 
     def _call(self, words: tuple[str, ...], cwd: Path | None, env: dict[str, str]) -> dict[str, Any]:
         folder = cwd or self.cwd

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import os
+import random
+import signal
 import socket
 import subprocess
 import sys
@@ -13,12 +15,14 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
+
+SHARE, SLOW, LATE_BY = 0.3, 10.0, 4.0
 
 
 def free_port() -> int:
@@ -28,19 +32,42 @@ def free_port() -> int:
         return port
 
 
+class MlflowServer:
+    """An `mlflow server` that can be killed and started again at the same address."""
+
+    def __init__(self, database: str, folder: Path) -> None:
+        self._port = free_port()
+        self._log = folder / "server.log"
+        self._words = ["server", "--backend-store-uri", database, "--artifacts-destination", str(folder / "artifacts")]
+        self._words += ["--host", "127.0.0.1", "--port", str(self._port), "--workers", "1"]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.uri = f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        command = [Path(sys.executable).parent / "mlflow", *self._words]
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self._log.parent, start_new_session=True
+            )
+        _await(f"{self.uri}/health", self._process, self._log)
+
+    def kill(self) -> None:
+        """Kill it with all its processes, as a power cut would."""
+        if self._process:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(20)
+            self._process = None
+
+
 @contextmanager
-def mlflow_server(database: str, folder: Path, port: int | None = None) -> Iterator[str]:
-    port = port or free_port()
-    words = ["server", "--backend-store-uri", database, "--artifacts-destination", str(folder / "artifacts")]
-    words += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen([Path(sys.executable).parent / "mlflow", *words], stdout=log, stderr=log, cwd=folder)
+def mlflow_server(database: str, folder: Path) -> Iterator[str]:
+    server = MlflowServer(database, folder)
     try:
-        _await(f"http://127.0.0.1:{port}/health", process, folder / "server.log")
-        yield f"http://127.0.0.1:{port}"
+        server.start()
+        yield server.uri
     finally:
-        process.terminate()
-        process.wait(20)
+        server.kill()
 
 
 def _await(url: str, process: subprocess.Popen[bytes], log: Path, patience: float = 90.0) -> None:
@@ -68,15 +95,22 @@ def postgres() -> Iterator[str]:
 
 
 class CountingProxy:
-    """Hands requests on to a server and counts them; `answer` set to a status says no instead."""
+    """Hands requests on to a server and counts them; it can say no, lose answers, and be late."""
 
     def __init__(self, target: str) -> None:
         self.requests: list[tuple[str, str, bytes]] = []
         self.answer: int | None = None
+        """This status is the answer to everything."""
         self.refused: bytes | None = None
         """A `log-batch` with this text in it is answered 400."""
         self.lost: Counter[str] = Counter()
         """How many answers to a kind of request, such as `runs/create`, get lost after the work was done."""
+        self.late: Counter[str] = Counter()
+        """How many requests to make a `parent` or a `line` are cut off, and handed on `LATE_BY` seconds afterwards."""
+        self.fault: str | None = None
+        """What befalls `SHARE` of the requests: `500`, `429`, `slow`, or `cut` when the work was done."""
+        self.faults = 0
+        self._dice = random.Random(7)
         outer, host = self, urlparse(target).netloc
 
         class Handler(BaseHTTPRequestHandler):
@@ -85,27 +119,34 @@ class CountingProxy:
             def _pass(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.requests.append((self.command, urlparse(self.path).path, body))
-                if outer.refused and outer.refused in body and self.path.endswith("log-batch"):
-                    return self._reply(400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "not this one"}', {})
-                if outer.answer:
-                    return self._reply(
-                        outer.answer, b'{"error_code": "%s", "message": "no"}' % _CODES[outer.answer], {}
-                    )
+                kind = urlparse(self.path).path.rpartition("/mlflow/")[2]
+                fault = outer._fault()
+                if refusal := outer._refusal(kind, body, fault):
+                    return self._reply(*refusal)
+                if kind == "runs/create" and outer._take(outer.late, "line" if b"parentRunId" in body else "parent"):
+                    threading.Timer(LATE_BY, self._hand_on, [body]).start()
+                    return self._cut()
+                answered = self._hand_on(body)
+                if fault == "slow":
+                    time.sleep(SLOW)
+                return self._cut() if fault == "cut" or outer._take(outer.lost, kind) else self._reply(*answered)
+
+            def _hand_on(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:
                 upstream = http.client.HTTPConnection(host, timeout=60)
                 upstream.request(self.command, self.path, body, {**self.headers, "Host": host})
                 response = upstream.getresponse()
                 data = response.read()
-                kind = urlparse(self.path).path.rpartition("/mlflow/")[2]
-                if outer.lost[kind] > 0:
-                    outer.lost[kind] -= 1
-                    self.close_connection = True
-                    return self.connection.shutdown(socket.SHUT_RDWR)
-                self._reply(response.status, data, dict(response.getheaders()))
                 upstream.close()
+                return response.status, data, {"Content-Type": response.getheader("content-type", "application/json")}
+
+            def _cut(self) -> None:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
 
             def _reply(self, status: int, data: bytes, headers: dict[str, str]) -> None:
                 self.send_response(status)
-                self.send_header("Content-Type", headers.get("content-type", "application/json"))
+                for name, value in ({"Content-Type": "application/json"} | headers).items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -119,6 +160,24 @@ class CountingProxy:
         self._server.daemon_threads = True
         self.uri = f"http://127.0.0.1:{self._server.server_port}"
 
+    def _fault(self) -> str | None:
+        struck = self.fault is not None and self._dice.random() < SHARE
+        self.faults += struck
+        return self.fault if struck else None
+
+    def _refusal(self, kind: str, body: bytes, fault: str | None) -> tuple[int, bytes, dict[str, str]] | None:
+        if self.refused and self.refused in body and kind == "runs/log-batch":
+            return 400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "not this one"}', {}
+        status = self.answer or (int(fault) if fault in ("429", "500") else 0)
+        hint = {"Retry-After": "1"} if status == 429 and self.faults % 2 else {}
+        return (status, b'{"error_code": "%s", "message": "no"}' % _CODES[status], hint) if status else None
+
+    def _take(self, counter: Counter[str], kind: str) -> bool:
+        if counter[kind] <= 0:
+            return False
+        counter[kind] -= 1
+        return True
+
     def counted(self) -> Counter[str]:
         return Counter(path.rpartition("/mlflow/")[2] for _, path, _ in self.requests)
 
@@ -131,4 +190,9 @@ class CountingProxy:
         self._server.server_close()
 
 
-_CODES = {401: b"UNAUTHENTICATED", 403: b"PERMISSION_DENIED", 500: b"INTERNAL_ERROR"}
+_CODES = {
+    401: b"UNAUTHENTICATED",
+    403: b"PERMISSION_DENIED",
+    429: b"REQUEST_LIMIT_EXCEEDED",
+    500: b"INTERNAL_ERROR",
+}

@@ -66,3 +66,11 @@ def test_filters_are_taken_by_mlflow(filter_string: str, machine: Machine) -> No
 def test_node_files_are_short() -> None:
     for path in (ROOT / "nodes").glob("*.py"):
         assert len(path.read_text("utf-8").splitlines()) <= 20
+
+
+def test_the_table_of_faults_is_the_tests_of_faults() -> None:
+    named = set(
+        re.findall(r"`(test_\w+)`[ *]*\|$", (ROOT / "docs" / "reliability.md").read_text("utf-8"), re.MULTILINE)
+    )
+    sources = [path.read_text("utf-8") for path in (ROOT / "tests").glob("test_faults*.py")]
+    assert named == set(re.findall(r"^def (test_\w+)", "".join(sources), re.MULTILINE))

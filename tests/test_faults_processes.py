@@ -1,0 +1,161 @@
+"""Processes are killed, hang, or have a strange clock: MLflow has each line once that had been started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from batches import Batch, check, check_killed, exact, until
+from machine import FLOWS, tracked
+
+StartBatch = Callable[..., Batch]
+CRASHED = {"ProcessCrashError"}
+
+
+@pytest.mark.slow
+def test_killed_worker(start_batch: StartBatch, server: str) -> None:
+    batch = start_batch(server)
+    batch.await_answers(4)
+    batch.workers()[0].kill()
+    batch.end()
+    told = exact(batch, set(range(len(batch.topics))))
+    failed = [child for child in told.children.values() if child.info.status == "FAILED"]
+    # promptflow may give the dead worker one more line; then it takes each result of the next worker for the line
+    # after, and cuts that worker's last line off.
+    assert {child.data.tags["promptflow.error_type"] for child in failed} in (CRASHED, CRASHED | {"KeyboardInterrupt"})
+    assert len(failed) <= 2 and len(batch.topics) - len(batch.outputs()) <= 2
+
+
+@pytest.mark.slow
+def test_killed_process_manager(start_batch: StartBatch, server: str) -> None:
+    batch = start_batch(server)
+    batch.await_children(4)
+    batch.manager().kill()
+    batch.client.wait(120)
+    check_killed(batch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("latency", [1.5, 6.0])
+def test_killed_pf(start_batch: StartBatch, server: str, latency: float) -> None:
+    batch = start_batch(server, [f"[[latency={latency}]] killed pf {latency} {number}" for number in range(12)])
+    batch.await_answers(4)
+    time.sleep(latency / 2)
+    batch.client.kill()
+    tracked(batch.uri, batch.name, patience=45)
+    until(lambda: batch.asked() <= batch.answered(), "the workers, which live on, ended the lines they had")
+    time.sleep(1)
+    batch.await_no_delivery()
+    check_killed(batch)
+
+
+@pytest.mark.slow
+def test_killed_delivery(start_batch: StartBatch, server: str) -> None:
+    batch = start_batch(server, [f"[[latency=4]] killed delivery {number}" for number in range(44)])
+    batch.await_children(4)
+    for process in batch.deliveries():
+        process.kill()
+    batch.end()
+    check(batch)
+
+
+@pytest.mark.slow
+def test_killed_delivery_after_the_last_line(start_batch: StartBatch, server: str) -> None:
+    batch = start_batch(server)
+    batch.await_answers(len(batch.topics))
+    for process in batch.deliveries():
+        process.kill()
+    batch.end()
+    check(batch)
+
+
+@pytest.mark.slow
+def test_everything_killed_at_once_then_synced(start_batch: StartBatch, server: str) -> None:
+    batch = start_batch(server)
+    batch.await_children(4)
+    deliveries = batch.deliveries()
+    os.killpg(batch.client.pid, signal.SIGKILL)
+    for process in deliveries:
+        process.kill()
+    batch.client.wait(10)
+    batch.sync()
+    check_killed(batch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["SIGTERM to pf", "Ctrl-C"])
+def test_stopped_by_its_user(start_batch: StartBatch, server: str, by: str) -> None:
+    batch = start_batch(server)
+    batch.await_children(4)
+    if by == "Ctrl-C":
+        os.killpg(batch.client.pid, signal.SIGINT)
+    else:
+        batch.client.terminate()
+    batch.client.wait(60)
+    check_killed(batch)
+
+
+@pytest.mark.slow
+def test_clock_set_back_by_an_hour(start_batch: StartBatch, server: str, tmp_path: Path) -> None:
+    libfaketime = pytest.importorskip("libfaketime")
+    library = next(Path(libfaketime.__file__).parent.rglob("libfaketime.so.1"))
+    clock = tmp_path / "clock"
+    clock.write_text("+0\n")
+    batch = start_batch(
+        server,
+        LD_PRELOAD=str(library),
+        FAKETIME_TIMESTAMP_FILE=str(clock),
+        FAKETIME_NO_CACHE="1",
+        DONT_FAKE_MONOTONIC="1",
+    )
+    batch.await_children(4)
+    clock.write_text("-3600\n")
+    batch.end()
+    told = check(batch)
+    assert all(child.data.metrics.get("line_duration", 0) >= 0 for child in told.children.values())
+
+
+FAILING = ["[[status=401]]", "[[status=429]]", "[[status=400]]", "[[status=500]]", "[[hang=60]]", "[[raise=boom]]"]
+USAGES = ["[[usage=none]]", "[[usage=empty]]", "[[usage=text]]", "[[usage=negative]]"]
+
+
+@pytest.mark.slow
+def test_every_fifth_line_fails(start_batch: StartBatch, server: str) -> None:
+    kinds = [kind for failing in FAILING for kind in ("", "", failing, "", "")]
+    kinds[: 5 * len(USAGES) : 5] = USAGES
+    topics = [f"{kind} every fifth {number}".strip() for number, kind in enumerate(kinds)]
+    batch = start_batch(server, topics, FLOWS / "edge", PF_LINE_TIMEOUT_SEC="7")
+    batch.end()
+    check(batch, {number for number, kind in enumerate(kinds) if kind in FAILING})
+
+
+@pytest.mark.slow
+def test_nodes_that_hang_in_every_worker(start_batch: StartBatch, server: str) -> None:
+    topics = [f"{'[[hang=900]] ' if number % 2 else ''}hanging {number}" for number in range(8)]
+    batch = start_batch(server, topics, FLOWS / "edge", PF_LINE_TIMEOUT_SEC="5")
+    batch.end()
+    told = check(batch, {1, 3, 5, 7})
+    errors = {told.children[number].data.tags["promptflow.error_type"] for number in (1, 3, 5, 7)}
+    assert errors == {"LineExecutionTimeoutError"}
+
+
+@pytest.mark.slow
+def test_16_workers(start_batch: StartBatch, server: str) -> None:
+    topics = [f"[[latency=0.5]] sixteen {number}" for number in range(96)]
+    batch = start_batch(server, topics, PF_WORKER_COUNT="16")
+    batch.end()
+    check(batch)
+
+
+@pytest.mark.slow
+def test_two_batches_at_once_into_one_store(start_batch: StartBatch, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    batches = [start_batch(uri), start_batch(uri)]
+    for batch in batches:
+        batch.end()
+    for batch in batches:
+        check(batch)

@@ -1,0 +1,76 @@
+"""The spool's disk is full or cannot be written: no line fails, and `pf-mlflow sync` brings what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from batches import Batch, check
+
+StartBatch = Callable[..., Batch]
+FULL = "disk is full"
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A file system of its own, of one megabyte."""
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size=1m,{options}", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    path = folder / "ballast"
+    with path.open("ab", buffering=0) as ballast:
+        for size in (1 << 16, 1):
+            try:
+                while ballast.write(b"\0" * size) == size:
+                    pass
+            except OSError:
+                continue
+    return path
+
+
+@pytest.mark.slow
+def test_full_disk_in_the_middle_then_freed_and_synced(start_batch: StartBatch, server: str, tmp_path: Path) -> None:
+    with mounted(tmp_path / "spool", "mode=700") as folder:
+        batch = start_batch(server, PF_MLFLOW_GIVE_UP_AFTER="1")
+        batch.await_children(4)
+        ballast = fill(folder)
+        batch.end()
+        assert FULL in batch.told() and FULL in batch.machine.logs(batch.name)
+        batch.await_no_delivery()
+        ballast.unlink()
+        batch.sync()
+        check(batch)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        pytest.param("mode=700", FULL, id="full", marks=pytest.mark.slow),
+        pytest.param("ro", "Read-only", id="read-only"),
+    ],
+)
+def test_no_spool_at_all_then_synced_with_another(
+    start_batch: StartBatch, server: str, tmp_path: Path, options: str, says: str
+) -> None:
+    topics = [f"[[latency=0.2]] no spool, {options}, {number}" for number in range(12)]
+    with mounted(tmp_path / "spool", options) as folder:
+        if options != "ro":
+            fill(folder)
+        batch = start_batch(server, topics)
+        batch.end()
+        assert says in batch.told() and says in batch.machine.logs(batch.name)
+    batch.sync(PF_MLFLOW_SPOOL_DIR=str(tmp_path / "other"), MLFLOW_TRACKING_URI=server)
+    check(batch)

@@ -1,0 +1,135 @@
+"""MLflow is down, slow or refuses while a batch runs: in the end it has each line once, and no line has failed."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from batches import Batch, check, until
+from machine import runs_of
+from mlflow import MlflowClient
+from servers import LATE_BY, CountingProxy, MlflowServer
+
+StartBatch = Callable[..., Batch]
+
+
+@pytest.mark.slow
+def test_server_comes_up_while_the_batch_runs(start_batch: StartBatch, mortal_server: MlflowServer) -> None:
+    batch = start_batch(mortal_server.uri)
+    batch.await_answers(4)
+    mortal_server.start()
+    batch.end()
+    check(batch)
+
+
+@pytest.mark.slow
+def test_server_dies_and_is_back_after_20_seconds(start_batch: StartBatch, mortal_server: MlflowServer) -> None:
+    mortal_server.start()
+    batch = start_batch(mortal_server.uri)
+    batch.await_children(4)
+    mortal_server.kill()
+    time.sleep(20)
+    mortal_server.start()
+    batch.end()
+    check(batch)
+
+
+@pytest.mark.parametrize("syncs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_down_for_the_whole_batch_then_synced(start_batch: StartBatch, mortal_server: MlflowServer, syncs: int) -> None:
+    topics = [f"[[latency=0.2]] whole outage {syncs} {number}" for number in range(12)]
+    batch = start_batch(mortal_server.uri, topics, PF_MLFLOW_GIVE_UP_AFTER="1")
+    batch.end()
+    batch.await_no_delivery()
+    mortal_server.start()
+    with ThreadPoolExecutor(syncs) as pool:
+        for told in [pool.submit(batch.sync) for _ in range(syncs)]:
+            told.result()
+    check(batch)
+    before = batch.shown()
+    assert batch.sync()["state"] == "in line"
+    assert batch.shown() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["500", "429", "slow", "cut"])
+def test_a_third_of_the_requests_goes_wrong(
+    start_batch: StartBatch, server: str, proxy: CountingProxy, fault: str
+) -> None:
+    proxy.fault = fault
+    topics = [f"[[latency=1]] {fault} now and then {number}" for number in range(12)]
+    batch = start_batch(server, topics, MLFLOW_TRACKING_URI=proxy.uri)
+    batch.end()
+    check(batch, patience=120)
+    assert proxy.faults > 5
+
+
+@pytest.mark.slow
+def test_sqlite_file_locked_for_15_seconds(start_batch: StartBatch, tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    batch = start_batch(f"sqlite:///{path}")
+    batch.await_children(4)
+    with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        time.sleep(15)
+        other.execute("ROLLBACK")
+    batch.end()
+    check(batch)
+
+
+@pytest.mark.slow
+def test_experiment_deleted_then_restored_and_synced(start_batch: StartBatch, server: str) -> None:
+    batch = start_batch(server, MLFLOW_EXPERIMENT_NAME="deleted for a while", PF_MLFLOW_GIVE_UP_AFTER="1")
+    batch.await_children(4)
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name("deleted for a while")
+    client.delete_experiment(experiment.experiment_id)
+    batch.end()
+    batch.await_no_delivery()
+    client.restore_experiment(experiment.experiment_id)
+    batch.sync()
+    check(batch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [401, 403])
+def test_credentials_expired_then_renewed_and_synced(
+    start_batch: StartBatch, server: str, proxy: CountingProxy, status: int
+) -> None:
+    batch = start_batch(server, MLFLOW_TRACKING_URI=proxy.uri, PF_MLFLOW_GIVE_UP_AFTER="1")
+    batch.await_children(4)
+    proxy.answer = status
+    batch.end()
+    batch.await_no_delivery()
+    proxy.answer = None
+    batch.sync()
+    check(batch)
+
+
+@pytest.mark.slow
+def test_synced_while_it_runs(start_batch: StartBatch, server: str) -> None:
+    batch = start_batch(server)
+    batch.await_children(4)
+    assert batch.sync()["state"] == "running"
+    batch.end()
+    check(batch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["parent", "line"])
+def test_a_create_that_the_server_does_late_leaves_no_second_run(
+    start_batch: StartBatch, server: str, proxy: CountingProxy, kind: str
+) -> None:
+    proxy.late[kind] = late = 3 if kind == "line" else 1
+    batch = start_batch(server, MLFLOW_TRACKING_URI=proxy.uri)
+    until(lambda: len(runs_of(server, batch.name)) > 0 and not proxy.late.total(), "the creates were cut off")
+    time.sleep(LATE_BY)
+    batch.end()
+    batch.await_no_delivery()
+    batch.sync()
+    check(batch)
+    assert batch.removed() == late
