@@ -216,6 +216,8 @@ class BatchWriter:
         stale = {key: value for key, value in payload.metrics.items() if not _same(value, has.metrics.get(key))}
         lacking = payload.without(has)
         lacking.metrics = stale
+        if stale.keys() & has.metrics.keys():
+            lacking.end_ms = 0  # now: of several values MLflow shows the latest, of one moment's the highest
         if lacking.params or lacking.tags or stale:
             self.projection.log(parent.run_id, lacking)
         ends = payload.status != "RUNNING" and payload.status != has.status
