@@ -235,7 +235,7 @@ class _Pass:
             state,
             self._projection.shown_uri,
             self._batch.experiment,
-            parent.run_id if parent else None,
+            (parent and parent.run_id) or None,
             self._lines,
             changes.made,
             changes.completed,
