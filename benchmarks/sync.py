@@ -75,15 +75,16 @@ def _contents(machine: Machine, folder: Path) -> Path:
 def _measure(machine: Machine, folder: Path, kind: str, contents: Path, lines: int) -> list[Any]:
     with _two_stores(folder, kind) as (for_sync, for_loop):
         env = machine.env | {"PWD": str(machine.cwd), "PYTHONPATH": str(ROOT)}
-        call = {"cwd": machine.cwd, "env": env | {"MLFLOW_TRACKING_URI": for_sync.uri}}
-        sync = Turned([*SYNC, BATCH, "--json"], call, for_sync.database)
+        # The spool remembers which store a batch went to.
+        ours = {"MLFLOW_TRACKING_URI": for_sync.uri, "PF_MLFLOW_SPOOL_DIR": str(folder / f"spool of {kind}")}
+        sync = Turned([*SYNC, BATCH, "--json"], {"cwd": machine.cwd, "env": env | ours}, for_sync.database)
         loop = [sys.executable, "-m", "benchmarks.bare_loop", for_loop.uri, str(THREADS[kind]), str(lines)]
         bare = Turned([*loop, str(contents)], {"cwd": machine.cwd, "env": env}, for_loop.database)
         run_by_turns(sync, bare)
         _check(sync, bare, lines)
         print(f"{kind}: {sync.output}", file=sys.stderr, flush=True)
         started = time.monotonic()
-        done = machine.command(*SYNC, BATCH, "--json", MLFLOW_TRACKING_URI=for_sync.uri)
+        done = machine.command(*SYNC, BATCH, "--json", **ours)
         second = time.monotonic() - started
         print(f"{kind}, again: {done.stdout}{done.stderr}", file=sys.stderr, flush=True)
     paces = sync.lines_per_second(), bare.lines_per_second()
@@ -112,7 +113,7 @@ def _two_stores(folder: Path, kind: str) -> Iterator[list[Store]]:
 def _check(sync: Turned, bare: Turned, lines: int) -> None:
     for name, one in (("sync", sync), ("the bare loop", bare)):
         if (last := one.seen[-1]).ended != lines or last.made != lines:
-            raise SystemExit(f"{name} made {last.made} child runs and ended {last.ended}, of {lines}")
+            raise SystemExit(f"{name} made {last.made} child runs and ended {last.ended}, of {lines}: {one.output}")
 
 
 if __name__ == "__main__":
