@@ -31,6 +31,7 @@ bench: .venv/dev.installed  ## Measure what tracking costs; the tables stand in 
 	.venv/bin/python -m benchmarks.overhead
 	.venv/bin/python -m benchmarks.memory
 	.venv/bin/python -m benchmarks.wall
+	.venv/bin/python -m benchmarks.sync --quick
 
 clean:  ## Remove the environment and what runs left behind
 	rm -rf .venv mlflow.db mlflow.db-* mlruns
