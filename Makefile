@@ -29,6 +29,9 @@ format: .venv/dev.installed  ## Format the code
 
 bench: .venv/dev.installed  ## Measure what tracking costs; the tables stand in benchmarks/RESULTS.md
 	.venv/bin/python -m benchmarks.overhead
+	.venv/bin/python -m benchmarks.memory
+	.venv/bin/python -m benchmarks.wall
+	.venv/bin/python -m benchmarks.sync --quick
 
 clean:  ## Remove the environment and what runs left behind
 	rm -rf .venv mlflow.db mlflow.db-* mlruns
