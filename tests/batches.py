@@ -20,11 +20,16 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 
-def until(condition: Callable[[], Any], what: str, patience: float = 60.0) -> None:
+def until(condition: Callable[[], Any], what: str, patience: float = 120.0) -> None:
     end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, f"in {patience:.0f} s it did not happen that {what}"
         time.sleep(0.3)
+
+
+def gated(gate: str, lines: int = 24, free: int = 8) -> list[str]:
+    """Topics of which the first ones are executed and the others wait at the gate."""
+    return [f"[[latency=0.5]]{f'[[gate={gate}]]' if line >= free else ''} {gate} {line}" for line in range(lines)]
 
 
 @dataclass
@@ -60,16 +65,20 @@ class Batch:
     def answered(self) -> set[int]:
         return {number for number, topic in enumerate(self.topics) if topic in self.llm.answered}
 
+    def await_middle(self, children: int = 4, in_work: int = 4) -> None:
+        """Wait until MLflow shows some lines, and as many as there are workers wait at the gate."""
+        until(lambda: len(self.asked() - self.answered()) >= in_work, "lines wait at the gate")
+        until(lambda: self._finished() >= children, f"MLflow shows {children} finished lines")
+
+    def release(self) -> None:
+        """Open the gate at which lines wait."""
+        self.llm.open_gate(self.name)
+
+    def _finished(self) -> int:
+        return sum(run.info.status == "FINISHED" for run in runs_of(self.uri, self.name))
+
     def await_answers(self, count: int) -> None:
         until(lambda: len(self.answered()) >= count, f"the model answered {count} lines")
-        assert self.client.poll() is None, self.log.read_text()
-
-    def await_children(self, count: int) -> None:
-        def there() -> bool:
-            return sum(run.info.status == "FINISHED" for run in runs_of(self.uri, self.name)) >= count
-
-        until(there, f"MLflow shows {count} finished lines")
-        assert self.client.poll() is None, "the batch ended too soon for this test: " + self.log.read_text()
 
     def end(self, patience: float = 150.0) -> None:
         """Wait until `pf` has ended, as it does on a good day."""
@@ -109,6 +118,7 @@ class Batch:
 
     def stop(self) -> None:
         """Kill whatever is left of it: after a kill of `pf` promptflow's workers would wait for ever."""
+        self.release()
         with suppress(ProcessLookupError):
             os.killpg(self.client.pid, signal.SIGKILL)
         self.client.wait(20)

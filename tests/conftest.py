@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from batches import Batch
+from batches import Batch, gated
 from fake_llm import FakeLlm
 from machine import OWN_VARIABLES, ROOT, Machine
 from servers import CountingProxy, MlflowServer, mlflow_server, postgres
@@ -83,15 +83,17 @@ def mortal_server(tmp_path: Path) -> Iterator[MlflowServer]:
 def start_batch(
     machine: Machine, fake_llm: FakeLlm, request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[Callable[..., Batch]]:
-    """Start batches with the test's name and a spool of their own; nothing of them is left when the test is over."""
+    """Start batches with the test's name and a spool of their own; nothing of them is left when the test is over.
+
+    Without topics, the first eight lines are executed and the others wait for `release`.
+    """
     name = re.sub(r"\W+", "_", request.node.name.removeprefix("test_")).strip("_")
     started: list[Batch] = []
 
     def start(uri: str, topics: list[str] | None = None, flow: Path = ROOT, **env: str) -> Batch:
         label = f"{name}_{len(started)}"
         env = {"PF_MLFLOW_SPOOL_DIR": str(tmp_path / "spool"), **env}
-        numbered = topics or [f"[[latency=2]] {label} {number}" for number in range(24)]
-        started.append(Batch.start(machine, fake_llm, label, numbered, uri, flow, **env))
+        started.append(Batch.start(machine, fake_llm, label, topics or gated(label), uri, flow, **env))
         return started[-1]
 
     yield start

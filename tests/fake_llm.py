@@ -1,7 +1,8 @@
 """A real HTTP server that speaks OpenAI's protocol and does what the prompt's directives say.
 
 A directive is `[[name=value]]` in the last message: `status` (and `code`) answers an error, `latency` waits seconds,
-`usage` is `none`, `empty`, `nested`, `text` or `negative`, `say` is the answer, as JSON text.
+`gate` waits until a test opens it, `usage` is `none`, `empty`, `nested`, `text` or `negative`, `say` is the answer, as
+JSON text.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class FakeLlm:
         self.asked: set[str] = set()
         self.answered: set[str] = set()
         self.latency = 0.0
+        self._gates: dict[str, threading.Event] = {}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -85,6 +87,8 @@ class FakeLlm:
         do = dict(DIRECTIVE.findall(prompt))
         self.asked.add(prompt.strip())
         time.sleep(float(do.get("latency", self.latency)))
+        if "gate" in do:
+            self._gate(do["gate"]).wait(120)
         self.answered.add(prompt.strip())
         status = int(do.get("status", 200))
         if status != 200:
@@ -103,6 +107,12 @@ class FakeLlm:
         if do.get("usage") == "none":
             del answer["usage"]
         return 200, answer
+
+    def _gate(self, name: str) -> threading.Event:
+        return self._gates.setdefault(name, threading.Event())
+
+    def open_gate(self, name: str) -> None:
+        self._gate(name).set()
 
     def close(self) -> None:
         self._server.shutdown()

@@ -23,6 +23,7 @@ def test_server_comes_up_while_the_batch_runs(start_batch: StartBatch, mortal_se
     batch = start_batch(mortal_server.uri)
     batch.await_answers(4)
     mortal_server.start()
+    batch.release()
     batch.end()
     check(batch)
 
@@ -31,8 +32,9 @@ def test_server_comes_up_while_the_batch_runs(start_batch: StartBatch, mortal_se
 def test_server_dies_and_is_back_after_20_seconds(start_batch: StartBatch, mortal_server: MlflowServer) -> None:
     mortal_server.start()
     batch = start_batch(mortal_server.uri)
-    batch.await_children(4)
+    batch.await_middle()
     mortal_server.kill()
+    batch.release()
     time.sleep(20)
     mortal_server.start()
     batch.end()
@@ -72,9 +74,10 @@ def test_a_third_of_the_requests_goes_wrong(
 def test_sqlite_file_locked_for_15_seconds(start_batch: StartBatch, tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     batch = start_batch(f"sqlite:///{path}")
-    batch.await_children(4)
+    batch.await_middle()
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
+        batch.release()
         time.sleep(15)
         other.execute("ROLLBACK")
     batch.end()
@@ -84,10 +87,11 @@ def test_sqlite_file_locked_for_15_seconds(start_batch: StartBatch, tmp_path: Pa
 @pytest.mark.slow
 def test_experiment_deleted_then_restored_and_synced(start_batch: StartBatch, server: str) -> None:
     batch = start_batch(server, MLFLOW_EXPERIMENT_NAME="deleted for a while", PF_MLFLOW_GIVE_UP_AFTER="1")
-    batch.await_children(4)
+    batch.await_middle()
     client = MlflowClient(server)
     experiment = client.get_experiment_by_name("deleted for a while")
     client.delete_experiment(experiment.experiment_id)
+    batch.release()
     batch.end()
     batch.await_no_delivery()
     client.restore_experiment(experiment.experiment_id)
@@ -101,8 +105,9 @@ def test_credentials_expired_then_renewed_and_synced(
     start_batch: StartBatch, server: str, proxy: CountingProxy, status: int
 ) -> None:
     batch = start_batch(server, MLFLOW_TRACKING_URI=proxy.uri, PF_MLFLOW_GIVE_UP_AFTER="1")
-    batch.await_children(4)
+    batch.await_middle()
     proxy.answer = status
+    batch.release()
     batch.end()
     batch.await_no_delivery()
     proxy.answer = None
@@ -113,8 +118,9 @@ def test_credentials_expired_then_renewed_and_synced(
 @pytest.mark.slow
 def test_synced_while_it_runs(start_batch: StartBatch, server: str) -> None:
     batch = start_batch(server)
-    batch.await_children(4)
+    batch.await_middle()
     assert batch.sync()["state"] == "running"
+    batch.release()
     batch.end()
     check(batch)
 
@@ -128,6 +134,7 @@ def test_a_create_that_the_server_does_late_leaves_no_second_run(
     batch = start_batch(server, MLFLOW_TRACKING_URI=proxy.uri)
     until(lambda: len(runs_of(server, batch.name)) > 0 and not proxy.late.total(), "the creates were cut off")
     time.sleep(LATE_BY)
+    batch.release()
     batch.end()
     batch.await_no_delivery()
     batch.sync()
