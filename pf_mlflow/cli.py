@@ -10,16 +10,15 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pf_mlflow import __version__, tables
 from pf_mlflow.batch_run import Outcome, RunRequest, Watcher, run_batch
 from pf_mlflow.errors import PfMlflowError
 from pf_mlflow.llm import Llm
+from pf_mlflow.progress import Progress
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool import Spool
 from pf_mlflow.sync import Synced, chosen_batches, sync_batch
-from pf_mlflow.sync import Watcher as SyncWatcher
 
 __all__ = ["main"]
 
@@ -191,7 +190,7 @@ def sync(batches: tuple[str, ...], every: bool, dry_run: bool, as_json: bool) ->
         settings = read_settings()
         spool = Spool(settings.spool_dir)
         chosen = chosen_batches(spool, settings, batches, every)
-        with _Progress() as watcher:
+        with Progress(err) as watcher:
             done = [sync_batch(spool, batch, settings, dry_run, watcher) for batch in chosen]
     except (PfMlflowError, OSError, sqlite3.Error) as error:
         err.print(f"[red]Error:[/red] {escape(_sentence(error))}")
@@ -224,31 +223,6 @@ def _print_synced(done: list[Synced], dry_run: bool) -> None:
         out.print("Nothing is left over: MLflow has all that the spool ever held.")
     elif all(one.state == "in line" for one in done):
         out.print("Nothing to do: MLflow is in line.")
-
-
-class _Progress(SyncWatcher):
-    """A bar on a terminal, nothing elsewhere."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bars = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-        self._task: Any = None
-
-    def __enter__(self) -> _Progress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bars.stop()
-
-    def batch(self, name: str, lines: int) -> None:
-        self._task = self._bars.add_task(escape(name), total=lines or None)
-
-    def waits(self, name: str) -> None:
-        err.print(f"{escape(name)}: waiting for the process that delivers it …")
-
-    def line(self) -> None:
-        self._bars.advance(self._task)
 
 
 if __name__ == "__main__":

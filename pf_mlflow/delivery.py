@@ -121,7 +121,9 @@ class Delivery:
         except Exception as error:
             self._settled.flush()
             sentence = str(error) if isinstance(error, PfMlflowError) else f"{type(error).__name__}: {error}"
-            self._tell(f"{sentence} Nothing is lost: {self.spool.waiting(self.batch.uid)} lines wait in the spool.")
+            with self._spool_may_fail():
+                waiting = self.spool.waiting(self.batch.uid)
+                self._tell(sentence, f"Nothing is lost: {waiting} lines wait in the spool.")
             raise
 
     def _open(self) -> None:
@@ -153,7 +155,7 @@ class Delivery:
             self._answered()
             self._settled.note(written)
             if written.refused and self.writer.changes.refused == 1:
-                self._tell(f"Line {written.line_number}: {written.refused} The record is kept in the spool.")
+                self._tell(f"Line {written.line_number}: {written.refused}", "The record is kept in the spool.")
         self._settled.flush()
 
     def _close(self) -> None:
@@ -179,7 +181,7 @@ class Delivery:
         is_down = patience.is_down if patience else self._failures >= 2
         if is_down and not self._outage:
             self._outage = True
-            self._tell(f"{error} It is tried again; nothing is lost, the records wait in the spool.")
+            self._tell(str(error), "It is tried again; nothing is lost, the records wait in the spool.")
 
     def _answered(self) -> None:
         self._failures = 0
@@ -189,12 +191,13 @@ class Delivery:
                 self.spool.tell(self.batch.uid, None)
             log.info("batch %s: MLflow answers again", self.batch.name)
 
-    def _tell(self, sentence: str) -> None:
+    def _tell(self, trouble: str, comfort: str) -> None:
+        """Leave a sentence for whoever watches the batch, and write it into the batch's log if it is new."""
         with self._spool_may_fail():
-            if not self.spool.tell(self.batch.uid, sentence):
+            if trouble in (self.spool.tell(self.batch.uid, f"{trouble} {comfort}") or ""):
                 return
-        log.warning("batch %s: %s", self.batch.name, sentence)
-        self.end.write_log(sentence)
+        log.warning("batch %s: %s %s", self.batch.name, trouble, comfort)
+        self.end.write_log(f"{trouble} {comfort}")
 
     def _beat(self) -> None:
         """Show that this process is well."""

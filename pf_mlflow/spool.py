@@ -14,63 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pf_mlflow.records import Batch
+from pf_mlflow.spool_schema import MIGRATIONS
 from pf_mlflow.sqlite_file import SqliteFile
 
 __all__ = ["OpenWorker", "Pending", "Spool", "is_full"]
 
-_FIRST = """
-CREATE TABLE IF NOT EXISTS batch (
-    uid TEXT PRIMARY KEY,
-    info TEXT NOT NULL,
-    created REAL NOT NULL,
-    owner_pid INTEGER,
-    owner_started REAL,
-    parent_run_id TEXT,
-    experiment_id TEXT,
-    told TEXT,
-    summary TEXT,
-    closed REAL
-);
-CREATE TABLE IF NOT EXISTS line (
-    batch_uid TEXT NOT NULL,
-    line_number INTEGER NOT NULL,
-    opened REAL NOT NULL,
-    record TEXT,
-    run_id TEXT,
-    stats TEXT,
-    refused TEXT,
-    delivered INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (batch_uid, line_number)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS line_opened ON line (batch_uid, line_number)
-    WHERE delivered = 0 AND refused IS NULL AND record IS NULL AND run_id IS NULL;
-CREATE INDEX IF NOT EXISTS line_complete ON line (batch_uid, line_number)
-    WHERE delivered = 0 AND refused IS NULL AND record IS NOT NULL
-"""
-_SECOND = """
-ALTER TABLE batch ADD COLUMN beat REAL;
-ALTER TABLE batch ADD COLUMN launched REAL;
-ALTER TABLE batch ADD COLUMN launches INTEGER NOT NULL DEFAULT 0;
-CREATE TABLE open_line (
-    batch_uid TEXT NOT NULL,
-    line_number INTEGER NOT NULL,
-    opened REAL NOT NULL,
-    worker_pid INTEGER,
-    worker_started REAL,
-    record TEXT,
-    version INTEGER NOT NULL DEFAULT 0,
-    run_id TEXT,
-    refused TEXT,
-    PRIMARY KEY (batch_uid, line_number)
-) WITHOUT ROWID;
-INSERT INTO open_line (batch_uid, line_number, opened, record, run_id, refused)
-    SELECT batch_uid, line_number, opened, record, run_id, refused FROM line WHERE delivered = 0;
-DROP TABLE line;
-ALTER TABLE open_line RENAME TO line;
-CREATE INDEX line_opened ON line (batch_uid, line_number)
-    WHERE refused IS NULL AND record IS NULL AND run_id IS NULL;
-CREATE INDEX line_complete ON line (batch_uid, line_number) WHERE refused IS NULL AND record IS NOT NULL
-"""
 _LINE = "batch_uid = ? AND line_number = ?"
 _PAGE = 4096
 """Bytes; SQLite's own page size."""
@@ -121,7 +69,7 @@ class Spool:
         settings = [f"wal_autocheckpoint = {self._CHECKPOINT[limit_mb is None]}"]
         if limit_mb is not None:
             settings.append(f"max_page_count = {limit_mb * 2**20 // _PAGE}")
-        self._db = SqliteFile(folder / self.FILE, (_FIRST, _SECOND), settings)
+        self._db = SqliteFile(folder / self.FILE, MIGRATIONS, settings)
 
     # What the running flow writes
 
@@ -227,10 +175,11 @@ class Spool:
         sql = "UPDATE batch SET parent_run_id = ?, experiment_id = ?, told = NULL WHERE uid = ?"
         self._db.write(sql, run_id, experiment_id, batch_uid)
 
-    def tell(self, batch_uid: str, trouble: str | None) -> bool:
-        """Leave a sentence for whoever watches the batch, or take it back; tell whether it is a new one."""
-        sql = "UPDATE batch SET told = ? WHERE uid = ? AND told IS NOT ?"
-        return self._db.write(sql, trouble, batch_uid, trouble) > 0
+    def tell(self, batch_uid: str, trouble: str | None) -> str | None:
+        """Leave a sentence for whoever watches the batch, or take it back; return the one that was there."""
+        row = self.state(batch_uid)
+        self._db.write("UPDATE batch SET told = ? WHERE uid = ?", trouble, batch_uid)
+        return row["told"] if row else None
 
     def close_batch(self, batch_uid: str, summary: str) -> None:
         """Close a batch all of whose lines are delivered, and forget batches closed long ago."""

@@ -118,13 +118,8 @@ def test_a_batch_is_made_known_once(spool: Spool) -> None:
     spool.add_batch(batch())
     spool.add_batch(batch(name="another"))
     assert spool.batch("uid") == batch()
-    assert [spool.tell("uid", told) for told in ("trouble", "trouble", "more", None, None)] == [
-        True,
-        False,
-        True,
-        True,
-        False,
-    ]
+    told = [spool.tell("uid", trouble) for trouble in ("trouble", "trouble", "more", None, None)]
+    assert told == [None, "trouble", "trouble", "more", None]
     spool.tell("uid", "trouble")
     spool.set_parent("uid", "parent", "1")
     state = spool.state("uid")
