@@ -348,6 +348,7 @@ def test_whatever_gets_lost_each_line_has_one_complete_run(
             until_done(partial(write, writer, record(number)))
         if writer.has_doubt:
             until_done(writer.take_up)
+        assert writer.changes.removed == 0  # no second run was made that had to be taken away
     until_done(writer.close_parent)
     runs = list(store.runs(one.uid))
     assert Counter(run.line_number for run in runs) == Counter({None, *numbers})
