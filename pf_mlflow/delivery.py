@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import sys
 import time
@@ -123,7 +124,7 @@ class Delivery:
             sentence = str(error) if isinstance(error, PfMlflowError) else f"{type(error).__name__}: {error}"
             with self._spool_may_fail():
                 waiting = self.spool.waiting(self.batch.uid)
-                self._tell(sentence, f"Nothing is lost: {waiting} lines wait in the spool.")
+                self._tell(f"{sentence} Nothing is lost: {waiting} lines wait in the spool.")
             raise
 
     def _open(self) -> None:
@@ -155,7 +156,7 @@ class Delivery:
             self._answered()
             self._settled.note(written)
             if written.refused and self.writer.changes.refused == 1:
-                self._tell(f"Line {written.line_number}: {written.refused}", "The record is kept in the spool.")
+                self._tell(f"Line {written.line_number}: {written.refused} The record is kept in the spool.")
         self._settled.flush()
 
     def _close(self) -> None:
@@ -181,7 +182,7 @@ class Delivery:
         is_down = patience.is_down if patience else self._failures >= 2
         if is_down and not self._outage:
             self._outage = True
-            self._tell(str(error), "It is tried again; nothing is lost, the records wait in the spool.")
+            self._tell(f"{error} It is tried again; nothing is lost, the records wait in the spool.")
 
     def _answered(self) -> None:
         self._failures = 0
@@ -191,13 +192,14 @@ class Delivery:
                 self.spool.tell(self.batch.uid, None)
             log.info("batch %s: MLflow answers again", self.batch.name)
 
-    def _tell(self, trouble: str, comfort: str) -> None:
-        """Leave a sentence for whoever watches the batch, and write it into the batch's log if it is new."""
+    def _tell(self, sentence: str) -> None:
+        """Leave a sentence for whoever watches the batch, and write it into the batch's log if it says something new."""
         with self._spool_may_fail():
-            if trouble in (self.spool.tell(self.batch.uid, f"{trouble} {comfort}") or ""):
+            before = self.spool.tell(self.batch.uid, sentence)
+            if before and _without_numbers(before) == _without_numbers(sentence):
                 return
-        log.warning("batch %s: %s %s", self.batch.name, trouble, comfort)
-        self.end.write_log(f"{trouble} {comfort}")
+        log.warning("batch %s: %s", self.batch.name, sentence)
+        self.end.write_log(sentence)
 
     def _beat(self) -> None:
         """Show that this process is well."""
@@ -214,6 +216,10 @@ class Delivery:
             yield
         except sqlite3.OperationalError as error:
             log.warning("batch %s: the spool cannot be written: %s", self.batch.name, error)
+
+
+def _without_numbers(sentence: str) -> str:
+    return re.sub(r"\d+", "", sentence)
 
 
 if __name__ == "__main__":
