@@ -56,7 +56,11 @@ def test_make_targets_exist() -> None:
 
 @pytest.mark.parametrize(
     "filter_string",
-    re.findall(r"^\| [a-z][\w ,]* \| `+(.*?)`+ \|$", README.partition("## Find the lines")[2], re.MULTILINE),
+    re.findall(
+        r"^\| [a-z][\w ,]* \| `+(.*?)`+ \|$",
+        README.partition("## Find the lines")[2].partition("\n## ")[0],
+        re.MULTILINE,
+    ),
 )
 def test_filters_are_taken_by_mlflow(filter_string: str, machine: Machine) -> None:
     client = MlflowClient(f"sqlite:///{machine.cwd / 'docs.db'}")

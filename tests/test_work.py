@@ -50,23 +50,29 @@ def test_every_line_is_written_once() -> None:
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_several_at_a_time_but_one_line_by_one_thread(threads: int) -> None:
-    lock, at_once, most = threading.Lock(), Counter[int](), []
+    lock, go = threading.Lock(), threading.Event()
+    tries, at_once, most = Counter[int](), Counter[int](), []
 
     def step(number: int) -> Written:
         with lock:
+            tries[number] += 1
             at_once[number] += 1
             most.append((at_once[number], at_once.total()))
+        assert go.wait(10)
         time.sleep(0.01)
         with lock:
             at_once[number] -= 1
         return written(number)
 
     with works(threads) as work:
-        for _ in range(3):
+        for _ in range(3):  # again while they are being written
             for number in range(20):
                 work.offer(number, lambda number=number: step(number))  # type: ignore[misc]
+            assert list(work.finished(0)) == []
+        go.set()
         assert sorted(drain(work)) == list(range(20))
     assert max(own for own, _ in most) == 1 and max(total for _, total in most) == threads
+    assert tries == Counter(range(20))
 
 
 def test_what_mlflow_did_not_take_is_tried_again_and_the_others_do_not_wait_for_it() -> None:
