@@ -80,19 +80,16 @@ class BatchWriter:
         self._read()
         if surplus := self.standing.surplus:
             log.info("batch %s: %d runs are there twice", self.batch.name, len(surplus))
+            if self.standing.parent:
+                self.projection.adopt_children(self.batch.uid, self.standing.parent.run_id)
             for run_id in surplus:
-                self._remove(run_id)
+                self.projection.delete(run_id)
+            self.changes.removed += len(surplus)
             self._read(but=set(surplus))
 
     def _read(self, but: Container[str] = ()) -> None:
         runs = (run for run in self.projection.runs(self.batch.uid) if run.run_id not in but)
         self.standing = Standing.of(runs, cache(self.end.named_runs))
-
-    def _remove(self, run_id: str) -> None:
-        if self.standing.parent:
-            self.projection.move_children(self.batch.uid, run_id, self.standing.parent.run_id)
-        self.projection.delete(run_id)
-        self.changes.removed += 1
 
     def open_parent(self) -> str | None:
         """Make the parent run if there is none, and return its id; single executions have none."""
@@ -103,6 +100,8 @@ class BatchWriter:
             run_id = self.projection.create_parent(self.batch, self.end.display_name, start)
             self.standing.parent = KnownRun(run_id, None, None, RunPayload("RUNNING", round(start * 1000), 0))
             self.changes.parent = "made"
+            if self.standing.complete or self.standing.incomplete:  # somebody deleted their parent
+                self.projection.adopt_children(self.batch.uid, run_id)
         if "flow" not in self.standing.parent.values.params:  # perhaps its maker got no further
             self._update_parent(self.end.parent_payload())
         return self.standing.parent.run_id

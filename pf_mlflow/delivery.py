@@ -193,7 +193,7 @@ class Delivery:
             log.info("batch %s: MLflow answers again", self.batch.name)
 
     def _tell(self, sentence: str) -> None:
-        """Leave a sentence for whoever watches the batch, and write it into the batch's log if it says something new."""
+        """Leave a sentence for whoever watches the batch; if it says something new, write it into the batch's log too."""
         with self._spool_may_fail():
             before = self.spool.tell(self.batch.uid, sentence)
             if before and _without_numbers(before) == _without_numbers(sentence):

@@ -133,12 +133,12 @@ class Projection:
         self._client.delete_run(run_id)
 
     @told
-    def move_children(self, batch_uid: str, old_parent: str, new_parent: str) -> None:
-        """Put the children of one parent run below another."""
-        where = f"tags.`promptflow.batch_uid` = '{batch_uid}' AND tags.`mlflow.parentRunId` = '{old_parent}'"
+    def adopt_children(self, batch_uid: str, parent_run_id: str) -> None:
+        """Put the children of the batch that are below other parents below this one."""
+        where = f"tags.`promptflow.batch_uid` = '{batch_uid}' AND tags.`mlflow.parentRunId` != '{parent_run_id}'"
         while page := self._page(where, ""):
             for run in page:
-                self._client.set_tag(run.info.run_id, "mlflow.parentRunId", new_parent)
+                self._client.set_tag(run.info.run_id, "mlflow.parentRunId", parent_run_id)
 
     @told
     def drop_tags(self, run_id: str, keys: Iterable[str]) -> None:
@@ -226,7 +226,7 @@ class Rehearsal(Projection):
     def delete(self, run_id: str) -> None:
         """Delete nothing."""
 
-    def move_children(self, batch_uid: str, old_parent: str, new_parent: str) -> None:
+    def adopt_children(self, batch_uid: str, parent_run_id: str) -> None:
         """Move nothing."""
 
     def drop_tags(self, run_id: str, keys: Iterable[str]) -> None:

@@ -134,6 +134,14 @@ def test_what_is_found_broken_is_mended(history: Machine, brought_in: dict[str, 
     assert sync(history, "traced")["traced"]["state"] == "in line"
 
 
+def test_a_parent_that_alone_was_deleted_is_made_anew(history: Machine, brought_in: dict[str, Tracked]) -> None:
+    MlflowClient(store(history)).delete_run(brought_in["prompty"].parent.info.run_id)
+    assert sync(history, "prompty")["prompty"]["parent"] == "made"
+    batch = tracked(store(history), "prompty")  # which sees to it that the children are below it
+    assert len(batch.children) == 3 and batch.parent.data.metrics == brought_in["prompty"].parent.data.metrics
+    assert sync(history, "prompty")["prompty"]["state"] == "in line"
+
+
 def test_a_batch_deleted_in_mlflow_stays_deleted(history: Machine, brought_in: dict[str, Tracked]) -> None:
     client = MlflowClient(store(history))
     for run in runs_of(store(history), "flex"):

@@ -125,7 +125,7 @@ def test_deleted_runs_do_not_count(store: Projection, client: MlflowClient, one:
 def test_children_move_to_another_parent(store: Projection, client: MlflowClient, one: Batch) -> None:
     old, new = (store.create_parent(one, "b1", at) for at in (100.0, 101.0))
     children = [store.create_child(one, number, parent, 102.0) for number, parent in enumerate([old, new, old])]
-    store.move_children(one.uid, old, new)
+    store.adopt_children(one.uid, new)
     assert [client.get_run(child).data.tags["mlflow.parentRunId"] for child in children] == 3 * [new]
 
 
@@ -154,7 +154,7 @@ def test_a_rehearsal_reads_and_writes_nothing(store: Projection, client: MlflowC
     rehearsal.complete(child, line_payload(line_record(), "b1"))
     rehearsal.log(parent, RunPayload("RUNNING", 0, 0, {"p": "1"}))
     rehearsal.end(parent, "FINISHED", 1)
-    rehearsal.move_children(one.uid, parent, "other")
+    rehearsal.adopt_children(one.uid, "other")
     rehearsal.drop_tags(parent, ["a"])
     rehearsal.delete(child)
     assert [run.to_dictionary() for run in client.search_runs([store.experiment_id])] == before
