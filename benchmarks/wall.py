@@ -17,6 +17,8 @@ from benchmarks.report import measured_on, table
 
 LINES = 200
 LATENCY = 0.5
+_PATIENCE = 300.0
+"""Seconds for which delivery may go on after `pf` has ended."""
 
 
 def main(repetitions: int = 3) -> None:
@@ -32,9 +34,9 @@ def main(repetitions: int = 3) -> None:
         for number in range(repetitions):
             for kind, flow in flows.items():
                 times[kind].append(_batch(machine, flow, data, f"{kind}_{number}"))
+                end_processes(machine.folder, _PATIENCE)  # the next batch is not to run beside the delivery of this
                 if kind == "with":
                     _check(uri, f"{kind}_{number}")
-                end_processes(machine.folder, patience=60)  # the next batch is not to run beside the delivery of this
     print(f"`pf run create`, {LINES} lines of {LATENCY} s, to an `mlflow server`:\n\n{_report(times)}")
 
 
@@ -48,7 +50,7 @@ def _batch(machine: Machine, flow: Path, data: Path, name: str) -> float:
 
 
 def _check(uri: str, name: str) -> None:
-    found = len(tracked(uri, name, patience=60).children)
+    found = len(tracked(uri, name).children)
     if found != LINES:
         raise SystemExit(f"{name}: {found} child runs of {LINES}")
 
