@@ -16,7 +16,7 @@ from benchmarks.measured_process import NODE_CALLS, PROCESSOR_CALLS
 from benchmarks.parts import end_processes, own_folder, server, serving
 from benchmarks.report import measured_on, table
 
-LINES = {"0": 1000, "0.2": 200}
+LINES = {"0": 500, "0.2": 100}
 """How many lines are timed at which latency of the model, in seconds."""
 SETTLING = 10
 """Lines at the start that the percentiles leave out: the first starts the delivery process."""

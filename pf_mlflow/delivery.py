@@ -33,7 +33,7 @@ __all__ = ["Delivery", "main"]
 
 _POLL = 0.05
 """Seconds between two looks at the spool while nothing happens …"""
-_BREATH = 0.01
+_BREATH = 0.03
 """… and while much does."""
 _BEAT_EVERY = 5.0
 
@@ -193,7 +193,7 @@ class Delivery:
             log.info("batch %s: MLflow answers again", self.batch.name)
 
     def _tell(self, sentence: str) -> None:
-        """Leave a sentence for whoever watches the batch; if it says something new, write it into the batch's log too."""
+        """Leave a sentence for whoever watches the batch; what is new in it goes into the batch's log too."""
         with self._spool_may_fail():
             before = self.spool.tell(self.batch.uid, sentence)
             if before and _without_numbers(before) == _without_numbers(sentence):
