@@ -23,6 +23,7 @@ from urllib.parse import urlparse
 import pytest
 
 SHARE, SLOW, LATE_BY = 0.3, 10.0, 4.0
+_NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes more that nothing here needs
 
 
 def free_port() -> int:
@@ -47,7 +48,7 @@ class MlflowServer:
         command = [Path(sys.executable).parent / "mlflow", *self._words]
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self._log.parent, start_new_session=True
+                command, stdout=log, stderr=log, cwd=self._log.parent, env=os.environ | _NO_JOBS, start_new_session=True
             )
         _await(f"{self.uri}/health", self._process, self._log)
 
