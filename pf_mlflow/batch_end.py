@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from pf_mlflow.payload import RunPayload, milliseconds
 from pf_mlflow.processes import is_alive, someone_works_in
 from pf_mlflow.records import FAILED, INTERRUPTED, Batch, LineRecord
 from pf_mlflow.run_record import RunRecord, batch_uid, run_record, seconds
-from pf_mlflow.scrub import without_content, without_secrets
+from pf_mlflow.scrub import cleaned
 from pf_mlflow.spool import OpenWorker
 
 __all__ = ["BatchEnd"]
@@ -117,16 +118,16 @@ class BatchEnd:
         if record and record.output_path:
             folder = record.output_path
             for line in folder_lines(self.batch.uid, self.batch.name, folder, wanted, record.flow_dir):
-                yield self._clean(line)
+                yield cleaned(line, self.batch.content)
 
-    def interrupted(self, line_number: int, opened: float) -> LineRecord:
-        """Return the record of a line of which nothing is known but that it had started."""
-        return LineRecord(
-            self.batch.uid,
-            line_number,
-            FAILED,
-            opened,
-            max(opened, self._last_sign()),
+    def interrupted(self, line_number: int, opened: float, draft: str | None = None) -> LineRecord:
+        """Return the record of a line of which nothing is known but that it had started, and perhaps its inputs."""
+        known = (
+            LineRecord.from_json(draft) if draft else LineRecord(self.batch.uid, line_number, FAILED, opened, opened)
+        )
+        return replace(
+            known,
+            end=max(opened, self._last_sign()),
             run_name=self.batch.name,
             error="the batch ended before the line did",
             error_type=INTERRUPTED,
@@ -150,10 +151,6 @@ class BatchEnd:
         """Tell whether the batch scores the lines of another, whose child runs its scores belong to."""
         record = self.record()
         return bool(record and is_evaluation(record))
-
-    def _clean(self, line: LineRecord) -> LineRecord:
-        line = without_secrets(line)
-        return without_content(line) if self.batch.content == "none" else line
 
     def parent_payload(self) -> RunPayload:
         """Return what the parent run tells from its start: flow, data and code that the batch was made of."""

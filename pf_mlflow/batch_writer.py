@@ -39,6 +39,7 @@ class Written:
     """`None` while the line goes on."""
     made: bool = False
     """Whether MLflow had no run of the line before."""
+    end_ms: int = 0
     refused: str | None = None
     """Why MLflow did not take the line's values."""
 
@@ -72,6 +73,7 @@ class BatchWriter:
         self._counted: set[int] = set()
         """Lines in the sums that are not complete: MLflow refused their values."""
         self._param_limit = PARAM_LIMIT
+        self._last_end_ms = 0
 
     def take_up(self) -> None:
         """Read what MLflow has of the batch, and take away what is there twice."""
@@ -167,7 +169,7 @@ class BatchWriter:
             return self._refuse(known, payload, stats, error)
         self.standing.complete[record.line_number] = known.run_id
         self.standing.incomplete.pop(record.line_number, None)
-        return Written(record.line_number, known.run_id, stats)
+        return Written(record.line_number, known.run_id, stats, end_ms=payload.end_ms)
 
     def _refuse(self, known: KnownRun, payload: RunPayload, stats: LineStats, error: TrackingRefused) -> Written:
         """End the run of a line whose values MLflow does not take; raise if it takes nothing of this batch."""
@@ -187,6 +189,7 @@ class BatchWriter:
         self.changes.made += written.made
         if written.stats is None:
             return
+        self._last_end_ms = max(self._last_end_ms, written.end_ms)
         self.standing.tally.add(written.stats)
         if written.refused:
             self._counted.add(written.line_number)
@@ -204,6 +207,7 @@ class BatchWriter:
         if self.standing.parent:
             payload = self.end.closing_payload()
             payload.metrics.update(summary.metrics())
+            payload.end_ms = max(payload.end_ms, self.standing.parent.values.start_ms, self._last_end_ms)
             self._update_parent(payload)
         return summary
 

@@ -114,11 +114,11 @@ class Delivery:
             TrackingDown: MLflow stayed out of reach for the set time after the batch's end; the records stay.
         """
         try:
-            self._try(self._open)
+            self._open()
             with Work(self.projection.threads, self._is_time_up, self._on_failure) as work:
                 self._follow(work)
                 Mending(self.writer, self.end, self.spool, self._settled, lambda written: self._beat()).run(work)
-            self._try(self._close)
+            self._close()
         except Exception as error:
             self._settled.flush()
             sentence = str(error) if isinstance(error, PfMlflowError) else f"{type(error).__name__}: {error}"
@@ -130,9 +130,9 @@ class Delivery:
     def _open(self) -> None:
         self._beat()
         check_versions()
-        self.projection.connect()
-        self.writer.take_up()
-        parent = self.writer.open_parent()
+        self._try(self.projection.connect)
+        self._try(self.writer.take_up)
+        parent = self._try(self.writer.open_parent)
         with self._spool_may_fail():
             self.spool.set_parent(self.batch.uid, parent, self.projection.experiment_id)
         log.info("batch %s: parent run %s", self.batch.name, parent)
@@ -161,8 +161,8 @@ class Delivery:
 
     def _close(self) -> None:
         if self.writer.has_doubt:
-            self.writer.take_up()
-        summary = self.writer.close_parent()
+            self._try(self.writer.take_up)
+        summary = self._try(self.writer.close_parent)
         with self._spool_may_fail():
             self.spool.close_batch(self.batch.uid, summary.to_json())
         log.info("batch %s: closed with %d lines", self.batch.name, summary.lines_total)

@@ -20,7 +20,7 @@ from pf_mlflow.live_batch import LiveBatches
 from pf_mlflow.opening import Opening
 from pf_mlflow.promptflow_private import CurrentLine, batch_logger, current_line, line_of_attributes
 from pf_mlflow.promptflow_spans import is_root, line_record
-from pf_mlflow.scrub import environment_secrets, without_content, without_secrets
+from pf_mlflow.scrub import cleaned, environment_secrets
 from pf_mlflow.spool import is_full
 from pf_mlflow.told import tell_at_exit
 
@@ -108,19 +108,15 @@ class LineSpanProcessor(SpanProcessor):
         if place is None:
             return
         nodes = flow_nodes(Path.cwd())
-        record = without_secrets(
-            line_record(
-                place.batch.uid,
-                place.line_number,
-                spans,
-                named_nodes=named or nodes.named,
-                llm_nodes=nodes.llm,
-                run_name=line.run_name,
-            ),
-            self._secrets(),
+        record = line_record(
+            place.batch.uid,
+            place.line_number,
+            spans,
+            named_nodes=named or nodes.named,
+            llm_nodes=nodes.llm,
+            run_name=line.run_name,
         )
-        if place.batch.content == "none":
-            record = without_content(record)
+        record = cleaned(record, place.batch.content, self._secrets())
         self.opening.cancel(place)
         try:
             place.spool.complete_line(record.batch_uid, record.line_number, record.start, record.to_json())
@@ -145,6 +141,12 @@ class LineSpanProcessor(SpanProcessor):
         with self._lock:
             spans = self._lines.get(_trace_id())
         return spans[0].start_time if spans else None
+
+    def line_inputs(self) -> str:
+        """Return the current line's inputs as JSON, `""` if they are not known."""
+        with self._lock:
+            spans = self._lines.get(_trace_id())
+        return str((spans[0].attributes or {}).get("inputs", "")) if spans else ""
 
     def name_nodes(self, names: tuple[str, ...]) -> None:
         """Record these nodes of the current line rather than every node that called an LLM."""
@@ -191,7 +193,7 @@ def open_line() -> str:
         )
         if place.batch.single:  # promptflow keeps nothing of it that could tell later how it ended
             return ""
-    _processor.opening.start(place)
+    _processor.opening.start(place, _processor.line_inputs())
     return f"{place.batch.uid}:{place.line_number}"
 
 

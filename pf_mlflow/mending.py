@@ -152,5 +152,6 @@ class Mending:
         opened |= {n: run.values.start_ms / 1000 for n, run in standing.incomplete.items() if not run.is_over}
         for number in sorted(opened.keys() - standing.complete.keys()):
             if not (known := standing.incomplete.get(number)) or not known.is_over:
-                record = self._end.interrupted(number, opened[number])
+                draft = self._spool.draft(self.writer.batch.uid, number)
+                record = self._end.interrupted(number, opened[number], draft)
                 yield number, partial(self.writer.write, number, opened[number], record)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pf_mlflow.records import LineRecord, Span
 
-__all__ = ["MASK", "environment_secrets", "without_content", "without_secrets"]
+__all__ = ["MASK", "cleaned", "environment_secrets", "without_content", "without_secrets"]
 
 MASK = "**scrubbed**"
 
@@ -37,6 +37,12 @@ def without_secrets(record: LineRecord, known: tuple[str, ...] | None = None) ->
     """
     secrets = environment_secrets() if known is None else known
     return _map_values(record, lambda value: _masked(value, secrets), lambda text: _masked_error(text, secrets))
+
+
+def cleaned(record: LineRecord, content: str, known: tuple[str, ...] | None = None) -> LineRecord:
+    """Return the record as it may leave the line's process: without secrets, with `content` `none` without text."""
+    record = without_secrets(record, known)
+    return without_content(record) if content == "none" else record
 
 
 def without_content(record: LineRecord) -> LineRecord:

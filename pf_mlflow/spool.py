@@ -78,13 +78,15 @@ class Spool:
         sql = "INSERT OR IGNORE INTO batch (uid, info, created) VALUES (?, ?, ?)"
         self._db.write(sql, batch.uid, batch.to_json(), time.time())
 
-    def open_line(self, batch_uid: str, line_number: int, start: float, worker_started: float | None = None) -> None:
-        """Tell that a line has started in this process, at a Unix time in seconds."""
+    def open_line(
+        self, batch_uid: str, line_number: int, start: float, worker_started: float | None = None, draft: str = ""
+    ) -> None:
+        """Tell that a line has started in this process, at a Unix time in seconds; `draft`: what is known of it now."""
         sql = (
-            "INSERT OR IGNORE INTO line (batch_uid, line_number, opened, worker_pid, worker_started) "
-            "VALUES (?, ?, ?, ?, ?)"
+            "INSERT OR IGNORE INTO line (batch_uid, line_number, opened, worker_pid, worker_started, draft) "
+            "VALUES (?, ?, ?, ?, ?, ?)"
         )
-        self._db.write(sql, batch_uid, line_number, start, os.getpid(), worker_started)
+        self._db.write(sql, batch_uid, line_number, start, os.getpid(), worker_started, draft or None)
 
     def complete_line(self, batch_uid: str, line_number: int, start: float, record: str) -> None:
         """Keep the record of a line that has ended, whether it was opened before or not."""
@@ -117,6 +119,11 @@ class Spool:
             )
             rows += self._db.all(sql, batch_uid, limit - len(rows))
         return [Pending(number, opened, bool(complete), version) for number, opened, complete, version in rows]
+
+    def draft(self, batch_uid: str, line_number: int) -> str | None:
+        """Return what was known of a line when it started."""
+        row = self._db.one(f"SELECT draft FROM line WHERE {_LINE}", batch_uid, line_number)
+        return row["draft"] if row else None
 
     def complete_lines(self, batch_uid: str, after: int, limit: int = 200) -> list[Pending]:
         """Return lines whose record waits, in order, from the one after a line number."""

@@ -43,6 +43,7 @@ CREATE TABLE open_line (
     opened REAL NOT NULL,
     worker_pid INTEGER,
     worker_started REAL,
+    draft TEXT,
     record TEXT,
     version INTEGER NOT NULL DEFAULT 0,
     run_id TEXT,
