@@ -1,4 +1,4 @@
-"""How fast `pf-mlflow sync` is: `python -m benchmarks.sync [--quick]`, about 25 minutes, or 5 with `--quick`.
+"""How fast `pf-mlflow sync` is: `python -m benchmarks.sync [--quick] [STORE]`, about 25 minutes, or 5 with `--quick`.
 
 A finished batch of 10,000 lines (1,000 with `--quick`) goes into an empty store, and a bare loop writes the same child
 runs into another one with as many threads. The two work by turns of five seconds while the other is stopped. The pace
@@ -44,6 +44,8 @@ class Store:
 def main(*words: str) -> None:
     """Print the tables."""
     lines = QUICK if "--quick" in words else LINES
+    named = [word for word in words if not word.startswith("--")]
+    stores = [kind for kind in THREADS if not named or any(word in kind for word in named)]
     print(f"Measured {measured_on()}\n")
     with own_folder() as folder, serving("llm") as llm:
         machine = Machine(folder / "machine")
@@ -51,7 +53,7 @@ def main(*words: str) -> None:
         template_batch(machine)
         big_batch(machine, BATCH, lines)
         contents = _contents(machine, folder)
-        rows = [_measure(machine, folder, kind, contents, lines) for kind in THREADS]
+        rows = [_measure(machine, folder, kind, contents, lines) for kind in stores]
     print(f"`pf-mlflow sync` of a batch of {lines:,} lines:\n")
     paces = ["sync, lines/s", "bare loop, lines/s", "ratio"]
     repeated = ["first sync, s", "second, s", "ratio"]

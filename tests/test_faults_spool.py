@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from batches import Batch, check
+from machine import tracked
+from servers import MlflowServer
 
 StartBatch = Callable[..., Batch]
 
@@ -74,3 +76,19 @@ def test_no_spool_at_all_then_synced_with_another(
         assert says in batch.told() and "pf-mlflow sync" in batch.machine.logs(batch.name)
     batch.sync(PF_MLFLOW_SPOOL_DIR=str(tmp_path / "other"), MLFLOW_TRACKING_URI=server)
     check(batch)
+
+
+@pytest.mark.slow
+def test_spool_at_its_limit_while_mlflow_is_down(start_batch: StartBatch, mortal_server: MlflowServer) -> None:
+    topics = [f"at the limit {number} {'x' * 40_000}" for number in range(12)]  # some 12 × 0.5 MB of records
+    batch = start_batch(mortal_server.uri, topics, PF_MLFLOW_SPOOL_LIMIT="1", PF_MLFLOW_GIVE_UP_AFTER="1")
+    batch.end()
+    batch.await_no_delivery()
+    assert "PF_MLFLOW_SPOOL_LIMIT" in batch.machine.logs(batch.name)
+    assert (Path(batch.env["PF_MLFLOW_SPOOL_DIR"]) / "spool.db").stat().st_size <= 2**20
+    mortal_server.start()
+    batch.sync()
+    children = tracked(batch.uri, batch.name).children
+    assert sorted(children) == list(range(12))
+    assert {child.info.status for child in children.values()} == {"FINISHED"}
+    assert all(child.data.params["input_topic"].startswith(f"at the limit {n} ") for n, child in children.items())

@@ -58,6 +58,19 @@ def test_down_for_the_whole_batch_then_synced(start_batch: StartBatch, mortal_se
 
 
 @pytest.mark.slow
+def test_left_over_and_delivered_with_the_next_batch(start_batch: StartBatch, mortal_server: MlflowServer) -> None:
+    topics = [f"[[latency=0.2]] left over {number}" for number in range(8)]
+    left = start_batch(mortal_server.uri, topics, PF_MLFLOW_GIVE_UP_AFTER="1")
+    left.end()
+    left.await_no_delivery()
+    mortal_server.start()
+    following = start_batch(mortal_server.uri, [f"[[latency=0.2]] next {number}" for number in range(4)])
+    following.end()
+    check(following)
+    check(left)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["500", "429", "slow", "cut"])
 def test_a_third_of_the_requests_goes_wrong(
     start_batch: StartBatch, server: str, proxy: CountingProxy, fault: str
