@@ -69,6 +69,7 @@ class BatchWriter:
         self.changes = Changes()
         self.has_doubt = False
         """Whether MLflow may have made a run of which no answer came."""
+        self._asked_parent = False
         self._asked: set[int] = set()
         self._counted: set[int] = set()
         """Lines in the sums that are not complete: MLflow refused their values."""
@@ -97,9 +98,11 @@ class BatchWriter:
         """Make the parent run if there is none, and return its id; single executions have none."""
         if self.batch.single:
             return None
+        if self.standing.parent is None and self._asked_parent:
+            self._read()
         if self.standing.parent is None:
             start = self.end.started_at()
-            run_id = self.projection.create_parent(self.batch, self.end.display_name, start)
+            run_id = self._make_parent(start)
             self.standing.parent = KnownRun(run_id, None, None, RunPayload("RUNNING", round(start * 1000), 0))
             self.changes.parent = "made"
             if self.standing.complete or self.standing.incomplete:  # somebody deleted their parent
@@ -107,6 +110,13 @@ class BatchWriter:
         if "flow" not in self.standing.parent.values.params:  # perhaps its maker got no further
             self._update_parent(self.end.parent_payload())
         return self.standing.parent.run_id
+
+    def _make_parent(self, start: float) -> str:
+        try:
+            return self.projection.create_parent(self.batch, self.end.display_name, start)
+        except TrackingDown:
+            self._asked_parent = self.has_doubt = True
+            raise
 
     def write(self, line_number: int, opened: float, record: LineRecord | None) -> Written:
         """Make a line's run if it has none, and complete it if its record is known.
@@ -135,7 +145,7 @@ class BatchWriter:
 
     def _made_before(self, line_number: int) -> str | None:
         """Return the run of a line whose making was asked for without an answer."""
-        return self.projection.find_child(self.batch.uid, line_number) if line_number in self._asked else None
+        return self.projection.find_child(self.batch, line_number) if line_number in self._asked else None
 
     def _make(self, line_number: int, start: float) -> str:
         try:

@@ -13,9 +13,11 @@ from typing import Any
 from pf_mlflow.records import COMPLETED, INTERRUPTED, Batch, LineRecord, Span, Tokens
 
 __all__ = [
+    "LINE",
     "NOT_LOGGED",
     "PARAM_LIMIT",
     "RunPayload",
+    "SINGLE",
     "child_name",
     "child_tags",
     "line_payload",
@@ -27,6 +29,9 @@ PARAM_LIMIT = 6000
 """Characters that MLflow takes in a param's value (`mlflow.utils.validation.MAX_PARAM_VAL_LENGTH`)."""
 TAG_LIMIT = 5000
 """Characters that every MLflow 3 takes in a tag's value."""
+LINE = "promptflow.line_number"
+SINGLE = "promptflow.single_number"
+"""Tag of a single execution: which of its process's, so that it is written once."""
 NOT_LOGGED = "promptflow.not_logged"
 """Tag of a run whose values MLflow refused: why."""
 _KEY_LIMIT = 240
@@ -99,8 +104,10 @@ def run_tags(batch: Batch, run_name: str) -> dict[str, str]:
 
 def child_tags(batch: Batch, line_number: int, parent_run_id: str | None) -> dict[str, str]:
     """Return the tags that a line's run is created with; that of a single execution has no parent."""
-    line = {"promptflow.line_number": str(line_number)}
-    return run_tags(batch, batch.name) | line | ({"mlflow.parentRunId": parent_run_id} if parent_run_id else {})
+    if parent_run_id is None:
+        return run_tags(batch, batch.name) | {SINGLE: str(line_number)}
+    line = {LINE: str(line_number), "mlflow.parentRunId": parent_run_id}
+    return run_tags(batch, batch.name) | line
 
 
 def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM_LIMIT) -> RunPayload:

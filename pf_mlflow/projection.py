@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 
 from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.mlflow_errors import hear_retry_after, told
-from pf_mlflow.payload import RunPayload, batches_of, child_name, child_tags, milliseconds, run_tags
+from pf_mlflow.payload import LINE, SINGLE, RunPayload, batches_of, child_name, child_tags, milliseconds, run_tags
 from pf_mlflow.records import Batch
 from pf_mlflow.settings import absolute_store, without_password
 from pf_mlflow.standing import KnownRun
@@ -107,9 +107,10 @@ class Projection:
             token = page.token or None
 
     @told
-    def find_child(self, batch_uid: str, line_number: int) -> str | None:
-        """Return the id of a line's child run, `None` if MLflow has none."""
-        where = f"tags.`promptflow.batch_uid` = '{batch_uid}' AND tags.`promptflow.line_number` = '{line_number}'"
+    def find_child(self, batch: Batch, line_number: int) -> str | None:
+        """Return the id of a line's run, `None` if MLflow has none."""
+        tag = SINGLE if batch.single else LINE
+        where = f"tags.`promptflow.batch_uid` = '{batch.uid}' AND tags.`{tag}` = '{line_number}'"
         found = self._client.search_runs([self.experiment_id], where, ViewType.ACTIVE_ONLY, 1)
         return str(found[0].info.run_id) if found else None
 
@@ -119,7 +120,7 @@ class Projection:
         if not self.experiment_id:
             return None
         first = self._page(f"tags.`promptflow.batch_uid` = '{batch_uid}'", "", ViewType.DELETED_ONLY, 10)
-        return next((run.info.run_id for run in first if "promptflow.line_number" not in run.data.tags), None)
+        return next((run.info.run_id for run in first if LINE not in run.data.tags), None)
 
     @told
     def _page(self, where: str, token: str, view: Any = ViewType.ACTIVE_ONLY, most: int = _PAGE) -> Any:
@@ -197,7 +198,7 @@ class Projection:
 
 def _known(run: Any) -> KnownRun:
     data, info = run.data, run.info
-    number = data.tags.get("promptflow.line_number")
+    number = data.tags.get(LINE) or data.tags.get(SINGLE)
     values = RunPayload(info.status, info.start_time, info.end_time or 0, data.params, data.metrics, data.tags)
     return KnownRun(info.run_id, int(number) if number else None, data.tags.get("mlflow.parentRunId"), values)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from machine import OWN_VARIABLES, ROOT, Machine
 from servers import CountingProxy, MlflowServer, mlflow_server, postgres
 
 from pf_mlflow.projection import Projection
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 
 
 @pytest.fixture(autouse=True)

@@ -65,7 +65,7 @@ def test_a_batch_and_its_lines(store: Projection, client: MlflowClient, one: Bat
         (children[0], 0, parent),
         (children[7], 7, parent),
     ]
-    assert [store.find_child(one.uid, number) for number in (0, 7, 8)] == [children[0], children[7], None]
+    assert [store.find_child(one, number) for number in (0, 7, 8)] == [children[0], children[7], None]
 
     run = client.get_run(parent)
     assert (run.info.run_name, run.info.status, run.info.start_time) == ("Nightly 東京", "RUNNING", 99_000)
@@ -117,7 +117,7 @@ def test_deleted_runs_do_not_count(store: Projection, client: MlflowClient, one:
     child = store.create_child(one, 7, parent, 101.0)
     store.delete(child)
     assert store.deleted_parent(one.uid) is None
-    assert [known.run_id for known in store.runs(one.uid)] == [parent] and store.find_child(one.uid, 7) is None
+    assert [known.run_id for known in store.runs(one.uid)] == [parent] and store.find_child(one, 7) is None
     client.delete_run(parent)
     assert (store.deleted_parent(one.uid), list(store.runs(one.uid))) == (parent, [])
 
@@ -138,7 +138,7 @@ def test_tags_that_are_not_true_any_more_go(store: Projection, client: MlflowCli
 
 def test_a_single_execution_is_one_top_level_run(store: Projection, client: MlflowClient, one: Batch) -> None:
     run = client.get_run(store.create_single(one, 3, 100.0))
-    assert run.info.run_name == "joke-flow" and run.data.tags["promptflow.line_number"] == "3"
+    assert run.info.run_name == "joke-flow" and run.data.tags["promptflow.single_number"] == "3"
     assert "mlflow.parentRunId" not in run.data.tags
 
 
