@@ -111,7 +111,8 @@ def _measure_records(sizes: list[int]) -> None:
 
     def measured(self: LineRecord) -> str:
         text = to_json(self)
-        sizes.append(len(text.encode()))
+        if self.spans:  # a line is opened with a draft that has none
+            sizes.append(len(text.encode()))
         return text
 
     LineRecord.to_json = measured  # type: ignore[method-assign]
