@@ -213,7 +213,7 @@ def record_nodes(line: str, nodes: list[str] | str | None = None) -> None:
 def child_run_id(line: str) -> str:
     """Return the id of the line's child run if MLflow has made it by now, else `""`.
 
-    Waits up to 50 ms, but only while ids come: with MLflow down, no line waits for one.
+    Waits up to 1 % of the line's time and 50 ms, and only while ids come: with MLflow down, no line waits for one.
     """
     global _ids_come
     if not line:
