@@ -25,6 +25,14 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def stay_here() -> Iterator[None]:
+    """Come back to where the tests run: a projection goes where its store is."""
+    here = Path.cwd()
+    yield
+    os.chdir(here)
+
+
 @pytest.fixture(scope="session")
 def fake_llm() -> Iterator[FakeLlm]:
     llm = FakeLlm()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,13 +27,6 @@ from pf_mlflow.run_record import batch_uid
 
 T = TypeVar("T")
 uids = (f"uid{number}" for number in count())
-
-
-@pytest.fixture(autouse=True)
-def stay_here() -> Iterator[None]:
-    here = Path.cwd()
-    yield
-    os.chdir(here)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import os
 import shutil
 import threading
-from collections.abc import Iterator
 from functools import partialmethod
 from itertools import count
 from pathlib import Path
@@ -24,13 +22,6 @@ from pf_mlflow.standing import KnownRun
 from pf_mlflow.work import Work
 
 names = (f"b{number}" for number in count(1))
-
-
-@pytest.fixture(autouse=True)
-def stay_here() -> Iterator[None]:
-    here = Path.cwd()
-    yield
-    os.chdir(here)
 
 
 @pytest.fixture(scope="module")

@@ -27,14 +27,6 @@ from pf_mlflow.records import Batch
 uids = (f"uid{number}" for number in count())
 
 
-@pytest.fixture(autouse=True)
-def stay_here() -> Iterator[None]:
-    """Come back to where the tests run: a projection goes where its store is."""
-    here = Path.cwd()
-    yield
-    os.chdir(here)
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Projection:
     folder = tmp_path_factory.mktemp("büro 東京")

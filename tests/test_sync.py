@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,13 +26,6 @@ from pf_mlflow.spool import Spool
 from pf_mlflow.sync import Synced, Watcher, chosen_batches, sync_batch
 
 _NUMBER = "promptflow.line_number"
-
-
-@pytest.fixture(autouse=True)
-def stay_here() -> Iterator[None]:
-    here = Path.cwd()
-    yield
-    os.chdir(here)
 
 
 class User:
