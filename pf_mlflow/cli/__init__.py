@@ -1,0 +1,24 @@
+"""The command `pf-mlflow`: a thin skin that parses, calls the package and prints; a module for each command."""
+
+from __future__ import annotations
+
+import click
+
+from pf_mlflow import __version__
+from pf_mlflow.cli.run import run
+from pf_mlflow.cli.sync import sync
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Everything a prompt flow did, line by line, in MLflow.
+
+    Example: pf-mlflow run --flow . --data data/topics.jsonl --column-mapping topic='${data.topic}'
+    """
+
+
+for command in (run, sync):
+    main.add_command(command)
