@@ -1,0 +1,100 @@
+"""`pf-mlflow init`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+
+from pf_mlflow.added import Added, removal
+from pf_mlflow.cli.output import one_sentence, out, warn
+from pf_mlflow.errors import BadInput
+from pf_mlflow.folder_change import FolderChange
+from pf_mlflow.init_flow import flow_folder, init_plan
+from pf_mlflow.preflight import read_flow
+
+__all__ = ["init"]
+
+_COLORS = {"+": "green", "-": "red", "@": "cyan", "n": "green", "g": "red"}
+
+
+@click.command()
+@click.argument("flow_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--node",
+    "nodes",
+    multiple=True,
+    metavar="NAME",
+    help="A node to record; several times. Default: all with an LLM.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be changed.")
+@click.option("--yes", "-y", is_flag=True, help="Change it without asking.")
+@click.option("--remove", is_flag=True, help="Take out again, byte for byte, what was put in.")
+def init(flow_dir: Path, nodes: tuple[str, ...], dry_run: bool, yes: bool, remove: bool) -> None:
+    """Give an existing flow child runs: its batches show each line in MLflow from then on.
+
+    Adds three nodes to flow.dag.yaml (comments, order and style stay), copies their files and this package into the
+    folder, switches promptflow's tracing on, and adds requirements and ignore entries. Shows all of it and asks first.
+    A second time it changes nothing but what a newer version of this package brings.
+
+    Exit code: 0 done or nothing to do, 1 cannot be done safely or was declined, 2 wrong command line.
+
+    Example: pf-mlflow init my_flow
+    """
+    if remove and nodes:
+        raise click.UsageError("--node says what to put in; it does not go with --remove.")
+    with one_sentence():
+        folder = flow_folder(flow_dir)
+        plan = None if remove else init_plan(folder, nodes)
+        change = plan.change if plan else removal(folder)
+        for note in plan.notes if plan else ():
+            warn(note)
+        if not change.files:
+            out.print(f"Nothing to do: {escape(str(folder))} has all that child runs need.")
+            return
+        _show(change)
+        if dry_run:
+            return
+        if not yes and not _agreed(folder):
+            raise BadInput("Nothing was changed: say `y` when asked, or call it with --yes.")
+        change.make()
+        out.print(f"Taken out of {escape(str(folder))}." if remove else _next(folder))
+
+
+def _show(change: FolderChange) -> None:
+    for line in change.lines(unsaid=[Added.NAME]):
+        color = _COLORS.get(line[:1])
+        out.print(f"[{color}]{escape(line)}[/{color}]" if color else escape(line))
+
+
+def _agreed(folder: Path) -> bool:
+    try:
+        return click.confirm(f"Change {folder} so?")
+    except click.Abort:  # nobody there to ask
+        return False
+
+
+def _next(folder: Path) -> str:
+    inputs = read_flow(folder).get("inputs") or {}
+    data = _data_for(folder, inputs)
+    words = ["pf", "run", "create", "--flow", str(folder), "--data", str(data) if data else "YOUR_DATA.jsonl"]
+    if inputs:
+        words += ["--column-mapping", *(f"{name}=${{data.{name}}}" for name in inputs)]
+    return f"Done. Now a batch makes child runs:\n  {escape(shlex.join(words))}\nand `pf-mlflow ui` shows them."
+
+
+def _data_for(folder: Path, inputs: Mapping[str, Any]) -> Path | None:
+    """Return a data file in the flow's folder whose first line has all inputs."""
+    for path in sorted(folder.glob("**/*.jsonl")):
+        try:
+            with path.open(encoding="utf-8") as lines:
+                if set(inputs) <= set(json.loads(next(lines))):
+                    return path
+        except (OSError, ValueError, StopIteration, TypeError):  # no data of this flow
+            continue
+    return None
