@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
 import pf_mlflow
 from pf_mlflow.added import Added, EditedFile, digest
 from pf_mlflow.errors import BadInput
+from pf_mlflow.flow_requirements import conflicts, missing
 from pf_mlflow.flow_wiring import CALLS, Wiring, included, our_nodes
 from pf_mlflow.folder_change import FolderChange, read_text
 from pf_mlflow.preflight import read_flow
@@ -170,9 +167,8 @@ class _Planning:
         wiring = Wiring(text, self._dag, self._present, self._nodes_in, self._record, requirements)
         self._edited("flow.dag.yaml", *wiring.edited())
         if wiring.silences_stream:
-            self._plan.notes.append(
-                f"`pf flow serve` will send the answer of {wiring.answer!r} whole: promptflow streams what no node takes."
-            )
+            told = f"`pf flow serve` will send the answer of {wiring.answer!r} whole: promptflow streams only what no"
+            self._plan.notes.append(f"{told} other node takes.")
 
     def _edited(self, path: str, text: str, edits: Sequence[Edit], created: bool = False) -> None:
         if edits:
@@ -195,13 +191,12 @@ class _Planning:
         name = str(environment.get("python_requirements_txt") or "requirements.txt")
         wanted = [line for line in _lines(_flow_files() / "requirements.txt") if not line.startswith("#")]
         if name in self._included:
-            missing = _missing(wanted, _lines(self._included[name]))
-            if missing:
-                self._plan.notes.append(f"{self._included[name]} lacks what a cloud needs: {_said(missing)}.")
+            if lacking := missing(wanted, _lines(self._included[name])):
+                self._plan.notes.append(f"{self._included[name]} lacks what a cloud needs: {_said(lacking)}.")
             return None
         there = _lines(self._folder / name)
-        self._append(name, _missing(wanted, there))
-        self._plan.notes += [f"{name} {note}" for note in _conflicts(wanted, there)]
+        self._append(name, missing(wanted, there))
+        self._plan.notes += [f"{name} {note}" for note in conflicts(wanted, there)]
         return None if self._dag.get("environment") else name
 
     def _put_ignore_entries(self) -> None:
@@ -224,27 +219,3 @@ def _lines(path: Path) -> list[str]:
 
 def _said(lines: Iterable[str]) -> str:
     return ", ".join(f"`{line}`" for line in lines)
-
-
-def _requirement(line: str) -> Requirement | None:
-    try:
-        return Requirement(line.partition(" #")[0].strip())
-    except InvalidRequirement:  # an option, a path, a comment
-        return None
-
-
-def _missing(wanted: Iterable[str], there: Iterable[str]) -> list[str]:
-    have = {canonicalize_name(found.name) for line in there if (found := _requirement(line))}
-    if "pf-mlflow" in have:
-        return []
-    return [line for line in wanted if canonicalize_name(Requirement(line).name) not in have]
-
-
-def _conflicts(wanted: Iterable[str], there: Iterable[str]) -> Iterable[str]:
-    """Yield which pinned versions do not go with this package."""
-    ours = {canonicalize_name(one.name): one.specifier for line in wanted if (one := _requirement(line))}
-    for line in there:
-        found = _requirement(line)
-        pin = re.fullmatch(r"==\s*([\w.]+)", str(found.specifier)) if found else None
-        if found and pin and pin[1] not in ours.get(canonicalize_name(found.name), found.specifier):
-            yield f"pins {line}, but pf-mlflow needs {found.name}{ours[canonicalize_name(found.name)]}."

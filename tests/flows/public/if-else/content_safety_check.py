@@ -1,0 +1,6 @@
+from promptflow.core import tool
+
+
+@tool
+def is_safe(text: str) -> bool:
+    return "bomb" not in text

@@ -1,0 +1,6 @@
+from promptflow.core import tool
+
+
+@tool
+def refuse(question: str) -> str:
+    return f"I cannot answer {question!r}."

@@ -1,0 +1,6 @@
+from promptflow.core import tool
+
+
+@tool
+def fetch_text(url: str) -> str:
+    return f"the page at {url}"
