@@ -23,6 +23,7 @@ __all__ = [
     "line_payload",
     "readable",
     "run_tags",
+    "tells_lines_apart",
 ]
 
 PARAM_LIMIT = 6000
@@ -39,6 +40,12 @@ _KEY_LIMIT = 240
 _LARGEST = 2.0**63
 """Metrics from here on are no measurements; neither NaN nor infinity is below it."""
 _LONG_VALUES = "long_values"
+_SETTINGS = set(
+    "model deployment_name temperature top_p max_tokens stop seed response_format logit_bias presence_penalty "
+    "frequency_penalty user functions function_call tools tool_choice n echo best_of suffix logprobs top_k detail "
+    "stream connection".split()
+)
+"""Inputs of promptflow's LLM tools that set the model up."""
 
 
 @dataclass
@@ -114,8 +121,8 @@ def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM
     """Return what a line's child run holds when the line is over.
 
     The unit is the LLM node: its inputs, its output, the tokens of all its LLM calls, its wall time in seconds.
-    With several nodes, each one's values bear its name, and the token sums and the flow's first output none. A line
-    that reached no such node shows the flow's own inputs.
+    With several nodes, each one's values bear its name, and the token sums and the flow's first output none. The flow's
+    own inputs are shown where the nodes' do not tell lines apart, and for a line that reached no such node.
     """
     completed = record.status == COMPLETED
     start, end = milliseconds(record.start), milliseconds(max(record.start, record.end))
@@ -126,8 +133,9 @@ def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM
     reached = [spans[name] for name in names if name in spans]
     for node in reached:
         _add_node(payload, record, node, f"{node.node}." if len(names) > 1 else "", param_limit)
-    if not reached:
-        _add_inputs(payload, record.inputs, "", param_limit)
+    if not any(tells_lines_apart(name) for node in reached for name in node.inputs):
+        others = {name: value for name, value in record.inputs.items() if f"input_{name}" not in payload.params}
+        _add_inputs(payload, others, "", param_limit)
     if (len(names) > 1 or not reached) and record.outputs:
         payload.add_param("output", next(iter(record.outputs.values())), param_limit)
     calls = [call for node in reached for call in record.llm_calls(node)]
@@ -157,8 +165,17 @@ def _elapsed(start: float, end: float) -> float | None:
 
 def _add_inputs(payload: RunPayload, inputs: Mapping[str, Any], prefix: str, limit: int) -> None:
     for name, value in inputs.items():
-        if name != "prompt" and not name.startswith("_"):
+        if _is_shown(name):
             payload.add_param(f"{prefix}input_{name}", value, limit)
+
+
+def _is_shown(name: str) -> bool:
+    return name != "prompt" and not name.startswith("_")
+
+
+def tells_lines_apart(name: str) -> bool:
+    """Tell whether an input of a node is shown and no mere setting of the model."""
+    return _is_shown(name) and name not in _SETTINGS
 
 
 def _add_tokens(payload: RunPayload, calls: Any, prefix: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pf_mlflow.payload import RunPayload
+from pf_mlflow.payload import RunPayload, tells_lines_apart
 
 __all__ = ["BatchSummary", "LineStats", "Tally", "percentile"]
 
@@ -50,18 +50,10 @@ class LineStats:
         )
 
 
-_SETTINGS = set(
-    "model deployment_name temperature top_p max_tokens stop seed response_format logit_bias presence_penalty "
-    "frequency_penalty user functions function_call tools tool_choice n echo best_of suffix logprobs top_k detail "
-    "stream connection".split()
-)
-"""Inputs of promptflow's LLM tools that set the model up rather than tell one line from another."""
-
-
 def _label(params: Mapping[str, str]) -> str:
     """Return what tells a line from others at a glance: its first input that is no setting of the model."""
     inputs = {name: name.rpartition("input_")[2] for name in params if name.split(".")[-1].startswith("input_")}
-    return next((params[name] for name, short in inputs.items() if short not in _SETTINGS), "")
+    return next((params[name] for name, short in inputs.items() if tells_lines_apart(short)), "")
 
 
 def _int(value: float | None) -> int | None:

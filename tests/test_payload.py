@@ -25,6 +25,7 @@ from pf_mlflow.payload import (
     milliseconds,
     readable,
     run_tags,
+    tells_lines_apart,
 )
 from pf_mlflow.records import FAILED, LineRecord, Tokens
 
@@ -64,7 +65,8 @@ def test_any_record_makes_a_run_that_mlflow_takes(
     payload = line_payload(record, text, limit)
     assert_valid(payload, limit)
     shown = sum(name != "prompt" and not name.startswith("_") for name in inputs)
-    assert len(payload.params) == 1 + 2 * (shown + 1) + 1
+    flows_own = 0 if any(map(tells_lines_apart, inputs)) else shown
+    assert len(payload.params) == 1 + 2 * (shown + 1) + flows_own + 1
     assert_valid(line_payload(line_record(span("py"), inputs=inputs, outputs={}), text, limit), limit)
 
 
@@ -215,7 +217,7 @@ CALLS = tuple(span(f"c{n}", "joke", kind="LLM", tokens=Tokens(n, None, n), model
     [
         (  # all calls of a node count, not its last one
             line_record(span("joke", node="joke", end=100.25), *CALLS),
-            {},
+            {"input_topic": "atom"},
             {"prompt_tokens": 1 + 2 + 3, "total_tokens": 1 + 2 + 3, "duration": 0.25},
             {"response_model": "m1, m0"},
         ),
@@ -240,15 +242,24 @@ CALLS = tuple(span(f"c{n}", "joke", kind="LLM", tokens=Tokens(n, None, n), model
         ),
         (  # a node that the author named, without any LLM call
             line_record(span("py", node="py", output={"n": 1}, has_output=True), named_nodes=("py",)),
-            {"output": '{"n": 1}'},
+            {"input_topic": "atom", "output": '{"n": 1}'},
             {"duration": 1.0},
             {},
         ),
         (  # an output of None is an output
             line_record(llm_node("joke", inputs={}, output=None)[0], named_nodes=("joke",)),
-            {"output": "None"},
+            {"input_topic": "atom", "output": "None"},
             {"duration": 1.5},
             {},
+        ),
+        (  # a node whose own inputs are the prompt that another node made and settings: the flow's inputs tell more
+            line_record(
+                *llm_node("joke", inputs={"prompt": "Joke about atom", "model": "m", "max_tokens": 9}),
+                inputs={"topic": "atom", "model": "of the flow"},
+            ),
+            {"input_model": "m", "input_max_tokens": "9", "input_topic": "atom", "output": "Ha!"},
+            {**CALL, "duration": 1.5},
+            {"response_model": "fake-1"},
         ),
         (line_record(span("py", node="py"), copied_from="b0"), {"input_topic": "atom", "output": "Ha!"}, {}, None),
     ],
