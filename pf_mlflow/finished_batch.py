@@ -42,7 +42,7 @@ def flow_nodes(flow_dir: Path) -> FlowNodes:
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return FlowNodes()
     named = next((n for node in nodes if (n := node_names((node.get("inputs") or {}).get("record_nodes")))), ())
-    llm = tuple(node["name"] for node in nodes if node.get("type") == "llm" or _variant_type(dag, node) == "llm")
+    llm = tuple(node["name"] for node in nodes if {node.get("type"), _variant_type(dag, node)} & {"llm", "custom_llm"})
     return FlowNodes(tuple(node["name"] for node in nodes), llm, named, aggregates)
 
 

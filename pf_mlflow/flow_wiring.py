@@ -143,7 +143,7 @@ class Wiring:
     def answer(self) -> str:
         """The node whose output is the flow's answer: the first that an output refers to, else the last of all."""
         lines = [str(node["name"]) for node in self.dag["nodes"] if not node.get("aggregation")]
-        outputs = list((self.dag.get("outputs") or {}).values())
+        outputs = [one for one in (self.dag.get("outputs") or {}).values() if isinstance(one, dict)]
         outputs.sort(key=lambda output: not output.get("is_chat_output"))
         referred = (re.match(r"\$\{([^.}]+)\.output", str(output.get("reference"))) for output in outputs)
         ours = set(self.present.values())
@@ -154,6 +154,6 @@ class Wiring:
     def silences_stream(self) -> bool:
         """Whether the answer came straight from an LLM node, which promptflow streams if no other node takes it."""
         node = next(node for node in self.dag["nodes"] if str(node["name"]) == self.answer)
-        chats = any(output.get("is_chat_output") for output in (self.dag.get("outputs") or {}).values())
+        chats = "is_chat_output" in str(self.dag.get("outputs"))
         taken = f"${{{self.answer}.output" in str([one.get("inputs") for one in self.dag["nodes"]])
         return chats and node.get("type") in ("llm", "custom_llm") and not taken

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +52,8 @@ class FolderChange:
             BadInput: a file cannot be written.
         """
         before = {path: self._now(path) for path in self.files}
+        parents = {parent for path in self.files for parent in (self.folder / path).parents}
+        made = [parent for parent in parents if not parent.exists()]
         done: list[str] = []
         try:
             for path, content in self.files.items():
@@ -58,10 +61,11 @@ class FolderChange:
                 self._write(path, content)
         except OSError as error:
             for path in done:
-                self._write(path, before[path])
+                with suppress(OSError):  # the one that could not be written
+                    self._write(path, before[path])
+            _remove_if_empty(made)
             raise BadInput(f"{error.filename} cannot be written ({error.strerror}); nothing was changed.") from error
-        for name in sorted(self.emptied, key=len, reverse=True):
-            _remove_if_empty(self.folder / name)
+        _remove_if_empty(self.folder / name for name in self.emptied)
 
     def _write(self, path: str, content: bytes | None) -> None:
         full = self.folder / path
@@ -74,10 +78,11 @@ class FolderChange:
             compiled.unlink()
 
 
-def _remove_if_empty(folder: Path) -> None:
-    for one in (folder / "__pycache__", folder):
-        if one.is_dir() and not any(one.iterdir()):
-            one.rmdir()
+def _remove_if_empty(folders: Iterable[Path]) -> None:
+    for folder in sorted(folders, key=lambda path: -len(path.parts)):
+        for one in (folder / "__pycache__", folder):
+            if one.is_dir() and not any(one.iterdir()):
+                one.rmdir()
 
 
 def _diff(path: str, old: bytes, new: bytes) -> Iterator[str]:

@@ -52,6 +52,9 @@ def read_flow(flow: Path) -> Mapping[str, Any]:
         raise BadInput(f"{path} has no list of nodes; only DAG flows can be run here.")
     if unnamed := [node for node in dag["nodes"] if not isinstance(node, dict) or "name" not in node]:
         raise BadInput(f"{path} has a node without a name: {unnamed[0]!r}.")
+    for key in ("inputs", "outputs", "environment", "environment_variables"):
+        if not isinstance(dag.get(key) or {}, dict):
+            raise BadInput(f"{path} has no names under {key!r}, only {dag[key]!r}.")
     return dag
 
 

@@ -96,7 +96,7 @@ class YamlText:
         for name, value in self._root.value:
             if name.value == "nodes":
                 break
-            before = value if _is_filled(value) else name
+            before = _written(name, value)
         lines = self._lines(block, self._root.start_mark.column)
         if before is None:
             return self._line_start(self._root.start_mark.index), "", lines
@@ -109,13 +109,13 @@ class YamlText:
     def _content_end(self, node: yaml.Node) -> int:
         while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
             last = node.value[-1]
-            node = (last[1] if _is_filled(last[1]) else last[0]) if isinstance(last, tuple) else last
+            node = _written(*last) if isinstance(last, tuple) else last
         end: int = node.end_mark.index
         is_block = isinstance(node, yaml.ScalarNode) and node.style in ("|", ">")
         return len(self.text[:end].rstrip()) if is_block else end
 
     def _line_start(self, at: int) -> int:
-        return self.text.rfind("\n", 0, at) + 1
+        return self.text.rfind("\n", 0, at) + 1 or int(self.text.startswith("\ufeff"))
 
     def _line_end(self, at: int) -> int:
         return self.text.find("\n", at) + 1 or len(self.text)
@@ -139,6 +139,11 @@ def _value(mapping: yaml.MappingNode, key: str) -> yaml.Node | None:
 def _is_filled(node: yaml.Node) -> bool:
     """Tell whether a value is written out; an empty one ends who knows where."""
     return not (isinstance(node, yaml.ScalarNode) and node.value == "" and node.style is None)
+
+
+def _written(key: yaml.Node, value: yaml.Node) -> yaml.Node:
+    """Return what is last of an entry in the text: its value, unless that is empty or an alias of one above."""
+    return value if _is_filled(value) and value.start_mark.index >= key.end_mark.index else key
 
 
 def _dump(value: Any, flow_style: bool = False) -> str:
