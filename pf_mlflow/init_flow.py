@@ -20,6 +20,7 @@ from pf_mlflow.text_edits import Edit, appended_lines, applied
 __all__ = ["Plan", "flow_folder", "init_plan"]
 
 PACKAGE = Path(pf_mlflow.__file__).parent
+_FLOW_FILES = "flow_files"
 _IGNORED = (".venv/", "mlflow.db", "mlflow.db-*", "mlartifacts/", "mlruns/")
 """What promptflow would otherwise copy at every run."""
 
@@ -138,7 +139,8 @@ class _Planning:
             if own.resolve() != PACKAGE.resolve():
                 self._plan.notes.append(f"{own} was there already and is left as it is.")
             return
-        files = {f"pf_mlflow/{path.relative_to(PACKAGE).as_posix()}": path for path in sorted(PACKAGE.rglob("*.py"))}
+        paths = (path for path in sorted(PACKAGE.rglob("*.py")) if _FLOW_FILES not in path.parts)
+        files = {f"pf_mlflow/{path.relative_to(PACKAGE).as_posix()}": path for path in paths}
         for name, path in files.items():
             self._put(name, path.read_bytes())
         for name in [name for name in self._added.files if name.startswith("pf_mlflow/") and name not in files]:
@@ -209,7 +211,7 @@ class _Planning:
 
 def _flow_files() -> Path:
     """Return the folder of what is copied into flows: in the installed package, or beside it."""
-    installed = PACKAGE / "flow_files"
+    installed = PACKAGE / _FLOW_FILES
     return installed if installed.is_dir() else PACKAGE.parent
 
 
