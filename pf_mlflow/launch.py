@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -73,12 +77,12 @@ def end_if_hung(spool: Spool, batch_uid: str) -> None:
 
 def start_delivery(spool_dir: Path, *batch_uid: str) -> None:
     """Start the detached process that delivers a batch, or, if none is named, whatever earlier batches left over."""
-    package_parent = str(Path(pf_mlflow.__file__).resolve().parent.parent)
+    package = _lasting_package(Path(pf_mlflow.__file__).resolve().parent, spool_dir / "packages")
     path = spool_dir / _LOG
     full = path.exists() and path.stat().st_size > _LOG_LIMIT
     with path.open("wb" if full else "ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, package_parent, str(spool_dir), *batch_uid],
+            [sys.executable, "-c", _BOOT, str(package.parent), str(spool_dir), *batch_uid],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -88,6 +92,32 @@ def start_delivery(spool_dir: Path, *batch_uid: str) -> None:
             creationflags=_WINDOWS_DETACHED,
         )
     child.returncode = 0  # it outlives its starter on purpose: no "still running" warning at exit
+
+
+def _lasting_package(package: Path, kept: Path) -> Path:
+    """Return a package that stays: a flow with `additional_includes` runs in a copy that is gone before delivery ends."""
+    if Path(tempfile.gettempdir()).resolve() not in package.parents:
+        return package
+    with suppress(OSError):  # no room: it may end before the flow does
+        sources = sorted(package.rglob("*.py"))
+        if not sources:
+            return max(kept.glob(f"*/{package.name}"), key=lambda copy: copy.stat().st_mtime, default=package)
+        digest = hashlib.sha256(
+            b"".join(str(path.relative_to(package)).encode() + path.read_bytes() for path in sources)
+        )
+        return _copied(package, kept / digest.hexdigest()[:16]) / package.name
+    return package
+
+
+def _copied(package: Path, folder: Path) -> Path:
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = Path(tempfile.mkdtemp(dir=folder.parent))
+        shutil.copytree(package, draft / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+        with suppress(OSError):  # another process was faster
+            draft.rename(folder)
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
 
 
 def _environment() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """A built-in stand-in for a language model: an HTTP server on 127.0.0.1 that speaks OpenAI's protocol.
 
-It lets the whole path run on a machine with no account and no key. It is no real model: it answers by template, the
-same prompt always the same way, and counts tokens by its own rule (a word, a number, a CJK character or a mark is one).
+It lets the whole path run on a machine with no account and no key. It is no real model: asked a question about a
+context it quotes the context's likeliest sentence, else it answers by template; the same prompt always the same way. It
+counts tokens by its own rule (a word, a number, a CJK character or a mark is one).
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import json
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 
 __all__ = ["MODEL", "answer", "count_tokens", "offline_model"]
@@ -22,6 +25,8 @@ MODEL = "offline-model (no real LLM)"
 
 _CJK = re.compile(r"[぀-ヿ㐀-鿿]")
 _TOKEN = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_぀-ヿ㐀-鿿가-힯]+|[^\w\s]|_")
+_SECTION = re.compile(r"^[#* ]*(?:(context|文脈)|(question|質問)|answer|回答)[* ]*(?:[:：][* ]*|$)", re.I | re.M)
+_SENTENCE = re.compile(r"\S.*?(?:[.!?](?=\s)|[。！？]|\n|$)", re.DOTALL)
 _PLAIN = (
     "(offline model) Why did {topic} cross the road? To get to the other side of the argument.",
     "(offline model) I told my therapist about {topic}. Now we both need one.",
@@ -42,14 +47,47 @@ def count_tokens(text: str) -> int:
 
 
 def answer(messages: list[dict[str, Any]], max_tokens: int | None = None) -> str:
-    """Return the answer to a conversation: a template chosen by its text, about its last message."""
-    topic = (
-        _text(messages[-1]).strip().splitlines()[-1][:200] if messages and _text(messages[-1]).strip() else "nothing"
-    )
+    """Return the answer to a conversation: out of its context if it has one, else by template about its last line."""
+    asked = _text(messages[-1]).strip() if messages else ""
+    context, question = _context_and_question(messages)
+    text = _quote(context, question) if context and question else _template(messages, asked)
+    return text if max_tokens is None else _first_tokens(text, max_tokens)
+
+
+def _template(messages: list[dict[str, Any]], asked: str) -> str:
+    topic = asked.splitlines()[-1][:200] if asked else "nothing"
     templates = _JAPANESE if _CJK.search(topic) else _PLAIN
     seed = hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).digest()[0]
-    text = templates[seed % len(templates)].format(topic=topic)
-    return text if max_tokens is None else _first_tokens(text, max_tokens)
+    return templates[seed % len(templates)].format(topic=topic)
+
+
+def _context_and_question(messages: list[dict[str, Any]]) -> tuple[str, str]:
+    """Return what stands last below `Context:` and `Question:`, or `文脈：` and `質問：`; "" for what is not there."""
+    told: dict[int | None, str] = {}
+    for text in map(_text, messages):
+        heads = list(_SECTION.finditer(text))
+        ends = [head.start() for head in heads[1:]] + [len(text)]
+        told |= {head.lastindex: text[head.end() : end].strip() for head, end in zip(heads, ends, strict=False)}
+    return told.get(1, ""), told.get(2, "")
+
+
+def _quote(context: str, question: str) -> str:
+    """Return the sentence of the context that shares most with the question; a term of few sentences weighs more."""
+    sentences: list[str] = [sentence.strip() for sentence in _SENTENCE.findall(context)]
+    asked, terms = _terms(question), [_terms(sentence) for sentence in sentences]
+    spread = Counter(term for found in terms for term in found)
+    shares = [sum(1 / spread[term] for term in found & asked) for found in terms]
+    best = max(shares)
+    if best == 0:
+        return "文脈には書かれていません。" if _CJK.search(question) else "The context does not say."
+    return sentences[shares.index(best)]
+
+
+def _terms(text: str) -> set[str]:
+    """Return a text's words of four letters and more, its numbers, and its pairs of neighbouring CJK characters."""
+    words = [word.lower() for word in _TOKEN.findall(text) if len(word) > 3 or word.isdecimal()]
+    pairs = [first + second for first, second in pairwise(text) if _CJK.match(first) and _CJK.match(second)]
+    return {*words, *pairs}
 
 
 def _first_tokens(text: str, most: int) -> str:

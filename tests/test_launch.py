@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,3 +143,35 @@ def is_held_once(folder: Path) -> Iterator[Path]:
     gone, alive = psutil.wait_procs(children, timeout=60)
     assert not alive and [one.returncode for one in gone] == [0]
     yield folder / "delivery.log"
+
+
+WAITS = """
+import sys, time
+from pathlib import Path
+def main(spool_dir, uid=""):
+    while not Path(spool_dir, "gone").exists():
+        time.sleep(0.05)
+    from pf_mlflow import tables
+    Path(spool_dir, "told").write_text(tables.__file__)
+"""
+STARTS = (
+    "import sys; from pathlib import Path; import pf_mlflow.launch as l; l.start_delivery(Path(sys.argv[1]), 'uid')"
+)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["copied", "copied by an earlier one"])
+def test_delivery_outlives_a_temporary_copy_of_the_flow(first: bool, spool: Spool, tmp_path: Path) -> None:
+    flow, kept = tmp_path / "flow", spool.folder / "packages"
+    shutil.copytree(Path(launch.__file__).parent, flow / "pf_mlflow", ignore=shutil.ignore_patterns("__pycache__"))
+    (flow / "pf_mlflow" / "delivery.py").write_text(WAITS)
+    if not first:
+        subprocess.run([sys.executable, "-c", STARTS, str(spool.folder)], cwd=flow, check=True)
+    subprocess.run([sys.executable, "-c", STARTS, str(spool.folder)], cwd=flow, check=True)
+    shutil.rmtree(flow)
+    (spool.folder / "gone").touch()
+    until = time.monotonic() + 20
+    while not (spool.folder / "told").exists():
+        assert time.monotonic() < until, (spool.folder / "delivery.log").read_text()
+        time.sleep(0.05)
+    (copy,) = kept.iterdir()
+    assert (copy / "pf_mlflow" / "tables.py").is_file()

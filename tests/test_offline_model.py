@@ -144,6 +144,53 @@ def test_a_japanese_topic_is_answered_in_japanese() -> None:
     assert answer(about("猫")).startswith("(オフラインモデル)")
 
 
+FACTS = (
+    "Oslo is cold. Bergen, a port, has much rain! 2.5 million people visit Bergen's funicular\nTromsø lies far north."
+)
+ORTE = "大阪は西日本の中心です。札幌は北海道にあり、雪が多く降ります。"
+
+
+def asking(context: str, question: str, form: str = "Context: {}\n\nQuestion: {}") -> list[dict[str, Any]]:
+    return [{"role": "system", "content": "Answer."}, {"role": "user", "content": form.format(context, question)}]
+
+
+@pytest.mark.parametrize(
+    "messages, expected",
+    [
+        (asking(FACTS, "Where is there much rain?"), "Bergen, a port, has much rain!"),
+        (asking(FACTS, "WHAT DO PEOPLE VISIT?"), "2.5 million people visit Bergen's funicular"),
+        (asking(FACTS, "Which town lies north?"), "Tromsø lies far north."),
+        (asking(FACTS, "Why?"), "The context does not say."),
+        (asking(ORTE, "雪が多いのはどこですか。"), "札幌は北海道にあり、雪が多く降ります。"),
+        (asking(ORTE, "猫は?"), "文脈には書かれていません。"),
+        (asking(ORTE, "大阪はどこ？", "文脈：{}\n質問：{}"), "大阪は西日本の中心です。"),
+        (asking(FACTS, "Any rain?", "## Question\n{1}\n## Context\n{0}"), "Bergen, a port, has much rain!"),
+        (
+            asking(FACTS, "Any rain?", "**Context:**\n{}\n\n**Question:** {}\n\nAnswer:"),
+            "Bergen, a port, has much rain!",
+        ),
+        (asking("Tea is hot", "Is it cold?") + asking("Ice is cold.", "Is it cold?"), "Ice is cold."),
+        ([{"content": "Context: Ice is cold."}, {"content": "Question: Is it cold?"}], "Ice is cold."),
+    ],
+)
+def test_a_question_about_a_context_is_answered_out_of_it(messages: list[dict[str, Any]], expected: str) -> None:
+    assert answer(messages) == expected
+    assert answer(messages, 2) == answer(messages, 1000)[: len(answer(messages, 2))] != expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Context: \n\nQuestion: Why?", "Context: Ice is cold.", "Question: Why?", "In this context: a question: why?"],
+)
+def test_without_both_it_answers_by_template(text: str) -> None:
+    assert answer(about(text)).startswith("(offline model)")
+
+
+@given(any_text, any_text)
+def test_any_context_and_question_are_answered(context: str, question: str) -> None:
+    assert answer(asking(context, question)) == answer(asking(context, question))
+
+
 @pytest.mark.parametrize("most", [None, 0, 1, 5, 1000])
 def test_max_tokens(most: int | None) -> None:
     whole = answer(about("atom"))
