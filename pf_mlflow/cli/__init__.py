@@ -6,6 +6,7 @@ import click
 
 from pf_mlflow import __version__
 from pf_mlflow.cli.run import run
+from pf_mlflow.cli.show import show
 from pf_mlflow.cli.sync import sync
 
 __all__ = ["main"]
@@ -20,5 +21,5 @@ def main() -> None:
     """
 
 
-for command in (run, sync):
+for command in (run, show, sync):
     main.add_command(command)
