@@ -8,6 +8,7 @@ from pf_mlflow import __version__
 from pf_mlflow.cli.run import run
 from pf_mlflow.cli.show import show
 from pf_mlflow.cli.sync import sync
+from pf_mlflow.cli.ui import ui
 
 __all__ = ["main"]
 
@@ -21,5 +22,5 @@ def main() -> None:
     """
 
 
-for command in (run, show, sync):
+for command in (run, show, sync, ui):
     main.add_command(command)
