@@ -10,7 +10,7 @@ run: .venv/run.installed  ## Run the flow over data/topics.jsonl; every line bec
 	@.venv/bin/pf-mlflow run --engine processes --flow . --data data/topics.jsonl --column-mapping topic='$${data.topic}'
 
 ui: .venv/run.installed  ## Open the MLflow UI on mlflow.db
-	.venv/bin/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+	@.venv/bin/pf-mlflow ui
 
 test: .venv/dev.installed  ## Run the whole suite
 	.venv/bin/pytest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 
 from pf_mlflow import told
 from pf_mlflow.errors import BadInput, BatchFailed
+from pf_mlflow.links import run_link
 from pf_mlflow.llm import Connections, Llm, chosen_llm
 from pf_mlflow.preflight import TrackingCheck, check_data, check_mapping, check_versions, read_flow
 from pf_mlflow.promptflow_private import promptflow_home
@@ -51,6 +53,8 @@ class Outcome:
     batch: Batch | None
     """`None` if no line of it was tracked."""
     parent_run_id: str | None
+    link: str | None
+    """Address of the parent run's page; `None` while no server shows it."""
     summary: BatchSummary | None
     """`None` while MLflow does not have all its lines."""
     trouble: str | None
@@ -151,10 +155,15 @@ def _outcome(run: Any, llm: Llm, settings: Settings) -> Outcome:
         llm,
         Batch.from_json(state["info"]) if state else None,
         state["parent_run_id"] if state else None,
+        _link(state) if state else None,
         BatchSummary.from_json(state["summary"]) if state and state["summary"] else None,
         state["told"] if state else None,
         record.lines_failed if record else 0,
     )
+
+
+def _link(state: sqlite3.Row) -> str | None:
+    return run_link(Batch.from_json(state["info"]).tracking_uri, state["experiment_id"], state["parent_run_id"])
 
 
 def _await_delivery(spool: Spool, uid: str, patience: float = 60.0) -> Any:

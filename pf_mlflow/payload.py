@@ -21,6 +21,7 @@ __all__ = [
     "child_name",
     "child_tags",
     "line_payload",
+    "path_of_whole",
     "readable",
     "run_tags",
     "tells_lines_apart",
@@ -91,6 +92,12 @@ class RunPayload:
         self.texts[path] = text
         mark = f" … [cut: {len(text)} characters, all of them in the artifact {path}]"
         return text[: limit - len(mark)] + mark
+
+
+def path_of_whole(value: str) -> str | None:
+    """Return the artifact that keeps the whole of a value which was cut, `None` if it was not."""
+    cut = re.search(rf" … \[cut: \d+ characters, all of them in the artifact ({_LONG_VALUES}/\S+)\]$", value)
+    return cut[1] if cut else None
 
 
 def child_name(line_number: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["client_process", "end_process", "is_alive", "someone_works_in", "started_at"]
+__all__ = ["client_process", "end_process", "end_tree", "is_alive", "someone_works_in", "started_at"]
 
 _SAME = 1.0
 """Seconds by which two tellings of one process's start may differ."""
@@ -37,6 +37,19 @@ def end_process(pid: int, started: float) -> None:
         until = time.monotonic() + 5
         while is_alive(pid, started) and time.monotonic() < until:  # in a container perhaps nobody reaps it
             time.sleep(0.01)
+
+
+def end_tree(pid: int, patience: float = 5.0) -> None:
+    """End a process and all that it started: ask first, and kill what is left after some seconds."""
+    with suppress(psutil.NoSuchProcess):
+        top = psutil.Process(pid)
+        tree = [top, *top.children(recursive=True)]
+        for process in tree:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        for process in psutil.wait_procs(tree, patience)[1]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def client_process() -> psutil.Process:

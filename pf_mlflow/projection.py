@@ -98,11 +98,11 @@ class Projection:
                 raise
             return str(self._client.get_experiment_by_name(self.experiment).experiment_id)
 
-    def runs(self, batch_uid: str) -> Iterator[KnownRun]:
-        """Yield the batch's parent and child runs as MLflow shows them."""
+    def runs(self, batch_uid: str, which: str = "") -> Iterator[KnownRun]:
+        """Yield the batch's parent and child runs as MLflow shows them; `which`: more of a filter, with its `AND`."""
         token: str | None = "" if self.experiment_id else None
         while token is not None:
-            page = self._page(f"tags.`promptflow.batch_uid` = '{batch_uid}'", token)
+            page = self._page(f"tags.`promptflow.batch_uid` = '{batch_uid}'{which}", token)
             yield from map(_known, page)
             token = page.token or None
 
@@ -208,9 +208,12 @@ class Rehearsal(Projection):
 
     def connect(self) -> None:
         """Find the experiment; a store that does not exist yet has none, and is not made."""
-        path = make_url(self.tracking_uri).database if self.tracking_uri.startswith("sqlite:") else None
-        if path is None or Path(path).exists():
+        if self._is_there():
             super().connect()
+
+    def _is_there(self) -> bool:
+        path = make_url(self.tracking_uri).database if self.tracking_uri.startswith("sqlite:") else None
+        return path is None or Path(path).exists()
 
     def _create_experiment(self) -> str:
         return ""

@@ -217,6 +217,11 @@ class Spool:
         rows = self._db.all("SELECT info FROM batch WHERE json_extract(info, '$.name') = ? ORDER BY created", name)
         return [Batch.from_json(row["info"]) for row in rows]
 
+    def newest(self) -> Batch | None:
+        """Return the batch that came last, `None` if the spool knows none."""
+        row = self._db.one("SELECT info FROM batch ORDER BY created DESC LIMIT 1")
+        return Batch.from_json(row["info"]) if row else None
+
     def leftovers(self) -> list[Batch]:
         """Return the batches that MLflow does not fully have, oldest first; refused lines alone do not count."""
         sql = (

@@ -14,14 +14,15 @@ from filelock import Timeout
 from pf_mlflow.batch_end import BatchEnd
 from pf_mlflow.batch_writer import BatchWriter, Written
 from pf_mlflow.errors import BadInput, PfMlflowError, TrackingDown
+from pf_mlflow.finding import known_batches
 from pf_mlflow.finished_batch import lines_in_folder
 from pf_mlflow.launch import end_if_hung, lock_of
-from pf_mlflow.local_batch import local_batch, tracking_uri_of
+from pf_mlflow.local_batch import tracking_uri_of
 from pf_mlflow.mending import Mending, Settled
 from pf_mlflow.patience import Patience, keep_trying
 from pf_mlflow.promptflow_private import promptflow_home
 from pf_mlflow.records import Batch
-from pf_mlflow.run_record import batch_uid, run_record, run_records
+from pf_mlflow.run_record import run_records
 from pf_mlflow.settings import Settings
 from pf_mlflow.spool import Spool
 from pf_mlflow.work import Work
@@ -103,14 +104,9 @@ def chosen_batches(spool: Spool, settings: Settings, names: Sequence[str], every
 
 
 def _batches_named(spool: Spool, settings: Settings, name: str) -> list[Batch]:
-    """Return the batches that the spool knows by a name, and the one that promptflow does."""
-    home = promptflow_home()
-    known = spool.batches_named(name)
-    record = run_record(home, name)
-    if record and batch_uid(home, name, record.created_on) not in {batch.uid for batch in known}:
-        known.append(local_batch(home, name, record, settings))
+    known = known_batches(spool, settings, name)
     if not known:
-        raise BadInput(f"There is no batch {name!r} in {home}; `pf run list` shows those there are.")
+        raise BadInput(f"There is no batch {name!r} in {promptflow_home()}; `pf run list` shows those there are.")
     return known
 
 

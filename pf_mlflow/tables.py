@@ -14,24 +14,26 @@ from pf_mlflow.sync import Synced
 __all__ = ["failures", "seconds", "slowest", "synced", "totals"]
 
 
-def totals(summary: BatchSummary, title: str) -> Table:
-    """Return the table of a batch's totals."""
-    table = Table(title=Text(title), title_justify="left", show_header=False)
+def totals(summary: BatchSummary, status: str | None = None) -> Table:
+    """Return the table of a batch's totals; `status`: of its parent run, where that is of interest."""
+    table = Table(show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
+    if status:
+        table.add_row("status", status)
     table.add_row("lines completed / failed", f"{summary.lines_completed} / {summary.lines_failed}")
     prompt, completion, total = (
         _count(summary.tokens.get(f"{kind}_tokens")) for kind in ("prompt", "completion", "total")
     )
     table.add_row("tokens, prompt + completion = total", f"{prompt} + {completion} = {total}")
-    for name in ("p50", "p90"):
+    for name in ("p50", "p90", "p99"):
         table.add_row(f"latency {name}", seconds(summary.durations.get(name)))
     return table
 
 
 def slowest(summary: BatchSummary) -> Table:
     """Return the table of a batch's slowest lines."""
-    table = Table("line", "latency", "tokens", "input", title="Slowest lines", title_justify="left")
+    table = _table("Slowest lines", "line", "latency", "tokens", "input")
     for line in summary.slowest:
         table.add_row(str(line.line_number), seconds(line.duration), _count(line.total_tokens), Text(line.label))
     return table
@@ -39,12 +41,23 @@ def slowest(summary: BatchSummary) -> Table:
 
 def failures(summary: BatchSummary) -> Table:
     """Return the table of a batch's failed lines and their errors, the first ones."""
-    table = Table("line", "error", "input", title="Failed lines", title_justify="left")
+    table = _table("Failed lines", "line", "error", "input")
     for line in summary.failed:
         table.add_row(*_failure(line))
     if (more := summary.lines_failed - len(summary.failed)) > 0:
         table.add_row("…", f"and {more} more", "")
     return table
+
+
+def _table(title: str | None, *columns: str) -> Table:
+    """Return a table in which names and texts go on in the next line where there is no room, and nothing is cut."""
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold", no_wrap=name in _SHORT)
+    return table
+
+
+_SHORT = {"line", "lines", "latency", "tokens", "state"}
 
 
 def _failure(line: LineStats) -> tuple[str, Text, Text]:
@@ -65,19 +78,14 @@ def _count(value: int | None) -> str:
 
 def synced(batches: Sequence[Synced], rehearsed: bool) -> Table:
     """Return the table of what was found of batches and done; `rehearsed`: of what would be done."""
-    table = Table("batch", "state", *_DONE, "parent run", title_justify="left")
+    table = _table(None, "batch", "state", "lines", "to do" if rehearsed else "done")
     for one in batches:
         state = f"to be {one.state}" if rehearsed and one.state == "mended" else one.state
-        done = [_count(getattr(one, field)) if one.lines or one.made else "–" for field in _DONE.values()]
-        table.add_row(Text(one.name or "single runs"), state, *done, one.parent or "as it was")
+        done = [f"{number:,} {what}" for field, what in _DONE.items() if (number := getattr(one, field))]
+        done += [f"parent run {one.parent}"] if one.parent else []
+        table.add_row(Text(one.name or "single runs"), state, _count(one.lines or None), ", ".join(done) or "–")
     return table
 
 
-_DONE = {
-    "lines": "lines",
-    "made": "made",
-    "completed": "completed",
-    "removed twins": "removed",
-    "refused": "refused",
-}
-"""Columns of numbers and the fields that they show."""
+_DONE = {"made": "made", "completed": "completed", "removed": "removed as twins", "refused": "refused"}
+"""What is counted of a batch, and how it is put."""

@@ -42,7 +42,7 @@ def test_without_any_key_the_offline_model_answers_and_says_so(keyless: Machine)
     assert code == 0, err
     assert "NO real language model" in out
     uri = f"sqlite:///{keyless.cwd / 'mlflow.db'}"
-    assert uri in out and f"mlflow ui --backend-store-uri {uri}" in out
+    assert f"MLflow:  {uri}, experiment" in out and re.search(r"^Look at: \S*pf-mlflow ui offline$", out, re.M)
     assert re.search(r"lines completed / failed\W+3 / 0", out)
     batch = tracked(uri, "offline")
     assert batch.column("params", "input_model") == 3 * [MODEL] == batch.column("tags", "response_model")
@@ -142,7 +142,7 @@ def test_an_unreachable_server_only_warns(machine: Machine) -> None:
     code, out, err = run(machine, ["tea"], "--name", "later", MLFLOW_TRACKING_URI=uri, PF_MLFLOW_GIVE_UP_AFTER="1")
     assert code == 0, err
     assert uri in err and "wait in the spool" in err
-    assert "Batch later" in out
+    assert "Batch later" in out and "pf-mlflow sync later\n" in out and "Look at" not in out
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import click
 from pf_mlflow import __version__
 from pf_mlflow.cli.init import init
 from pf_mlflow.cli.run import run
+from pf_mlflow.cli.show import show
 from pf_mlflow.cli.sync import sync
+from pf_mlflow.cli.ui import ui
 
 __all__ = ["main"]
 
@@ -21,5 +23,5 @@ def main() -> None:
     """
 
 
-for command in (init, run, sync):
+for command in (init, run, show, sync, ui):
     main.add_command(command)

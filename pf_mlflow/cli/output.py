@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from pf_mlflow import tables
 from pf_mlflow.errors import PfMlflowError
 from pf_mlflow.summary import BatchSummary
 
-__all__ = ["err", "one_sentence", "out", "print_place", "print_summary", "warn"]
+__all__ = ["busy", "err", "one_sentence", "out", "own_command", "print_place", "print_summary", "print_table", "warn"]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_TYPED_IN = Path.cwd()
+_PROGRAM = Path(sys.argv[0]).absolute()
 
 
 @contextmanager
@@ -45,24 +51,40 @@ def warn(sentence: str) -> None:
     err.print(f"[yellow]Warning:[/yellow] {escape(sentence)}")
 
 
-def print_summary(summary: BatchSummary, name: str) -> None:
+def busy(doing: str) -> AbstractContextManager[object]:
+    """Show on a terminal that something takes a while."""
+    return err.status(doing) if err.is_terminal else nullcontext()
+
+
+def print_table(table: Table) -> None:
+    """Print a table that fits the terminal: long cells go on in the next line, nothing is cut."""
+    out.print(table, soft_wrap=False)
+
+
+def print_summary(summary: BatchSummary, name: str, status: str | None = None) -> None:
     """Print the tables of a batch: totals, slowest lines, failed lines."""
-    out.print(tables.totals(summary, f"Batch {name}"))
+    out.print(f"[italic]Batch {escape(name)}[/italic]")
+    print_table(tables.totals(summary, status))
     if summary.slowest:
-        out.print(tables.slowest(summary))
+        print_table(tables.slowest(summary))
     if summary.failed:
-        out.print(tables.failures(summary))
+        print_table(tables.failures(summary))
 
 
-def print_place(tracking_uri: str, experiment: str, parent_run_id: str | None) -> None:
-    """Print where a batch's runs are and how to look at them."""
-    out.print(f"\nMLflow:  {escape(tracking_uri)}, {escape(f'experiment {experiment!r}, parent run {parent_run_id}')}")
-    out.print(f"Look at: {escape(_ui_command(tracking_uri))}")
+def print_place(name: str, tracking_uri: str, experiment: str, parent_run_id: str | None, link: str | None) -> None:
+    """Print where a batch's runs are, and the address or the command to look at them."""
+    run = f", parent run {parent_run_id}" if parent_run_id else ""
+    out.print(f"\nMLflow:  {escape(tracking_uri)}, {escape(f'experiment {experiment!r}{run}')}")
+    if parent_run_id:
+        out.print(f"Look at: {escape(link or own_command('ui', name))}")
+    else:
+        out.print(f"Next:    {escape(own_command('sync', name))}")
 
 
-def _ui_command(uri: str) -> str:
-    makefile = Path("Makefile")
-    if uri == f"sqlite:///{(Path.cwd() / 'mlflow.db').as_posix()}" and makefile.is_file():
-        if "mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db" in makefile.read_text("utf-8", "replace"):
-            return "make ui"
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+def own_command(*words: str) -> str:
+    """Return a command of ours as it can be pasted here: in an environment that is not active, with its folder."""
+    found = shutil.which(_PROGRAM.name)
+    if _PROGRAM.stem != "pf-mlflow" or (found and Path(found).absolute() == _PROGRAM):
+        return shlex.join(["pf-mlflow", *words])
+    shown = _PROGRAM.relative_to(_TYPED_IN) if _TYPED_IN in _PROGRAM.parents else _PROGRAM
+    return shlex.join([str(shown), *words])

@@ -118,7 +118,8 @@ def _print(outcome: Outcome) -> None:
     if outcome.trouble:
         warn(outcome.trouble)
     if outcome.batch:
-        print_place(outcome.batch.tracking_uri, outcome.batch.experiment, outcome.parent_run_id)
+        batch = outcome.batch
+        print_place(outcome.name, batch.tracking_uri, batch.experiment, outcome.parent_run_id, outcome.link)
 
 
 def _exit_code(outcome: Outcome) -> int:
