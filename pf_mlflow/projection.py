@@ -27,6 +27,7 @@ from pf_mlflow.standing import KnownRun
 __all__ = ["Projection", "Rehearsal"]
 
 _PAGE = 1000
+_PROOF = "pf_mlflow.doctor"
 
 
 class Projection:
@@ -97,6 +98,12 @@ class Projection:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             return str(self._client.get_experiment_by_name(self.experiment).experiment_id)
+
+    @told
+    def prove_writable(self) -> None:
+        """Write to the experiment and take it back: that a server lets us is seen in no other way."""
+        self._client.set_experiment_tag(self.experiment_id, _PROOF, "1")
+        self._client.delete_experiment_tag(self.experiment_id, _PROOF)
 
     def runs(self, batch_uid: str) -> Iterator[KnownRun]:
         """Yield the batch's parent and child runs as MLflow shows them."""

@@ -217,13 +217,13 @@ class Spool:
         rows = self._db.all("SELECT info FROM batch WHERE json_extract(info, '$.name') = ? ORDER BY created", name)
         return [Batch.from_json(row["info"]) for row in rows]
 
-    def leftovers(self) -> list[Batch]:
-        """Return the batches that MLflow does not fully have, oldest first; refused lines alone do not count."""
+    def leftovers(self, within: float = _LEFT_FOR_GOOD) -> list[Batch]:
+        """Return the batches of so many seconds that MLflow does not fully have; refused lines alone do not count."""
         sql = (
             "SELECT info FROM batch WHERE (closed IS NULL OR EXISTS "
             "(SELECT 1 FROM line WHERE batch_uid = uid AND refused IS NULL)) AND created > ? ORDER BY created"
         )
-        rows = self._db.all(sql, time.time() - self._LEFT_FOR_GOOD)
+        rows = self._db.all(sql, time.time() - within)
         return [Batch.from_json(row["info"]) for row in rows]
 
     def waiting(self, batch_uid: str) -> int:

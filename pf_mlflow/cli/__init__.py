@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pf_mlflow import __version__
+from pf_mlflow.cli.doctor import doctor
 from pf_mlflow.cli.run import run
 from pf_mlflow.cli.sync import sync
 
@@ -20,5 +21,5 @@ def main() -> None:
     """
 
 
-for command in (run, sync):
+for command in (doctor, run, sync):
     main.add_command(command)
