@@ -7,7 +7,9 @@ import json
 import os
 import re
 import shlex
+import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +50,16 @@ def answer(home: str) -> str:
     """Ask the keyring and promptflow's database, and return a `Kept` as JSON; meant for a process of its own."""
     told: dict[str, Any] = {"backend": "none"}
     try:
-        _ask_keyring(told, stored_connections(Path(home)))
+        key = _keyring_key(told)
     except Exception as error:  # noqa: BLE001 - each backend has errors of its own, and they are what is asked for
-        told["trouble"] = f"{type(error).__name__}: {error}"
+        return json.dumps(told | {"trouble": f"{type(error).__name__}: {error}"})
+    with suppress(sqlite3.Error):  # told by the check of connections
+        told["readable"] = {name: _can_read(key, kept) for name, kept in stored_connections(Path(home)).items()}
     return json.dumps(told)
 
 
-def _ask_keyring(told: dict[str, Any], stored: Mapping[str, list[str]]) -> None:
+def _keyring_key(told: dict[str, Any]) -> str | None:
+    """Return the key of all connections' secrets, `None` while there is none; tell which keyring was asked."""
     import keyring
     from keyring.util.platform_ import config_root
 
@@ -62,10 +67,9 @@ def _ask_keyring(told: dict[str, Any], stored: Mapping[str, list[str]]) -> None:
     told["config"] = str(config) if config.is_file() else ""
     backend = keyring.get_keyring()
     told["backend"] = f"{type(backend).__module__}.{type(backend).__name__}"
-    key = keyring.get_password(*KEYRING_ENTRY)
     if told["backend"].startswith("keyring.backends.null"):
         raise ValueError("it keeps nothing")
-    told["readable"] = {name: _can_read(key, secrets) for name, secrets in stored.items()}
+    return keyring.get_password(*KEYRING_ENTRY)
 
 
 def kept_of(probe: Probe, patience: float) -> Kept:
