@@ -19,7 +19,13 @@ from pf_mlflow.preflight import TrackingCheck, check_data, check_mapping, check_
 from pf_mlflow.promptflow_private import promptflow_home
 from pf_mlflow.records import Batch
 from pf_mlflow.run_record import batch_uid, run_record
-from pf_mlflow.settings import Settings, default_tracking_uri, read_settings, without_password
+from pf_mlflow.settings import (
+    Settings,
+    default_tracking_uri,
+    read_settings,
+    take_over_environment,
+    without_password,
+)
 from pf_mlflow.spool import Spool
 from pf_mlflow.summary import BatchSummary
 
@@ -80,7 +86,7 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
     """
     check_versions()
     dag = read_flow(request.flow)
-    _take_over_environment(dag)
+    take_over_environment(dag)
     settings = read_settings()
     check_mapping(request.column_mapping, check_data(request.data), dag, request.data)
     tracking = _track_here(settings, request.flow)
@@ -95,14 +101,6 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
         watcher.starting(llm, without_password(tracking.tracking_uri) if tracking else "")
         run = _submit(client, request, llm)
         return _outcome(run, llm, settings)
-
-
-def _take_over_environment(dag: Mapping[str, Any]) -> None:
-    """Let the flow's own settings hold for the checks too, as they will when promptflow runs it."""
-    os.environ["PWD"] = os.getcwd()  # a program that started us elsewhere may have left its own
-    for name, value in (dag.get("environment_variables") or {}).items():
-        if str(name).startswith(("MLFLOW_", "PF_MLFLOW_")) and not str(value).startswith("${"):
-            os.environ[name] = str(value)
 
 
 def _track_here(settings: Settings, flow: Path) -> TrackingCheck | None:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CurrentLine", "batch_logger", "current_line", "promptflow_home", "run_database"]
+__all__ = [
+    "CurrentLine",
+    "KEYRING_ENTRY",
+    "batch_logger",
+    "current_line",
+    "promptflow_home",
+    "run_database",
+    "snapshot_ignores",
+    "stored_connections",
+]
+
+KEYRING_ENTRY = ("promptflow", "encryption_key")
+"""Service and name under which the system's keyring keeps the key of all connections' secrets."""
 
 
 @dataclass(frozen=True)
@@ -56,3 +71,26 @@ def promptflow_home() -> Path:
 def run_database(home: Path) -> Path:
     """Return the SQLite file that holds promptflow's run records."""
     return home / "pf.sqlite"
+
+
+def stored_connections(home: Path) -> dict[str, list[str]]:
+    """Return promptflow's connections on this machine by name, each with its encrypted secrets."""
+    database = run_database(home)
+    if not database.is_file():
+        return {}
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'connection'").fetchone():
+            return {}
+        rows = db.execute("SELECT connectionName, configs || customConfigs FROM connection").fetchall()
+    return {name: re.findall(r"gAAAAA[\w=-]{50,}", values or "") for name, values in rows}
+
+
+def snapshot_ignores(folder: Path) -> list[str]:
+    """Return the patterns of base names that promptflow leaves out when it copies a flow's folder at each run.
+
+    Written out here because importing promptflow's own `PromptflowIgnoreFile` takes 2 s and makes its home folder.
+    """
+    files = (folder / name for name in (".amlignore", ".gitignore"))
+    first = next((path for path in files if path.exists()), None)
+    lines = [line.rstrip() for line in first.read_text().splitlines()] if first else []
+    return [".git", ".runs", "__pycache__", *lines]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import getpass
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from platformdirs import user_state_path
@@ -15,7 +16,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pf_mlflow.errors import BadInput
 
-__all__ = ["Settings", "absolute_store", "current_user", "default_tracking_uri", "read_settings", "without_password"]
+__all__ = [
+    "Settings",
+    "absolute_store",
+    "current_user",
+    "default_tracking_uri",
+    "read_settings",
+    "take_over_environment",
+    "without_password",
+]
 
 
 class Settings(BaseSettings):
@@ -83,6 +92,14 @@ def read_settings() -> Settings:
         name = str(first["loc"][0])
         variable = name if name.startswith("MLFLOW_") else f"PF_MLFLOW_{name.upper()}"
         raise BadInput(f"{variable}={first['input']!r} cannot be used: {first['msg']}.") from error
+
+
+def take_over_environment(flow: Mapping[str, Any]) -> None:
+    """Let a flow's own settings hold for this process too, as they will when promptflow runs it."""
+    os.environ["PWD"] = os.getcwd()  # a program that started us elsewhere may have left its own
+    for name, value in (flow.get("environment_variables") or {}).items():
+        if str(name).startswith(("MLFLOW_", "PF_MLFLOW_")) and not str(value).startswith("${"):
+            os.environ[name] = str(value)
 
 
 def default_tracking_uri(flow_dir: Path) -> str:

@@ -217,6 +217,7 @@ class Spool:
         rows = self._db.all("SELECT info FROM batch WHERE json_extract(info, '$.name') = ? ORDER BY created", name)
         return [Batch.from_json(row["info"]) for row in rows]
 
+<<<<<<< HEAD
     def newest(self) -> Batch | None:
         """Return the batch that came last, `None` if the spool knows none."""
         row = self._db.one("SELECT info FROM batch ORDER BY created DESC LIMIT 1")
@@ -224,11 +225,15 @@ class Spool:
 
     def leftovers(self) -> list[Batch]:
         """Return the batches that MLflow does not fully have, oldest first; refused lines alone do not count."""
+=======
+    def leftovers(self, within: float = _LEFT_FOR_GOOD) -> list[Batch]:
+        """Return the batches of so many seconds that MLflow does not fully have; refused lines alone do not count."""
+>>>>>>> f8c192f7104a5521742a7a8d691410c14878a010
         sql = (
             "SELECT info FROM batch WHERE (closed IS NULL OR EXISTS "
             "(SELECT 1 FROM line WHERE batch_uid = uid AND refused IS NULL)) AND created > ? ORDER BY created"
         )
-        rows = self._db.all(sql, time.time() - self._LEFT_FOR_GOOD)
+        rows = self._db.all(sql, time.time() - within)
         return [Batch.from_json(row["info"]) for row in rows]
 
     def waiting(self, batch_uid: str) -> int:

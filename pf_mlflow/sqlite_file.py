@@ -6,12 +6,12 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_random
 
-__all__ = ["SqliteFile"]
+__all__ = ["SqliteFile", "rehearse_write"]
 
 
 class SqliteFile:
@@ -113,3 +113,15 @@ class SqliteFile:
 def _version(db: sqlite3.Connection) -> int:
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     return version
+
+
+def rehearse_write(path: Path, patience: float = 5.0) -> None:
+    """Begin to write to a database that exists, and leave it as it was.
+
+    Raises:
+        sqlite3.Error: it is no database, cannot be written, or another process has been writing for `patience` seconds.
+    """
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=patience)) as db:
+        db.isolation_level = None
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("ROLLBACK")

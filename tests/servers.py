@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import os
 import random
@@ -104,6 +105,10 @@ class CountingProxy:
         """This status is the answer to everything."""
         self.refused: bytes | None = None
         """A `log-batch` with this text in it is answered 400."""
+        self.login: str | None = None
+        """Only requests with this `user:password` are handed on."""
+        self.forbidden: set[str] = set()
+        """These kinds of requests are answered 403."""
         self.lost: Counter[str] = Counter()
         """How many answers to a kind of request, such as `runs/create`, get lost after the work was done."""
         self.late: Counter[str] = Counter()
@@ -121,6 +126,8 @@ class CountingProxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.requests.append((self.command, urlparse(self.path).path, body))
                 kind = urlparse(self.path).path.rpartition("/mlflow/")[2]
+                if not outer._knows(self.headers.get("Authorization")):
+                    return self._reply(401, b"You are not authenticated.", {"WWW-Authenticate": "Basic"})
                 fault = outer._fault()
                 if refusal := outer._refusal(kind, body, fault):
                     return self._reply(*refusal)
@@ -161,6 +168,10 @@ class CountingProxy:
         self._server.daemon_threads = True
         self.uri = f"http://127.0.0.1:{self._server.server_port}"
 
+    def _knows(self, authorization: str | None) -> bool:
+        given = base64.b64decode((authorization or "").removeprefix("Basic ")).decode()
+        return self.login is None or given == self.login
+
     def _fault(self) -> str | None:
         struck = self.fault is not None and self._dice.random() < SHARE
         self.faults += struck
@@ -169,7 +180,7 @@ class CountingProxy:
     def _refusal(self, kind: str, body: bytes, fault: str | None) -> tuple[int, bytes, dict[str, str]] | None:
         if self.refused and self.refused in body and kind == "runs/log-batch":
             return 400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "not this one"}', {}
-        status = self.answer or (int(fault) if fault in ("429", "500") else 0)
+        status = 403 if kind in self.forbidden else self.answer or (int(fault) if fault in ("429", "500") else 0)
         hint = {"Retry-After": "1"} if status == 429 and self.faults % 2 else {}
         return (status, b'{"error_code": "%s", "message": "no"}' % _CODES[status], hint) if status else None
 

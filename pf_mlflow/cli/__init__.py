@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pf_mlflow import __version__
+from pf_mlflow.cli.doctor import doctor
 from pf_mlflow.cli.init import init
 from pf_mlflow.cli.run import run
 from pf_mlflow.cli.show import show
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for command in (init, run, show, sync, ui):
+for command in (doctor, init, run, show, sync, ui):
     main.add_command(command)

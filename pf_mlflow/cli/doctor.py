@@ -1,0 +1,51 @@
+"""`pf-mlflow doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.markup import escape
+
+from pf_mlflow.cli.output import one_sentence, out
+from pf_mlflow.doctor import Finding, examine, verdict
+
+__all__ = ["doctor"]
+
+_COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+_WIDTHS = (9, 13)
+
+
+@click.command()
+@click.argument("flow_dir", type=click.Path(path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else on stdout.")
+def doctor(flow_dir: Path | None, as_json: bool) -> None:
+    """Find out why child runs do not come as they should: check this machine, and the flow in a folder.
+
+    Without FLOW_DIR the flow of the current folder is checked, if there is one. Each line tells what was looked at, and
+    below it the remedy. Changes nothing, but for an experiment that a tracking server lacks: the first batch would make
+    it too.
+
+    Exit code: 0 no errors, perhaps warnings, 1 an error, 2 wrong command line.
+
+    Example: pf-mlflow doctor my_flow
+    """
+    with one_sentence():
+        found = examine(flow_dir)
+    if as_json:
+        checks = [{key: getattr(one, key) for key in ("check", "level", "told", "remedy")} for one in found]
+        out.print_json(data={"verdict": verdict(found), "checks": checks})
+    else:
+        _print(found)
+    raise SystemExit(1 if verdict(found) == "error" else 0)
+
+
+def _print(found: list[Finding]) -> None:
+    for one in found:
+        level, check = one.level.ljust(_WIDTHS[0]), one.check.ljust(_WIDTHS[1])
+        out.print(f"[{_COLOURS[one.level]}]{level}[/]{check}{escape(one.told)}")
+        if one.remedy:
+            out.print(f"{'':{sum(_WIDTHS)}}→ {escape(one.remedy)}")
+    counts = {level: sum(one.level == level for one in found) for level in ("error", "warning")}
+    told = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
+    out.print(f"\n{told or 'All is well.'}")

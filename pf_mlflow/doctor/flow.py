@@ -1,0 +1,141 @@
+"""Checks of a flow: its three nodes, what they name, its copy of this package, and whether tracing is on."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pf_mlflow import __version__
+from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
+from pf_mlflow.doctor.setup import Setup
+from pf_mlflow.finished_batch import flow_nodes, node_names
+
+__all__ = ["check_copy", "check_nodes", "check_tracing", "locate", "node_sources"]
+
+_DOES = {
+    "open_line": "shows lines as running",
+    "record_nodes": "says what is recorded",
+    "child_run_id": "gives the child run's id",
+}
+"""What the three nodes call, and what for."""
+
+
+def locate(flow_dir: Path, dag: Mapping[str, Any], name: str) -> Path | None:
+    """Return where a file of a flow is: in its folder, or in what `additional_includes` adds to it."""
+    for include in dag.get("additional_includes") or []:
+        added = (flow_dir / str(include)).resolve()
+        if Path(name).parts[0] == added.name and (added.parent / name).is_file():
+            return added.parent / name
+    return flow_dir / name if (flow_dir / name).is_file() else None
+
+
+def node_sources(dag: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the names of the nodes that have source files of their own, each with its file."""
+    variants = dag.get("node_variants") or {}
+    for node in dag["nodes"]:
+        shapes = ((variants.get(node["name"]) or {}).get("variants") or {}).values()
+        for shape in (node, *((shape or {}).get("node") or {} for shape in shapes)):
+            if path := (shape.get("source") or {}).get("path"):
+                yield str(node["name"]), str(path)
+
+
+def check_nodes(setup: Setup) -> Iterator[Finding]:
+    """Tell whether the flow's nodes record its lines, and whether they name nodes that there are."""
+    if setup.flow_dir is None or setup.dag is None:
+        return
+    files = [(node, path, locate(setup.flow_dir, setup.dag, path)) for node, path in node_sources(setup.dag)]
+    missing = [f"{node} ({path})" for node, path, found in files if found is None]
+    if missing:
+        remedy = f"put it back; `{setup.init}` does so for the nodes of pf-mlflow"
+        yield Finding(ERROR, f"the source of {', '.join(missing)} is not there", remedy)
+    called = {node: _called(found) for node, _, found in files if found and found.suffix == ".py"}
+    wrong = [*_roles(setup, called), *_wires(setup, called), *_named(setup, called)]
+    yield from wrong
+    if not (missing or wrong):
+        yield Finding(OK, ", ".join(node for node, names in called.items() if names & _DOES.keys()))
+
+
+def _called(source: Path) -> set[str]:
+    """Return which functions of this package a file uses, whatever the file is called."""
+    tree = ast.parse(source.read_text(encoding="utf-8"), str(source))
+    names: set[str] = set()
+    for part in ast.walk(tree):
+        if isinstance(part, ast.ImportFrom) and (part.module or "").partition(".")[0] == "pf_mlflow":
+            names |= {alias.name for alias in part.names}
+        elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id == "pf_mlflow":
+            names.add(part.attr)
+    return names
+
+
+def _roles(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[Finding]:
+    missing = [name for name in _DOES if not any(name in names for names in called.values())]
+    if len(missing) == len(_DOES):
+        yield Finding(
+            ERROR,
+            "no node of this flow calls pf_mlflow, so nothing is recorded while it runs",
+            f"`{setup.init}` adds the nodes; without them `pf-mlflow sync BATCH` brings a batch in afterwards",
+        )
+    elif missing:
+        lacks = ", ".join(f"{name}, which {_DOES[name]}" for name in missing)
+        yield Finding(ERROR if "open_line" in missing else WARNING, f"no node calls {lacks}", f"`{setup.init}`")
+
+
+def _wires(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[Finding]:
+    """Tell of nodes that do not get the handle that the first one gives."""
+    openers = [node for node, names in called.items() if "open_line" in names]
+    handles = {f"${{{node}.output}}" for node in openers}
+    for node in setup.dag["nodes"] if setup.dag and openers else []:
+        needs = called.get(node["name"], set()) & {"record_nodes", "child_run_id"}
+        if needs and not handles & set(map(str, (node.get("inputs") or {}).values())):
+            told = f"the node {node['name']} does not get the line from {openers[0]}, and does nothing"
+            remedy = f"give it the input `line: ${{{openers[0]}.output}}` in {setup.yaml}"
+            yield Finding(WARNING, told, remedy)
+
+
+def _named(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[Finding]:
+    """Tell of names under `record_nodes` that no node has."""
+    assert setup.flow_dir and setup.dag
+    known = flow_nodes(setup.flow_dir)
+    for node in setup.dag["nodes"]:
+        if "record_nodes" not in called.get(node["name"], set()):
+            continue
+        for name in node_names((node.get("inputs") or {}).get("record_nodes")):
+            if name not in known.all:
+                meant = [*get_close_matches(name, known.all, 1), *known.llm, *known.all][0]
+                told = f"record_nodes names {name!r}, but the flow's nodes are {', '.join(known.all)}"
+                yield Finding(ERROR, told, f"write `{meant}` there instead, in {setup.yaml}")
+
+
+def check_copy(setup: Setup) -> Iterator[Finding]:
+    """Tell whether the flow's own copy of this package, which it would import, is of the installed version."""
+    if setup.flow_dir is None or setup.dag is None:
+        return
+    copy = locate(setup.flow_dir, setup.dag, "pf_mlflow/__init__.py")
+    if copy is None:
+        return
+    found = re.search(r'^__version__ = "(.+)"', copy.read_text(encoding="utf-8"), re.MULTILINE)
+    theirs = found[1] if found else "unknown"
+    if theirs != __version__:
+        told = f"the flow's own copy of pf_mlflow is of version {theirs}, the installed one is {__version__}"
+        yield Finding(WARNING, told, f"`{setup.init}` brings the copy up to date")
+    else:
+        yield Finding(OK, f"{copy.parent} is of the installed version, {__version__}")
+
+
+def check_tracing(setup: Setup) -> Iterator[Finding]:
+    """Tell whether promptflow traces this flow; what the flow says of it comes before what the shell says."""
+    if setup.flow_dir is None:
+        return
+    by_flow = "PF_DISABLE_TRACING" in setup.environment
+    value = setup.environment.get("PF_DISABLE_TRACING", os.environ.get("PF_DISABLE_TRACING", "true"))
+    if str(value).lower() == "true":  # promptflow's own comparison
+        told = "tracing is off, so promptflow counts no tokens and child runs lack their nodes' values"
+        remedy = f'write `PF_DISABLE_TRACING: "false"` under environment_variables in {setup.yaml}'
+        yield Finding(ERROR, told, remedy if setup.yaml else "`export PF_DISABLE_TRACING=false`")
+    else:
+        yield Finding(OK, "on, by the flow" if by_flow else "on, by PF_DISABLE_TRACING in the environment")

@@ -1,0 +1,74 @@
+"""Checks of the machine: Python, packages, settings."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator
+from difflib import get_close_matches
+from importlib.metadata import version
+from pathlib import Path
+
+from pf_mlflow import __version__
+from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
+from pf_mlflow.doctor.setup import Setup
+from pf_mlflow.preflight import declared_packages, declared_python, misfits
+from pf_mlflow.settings import Settings
+
+__all__ = ["check_packages", "check_python", "check_settings"]
+
+_TOLD = ("promptflow", "mlflow", "openai")
+
+
+def check_python(setup: Setup) -> Iterator[Finding]:
+    """Tell whether this Python is supported, and whether `pf` runs by the same."""
+    here, supported = platform.python_version(), declared_python()
+    if here not in supported:
+        remedy = "make an environment with another, as `python3.12 -m venv .venv`, and install into that"
+        yield Finding(ERROR, f"Python {here} is not supported, only {supported}", remedy)
+    elif stranger := _strange_pf():
+        remedy = f"`export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH`"
+        yield Finding(WARNING, f"`pf` is {stranger}, of another Python than pf-mlflow's, {sys.executable}", remedy)
+    else:
+        yield Finding(OK, f"{here}, {sys.executable}")
+
+
+def _strange_pf() -> str | None:
+    """Return the `pf` that a user would call if it is not of this Python."""
+    found = shutil.which("pf")
+    own = {Path(sys.executable).parent.resolve(), Path(sysconfig.get_path("scripts")).resolve()}
+    return found if found and Path(found).resolve().parent not in own else None
+
+
+def check_packages(setup: Setup) -> Iterator[Finding]:
+    """Tell whether what pf-mlflow needs is installed in supported versions."""
+    wrong = list(misfits(declared_packages()))
+    if wrong:
+        words = [sys.executable, "-m", "pip", "install", *(misfit.requirement for misfit in wrong)]
+        yield Finding(ERROR, ", ".join(map(str, wrong)), f"`{shlex.join(words)}`")
+    else:
+        yield Finding(OK, ", ".join([f"pf-mlflow {__version__}", *(f"{name} {version(name)}" for name in _TOLD)]))
+
+
+def check_settings(setup: Setup) -> Iterator[Finding]:
+    """Tell of settings that cannot be used, that do not exist, or that switch everything off."""
+    for variable, why in setup.bad_settings.items():
+        yield Finding(ERROR, why, f"{setup.place_of(variable)}, or give it another value")
+    known = {
+        str(field.validation_alias or f"PF_MLFLOW_{name.upper()}") for name, field in Settings.model_fields.items()
+    }
+    unknown = [name for name in os.environ if name.upper().startswith("PF_MLFLOW_") and name.upper() not in known]
+    for variable in unknown:
+        meant = get_close_matches(variable.upper(), known, 1)
+        hint = f", meaning {meant[0]}?" if meant else ""
+        yield Finding(WARNING, f"there is no setting {variable}{hint}", setup.place_of(variable))
+    if not setup.settings.enabled:
+        told = "PF_MLFLOW_ENABLED is false: nothing is recorded"
+        yield Finding(WARNING, told, setup.place_of("PF_MLFLOW_ENABLED"))
+    if not (setup.bad_settings or unknown) and setup.settings.enabled:
+        told = ", ".join(sorted(name for name in os.environ if name.upper() in known))
+        yield Finding(OK, told or "all as they come")

@@ -1,0 +1,116 @@
+"""What is examined: a machine with its settings, and perhaps a flow."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pf_mlflow.doctor.finding import OK, WARNING, Finding
+from pf_mlflow.errors import BadInput
+from pf_mlflow.preflight import read_flow
+from pf_mlflow.settings import Settings, default_tracking_uri, read_settings, take_over_environment
+
+__all__ = ["Setup", "read_setup"]
+
+_FLEX = "flow.flex.yaml"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A machine with its settings, and perhaps a flow. Reading it changes this process's environment."""
+
+    settings: Settings
+    bad_settings: Mapping[str, str]
+    """What is wrong with settings that cannot be used, by variable."""
+    flow_dir: Path | None
+    dag: Mapping[str, Any] | None
+    """The flow's YAML; `None` without a flow of nodes that can be read."""
+    environment: Mapping[str, Any]
+    """The environment variables that the flow itself sets."""
+    flow: tuple[Finding, ...]
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where the runs go."""
+        return self.settings.tracking_uri or default_tracking_uri(self.flow_dir or Path.cwd())
+
+    @property
+    def experiment(self) -> str:
+        """The experiment that runs go to, `""` if only a flow could tell."""
+        return self.settings.experiment or (self.flow_dir.name if self.flow_dir else "")
+
+    @property
+    def yaml(self) -> Path | None:
+        """The flow's YAML file."""
+        files = [self.flow_dir / name for name in ("flow.dag.yaml", _FLEX)] if self.flow_dir else []
+        return next((path for path in files if path.is_file()), None)
+
+    @property
+    def init(self) -> str:
+        """The command that gives the flow its nodes."""
+        return f"pf-mlflow init {shlex.quote(str(self.flow_dir))}"
+
+    def place_of(self, variable: str) -> str:
+        """Return how to take a variable back, wherever it was set."""
+        if variable in self.environment:
+            return f"take {variable} out of environment_variables in {self.yaml}"
+        return f"`unset {variable}`"
+
+
+def read_setup(named: Path | None) -> Setup:
+    """Read the flow in a folder, by default the one here if there is one, and the settings that hold for it."""
+    folder = named or (Path.cwd() if Path("flow.dag.yaml").is_file() else None)
+    flow_dir, content, findings = (None, {}, ()) if folder is None else _flow(folder)
+    take_over_environment(content)
+    settings, bad = _settings()
+    dag = content if isinstance(content.get("nodes"), list) else None
+    return Setup(settings, bad, flow_dir, dag, content.get("environment_variables") or {}, findings)
+
+
+def _flow(named: Path) -> tuple[Path | None, Mapping[str, Any], tuple[Finding, ...]]:
+    folder = named.resolve() if named.is_dir() else named.resolve().parent
+    if named.suffix == ".prompty" or (named / _FLEX).is_file() or named.name == _FLEX:
+        return folder, _flex(folder / _FLEX), (_without_nodes(named),)
+    try:
+        dag = read_flow(named)
+    except BadInput as error:
+        validate = f"mend it; `pf flow validate --source {shlex.quote(str(named))}` tells more"
+        wrong = Finding.of(error, validate if named.exists() else "name the folder of a flow, or none")
+        return (folder if named.exists() else None), {}, (wrong,)
+    return folder, dag, (Finding(OK, f"{folder / 'flow.dag.yaml'}, {len(dag['nodes'])} nodes"),)
+
+
+def _flex(path: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):  # promptflow tells what is wrong with it
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _without_nodes(named: Path) -> Finding:
+    told = f"{named} is a flex flow or a prompty, which has no nodes that could record its lines"
+    return Finding(WARNING, told, "run it as ever, then bring the batch into MLflow with `pf-mlflow sync BATCH`")
+
+
+def _settings() -> tuple[Settings, Mapping[str, str]]:
+    """Return the settings, and why those that had to be left out cannot be used."""
+    bad: dict[str, str] = {}
+    while True:
+        try:
+            return read_settings(), bad
+        except BadInput as error:
+            variable = str(error).partition("=")[0]
+            bad[variable] = str(error).rstrip(".")
+            for name in _spellings(variable):
+                del os.environ[name]
+
+
+def _spellings(variable: str) -> Iterator[str]:
+    return iter([name for name in os.environ if name.upper() == variable])

@@ -1,0 +1,148 @@
+"""Checks of the spool: the folder, what is left over in it, and the processes that deliver from it."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+
+from pf_mlflow.batch_end import BatchEnd
+from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
+from pf_mlflow.doctor.setup import Setup
+from pf_mlflow.launch import HUNG_AFTER, is_held
+from pf_mlflow.processes import is_alive
+from pf_mlflow.records import Batch
+from pf_mlflow.spool import Spool
+from pf_mlflow.sqlite_file import rehearse_write
+
+__all__ = ["check_delivery", "check_leftovers", "check_spool"]
+
+_FULL = 0.8
+_NO_ROOM = 2**20
+
+
+def _file(setup: Setup) -> Path:
+    return setup.settings.spool_dir / Spool.FILE
+
+
+def check_spool(setup: Setup) -> Iterator[Finding]:
+    """Tell whether the spool can be written to, and how full it is."""
+    folder, file = setup.settings.spool_dir, _file(setup)
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        told = f"the spool {folder} cannot be used: you may not write to {nearest}"
+        yield Finding(ERROR, told, "`export PF_MLFLOW_SPOOL_DIR=$HOME/pf-mlflow-spool`, or any folder of yours")
+    elif shutil.disk_usage(nearest).free < _NO_ROOM:
+        yield Finding(ERROR, f"the disk of the spool {folder} is full", "free it, or set PF_MLFLOW_SPOOL_DIR")
+    elif not file.exists():
+        yield Finding(OK, f"{folder}, which the first batch makes")
+    else:
+        yield _state_of(file, setup.settings.spool_limit * 2**20)
+
+
+def _state_of(file: Path, limit: int) -> Finding:
+    try:
+        rehearse_write(file)
+        used = _used(file)
+    except sqlite3.Error as error:
+        moved = f"{shlex.quote(str(file))} {shlex.quote(f'{file}.broken')}"
+        remedy = f"`mv {moved}`, then `pf-mlflow sync --all` takes what it held from promptflow's folder"
+        return Finding(ERROR, f"{file} cannot be used: {error}", remedy)
+    size = f"{used / 2**20:,.1f} of {limit / 2**20:,.0f} MiB"
+    if used < _FULL * limit:
+        return Finding(OK, f"{file.parent}, {size}")
+    remedy = f"deliver what is left over by `pf-mlflow sync`, or `export PF_MLFLOW_SPOOL_LIMIT={2 * limit // 2**20}`"
+    return Finding(ERROR if used >= limit else WARNING, f"the spool {file.parent} is nearly full, {size}", remedy)
+
+
+def _used(file: Path) -> int:
+    with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        pages, free, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in _PRAGMAS)
+        return int((pages - free) * size)
+
+
+_PRAGMAS = ("page_count", "freelist_count", "page_size")
+
+
+def check_leftovers(setup: Setup) -> Iterator[Finding]:
+    """Tell of batches that are over and that MLflow does not fully have."""
+    if not _file(setup).exists():
+        return
+    spool = Spool(setup.settings.spool_dir)
+    open_ones = [one for one in spool.leftovers(math.inf) if not is_held(spool.folder, one.uid)]
+    left = [one for one in open_ones if not _is_running(spool, one)]
+    for batch in left:
+        row = spool.state(batch.uid)
+        why = f": {row['told']}" if row and row["told"] else ""
+        told = f"{spool.waiting(batch.uid)} lines of {_name(batch)} wait for {batch.tracking_uri}{why}"
+        yield Finding(WARNING, told.rstrip("."), f"`{_sync(batch)}`")
+    refused = _refused(_file(setup))
+    for name, count, why in refused:
+        told = f"MLflow did not take {count} lines of batch {name}: {why}"
+        yield Finding(WARNING, told.rstrip("."), f"mend what it says, then `pf-mlflow sync {shlex.quote(name)}`")
+    if not (left or refused):
+        yield Finding(OK, "none")
+
+
+def _refused(file: Path) -> list[tuple[str, int, str]]:
+    """Return the batches of which MLflow refused lines: name, how many, and why the first."""
+    sql = (
+        "SELECT json_extract(info, '$.name'), count(*), min(refused) FROM line JOIN batch ON uid = batch_uid "
+        "WHERE refused IS NOT NULL GROUP BY uid"
+    )
+    with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        return db.execute(sql).fetchall()
+
+
+def _is_running(spool: Spool, batch: Batch) -> bool:
+    return BatchEnd(batch, lambda: spool.workers(batch.uid)).is_running()
+
+
+def _name(batch: Batch) -> str:
+    return f"batch {batch.name}" if batch.name else "single runs"
+
+
+def _sync(batch: Batch) -> str:
+    return f"pf-mlflow sync {shlex.quote(batch.name)}"
+
+
+def check_delivery(setup: Setup) -> Iterator[Finding]:
+    """Tell of the processes that deliver batches now, and of those that do not get on."""
+    if not _file(setup).exists():
+        return
+    spool = Spool(setup.settings.spool_dir)
+    found = [finding for batch in spool.leftovers(math.inf) for finding in _deliverer(spool, batch)]
+    yield from found or [Finding(OK, "none is needed now")]
+
+
+def _deliverer(spool: Spool, batch: Batch) -> Iterator[Finding]:
+    running = _is_running(spool, batch)
+    waiting = f"{spool.waiting(batch.uid)} lines wait"
+    row = spool.state(batch.uid)
+    if not is_held(spool.folder, batch.uid):
+        if running:
+            yield Finding(OK, f"{_name(batch)} runs; its next line starts a delivery process; {waiting}")
+        return
+    if row is None or row["beat"] is None or not is_alive(row["owner_pid"], row["owner_started"]):
+        yield Finding(OK, f"a process is at {_name(batch)}, perhaps `pf-mlflow sync`; {waiting}")
+        return
+    pid, silent = row["owner_pid"], time.monotonic() - row["beat"]
+    if silent > HUNG_AFTER:
+        told = f"the process {pid} that delivers {_name(batch)} has shown no sign of life for {silent:.0f} s; {waiting}"
+        restart = f"`kill -9 {pid}`; the next line of the batch starts another"
+        yield Finding(ERROR, told, restart if running else f"`{_sync(batch)}`, which ends it and does its work")
+    elif psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+        told = f"the process {pid} that delivers {_name(batch)} was stopped; {waiting}"
+        yield Finding(ERROR, told, f"`kill -CONT {pid}`")
+    else:
+        told = f": {row['told']}" if row["told"] else ""
+        level, remedy = (WARNING, "see the check mlflow; it goes on by itself then") if told else (OK, "")
+        yield Finding(level, f"process {pid} delivers {_name(batch)}, {waiting}{told}".rstrip("."), remedy)

@@ -1,0 +1,185 @@
+"""Check of MLflow: whether it can be reached and written to, and whether runs may go into the experiment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import getproxies, proxy_bypass
+
+from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
+from pf_mlflow.doctor.probe import Probe
+from pf_mlflow.doctor.setup import Setup
+from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
+from pf_mlflow.settings import without_password
+from pf_mlflow.sqlite_file import rehearse_write
+
+__all__ = ["answer", "check_store", "store_probe"]
+
+_PATIENCE = 40.0
+_SET = "MLFLOW_TRACKING_URI"
+
+
+def store_probe(setup: Setup) -> Probe:
+    """Begin to ask MLflow, in a process of its own: importing mlflow takes seconds and memory."""
+    spool = setup.settings.spool_dir
+    locks = spool if spool.is_dir() else Path(gettempdir())
+    return Probe(__name__, setup.experiment, str(locks), **{_SET: setup.tracking_uri})
+
+
+def check_store(setup: Setup, probe: Probe) -> Iterator[Finding]:
+    """Wait for MLflow's answer and tell it."""
+    try:
+        found = [Finding(**one) for one in probe.answer(_PATIENCE)]
+    except TimeoutError as error:
+        told = f"MLflow at {without_password(setup.tracking_uri)}: {error}"
+        found = [Finding(ERROR, told, _remedy_of_outage(setup.tracking_uri))]
+    for finding in found:
+        if _SET in setup.environment:  # which the shell's variable does not change
+            written = rf"write `{_SET}: \1` under environment_variables in {setup.yaml}"
+            finding = replace(finding, remedy=re.sub(rf"`export {_SET}=(\S+)`", written, finding.remedy))
+        yield finding
+
+
+def answer(experiment: str, lock_dir: str) -> str:
+    """Look at the store of `MLFLOW_TRACKING_URI` and return the findings as JSON; meant for a process of its own."""
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    return json.dumps([asdict(one) for one in _examined(os.environ[_SET], experiment, Path(lock_dir))])
+
+
+def _examined(uri: str, experiment: str, lock_dir: Path) -> Iterator[Finding]:
+    from sqlalchemy.engine import make_url
+
+    try:
+        if uri.startswith("sqlite:///"):
+            yield from _file(uri, Path(make_url(uri).database or ""), experiment, lock_dir)
+        else:
+            yield _server(uri, experiment, lock_dir)
+    except TrackingError as error:
+        yield _trouble(uri, error)
+
+
+def _file(uri: str, path: Path, experiment: str, lock_dir: Path) -> Iterator[Finding]:
+    """Look at an SQLite store, without making or changing it."""
+    if not path.parent.is_dir():
+        remedy = f"`mkdir -p {shlex.quote(str(path.parent))}`, or set {_SET}"
+        yield Finding(ERROR, f"{uri} cannot be made: there is no folder {path.parent}", remedy)
+    elif not os.access(path.parent, os.W_OK):
+        remedy = f"start in another folder, or set {_SET}"
+        yield Finding(ERROR, f"{uri} cannot be written: you may not write to {path.parent}", remedy)
+    elif not path.exists() or not path.stat().st_size:
+        yield Finding(OK, f"{uri}, which the first batch makes")
+    elif found := _unwritable(path) or _of_another_version(uri, path):
+        yield found
+    else:
+        yield _readable(uri, experiment, lock_dir)
+
+
+def _unwritable(path: Path) -> Finding | None:
+    try:
+        rehearse_write(path)
+    except sqlite3.Error as error:
+        file = shlex.quote(str(path))
+        if "locked" in str(error):
+            return Finding(WARNING, f"another process has been writing to {path} for seconds", f"see `fuser {file}`")
+        remedy = f"`chmod u+w {file}`" if "readonly" in str(error) else f"`mv {file} {file}.broken`, or set {_SET}"
+        return Finding(ERROR, f"{path} cannot be written: {error}", remedy)
+    return None
+
+
+def _of_another_version(uri: str, path: Path) -> Finding | None:
+    """Tell of tables that this MLflow would refuse, or change as soon as it opens them."""
+    from alembic.script import ScriptDirectory
+    from mlflow import __version__
+    from mlflow.store.db import utils
+
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        known = "alembic_version" in tables
+        (version,) = db.execute("SELECT version_num FROM alembic_version").fetchone() if known else ("",)
+    scripts = ScriptDirectory(str(Path(utils.__file__).parent.parent / "db_migrations"))
+    if not version or version in scripts.get_heads():
+        return None
+    if version not in {script.revision for script in scripts.walk_revisions()}:
+        remedy = f"let {_SET} name another store, or install the MLflow that made this one"
+        return Finding(ERROR, f"the tables of {uri} were made by a newer MLflow than {__version__}", remedy)
+    migrates_itself = not set(utils.Base.metadata.tables) <= tables
+    told = f"the tables of {uri} were made by an older MLflow than {__version__}"
+    told += ", which changes them as soon as it opens them" * migrates_itself
+    remedy = f"take a copy of {path}, then run `mlflow db upgrade {shlex.quote(uri)}`"
+    return Finding(WARNING if migrates_itself else ERROR, told, remedy)
+
+
+def _readable(uri: str, experiment: str, lock_dir: Path) -> Finding:
+    from pf_mlflow.projection import Rehearsal
+
+    store = Rehearsal(uri, experiment or "Default", lock_dir)
+    store.connect()
+    if not experiment:
+        return Finding(OK, f"{uri}, to which can be written")
+    made = "" if store.experiment_id else ", which the first batch makes"
+    return Finding(OK, f"{uri}, to which can be written; experiment {experiment!r}{made}")
+
+
+def _server(uri: str, experiment: str, lock_dir: Path) -> Finding:
+    """Look at a server or database; a missing experiment is made, as the first batch would."""
+    from pf_mlflow.projection import Projection, Rehearsal
+
+    shown = without_password(uri)
+    reading = Rehearsal(uri, experiment or "Default", lock_dir)
+    reading.connect()
+    if not experiment:
+        return Finding(OK, f"{shown} answers; name a flow to see whether its experiment can be written to")
+    store = Projection(uri, experiment, lock_dir)
+    store.connect()
+    if not reading.experiment_id:
+        return Finding(OK, f"{shown}, to which can be written; experiment {experiment!r}, made just now")
+    proven = uri.startswith("http") and _takes_writes(store)
+    can = "to which can be written" if proven else "which answers; whether it takes runs only a batch can show"
+    return Finding(OK, f"{shown}, {can}; experiment {experiment!r}")
+
+
+def _takes_writes(store: Any) -> bool:
+    try:
+        store.prove_writable()
+    except TrackingForbidden:
+        raise
+    except TrackingRefused:  # a server that does not know this request
+        return False
+    return True
+
+
+def _trouble(uri: str, error: TrackingError) -> Finding:
+    shown = without_password(uri)
+    if "MLFLOW_ALLOW_FILE_STORE" in str(error) or "unsupported URI" in str(error):
+        is_address = re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri)
+        better = f"http://{shown}" if is_address else f"sqlite:///{Path.cwd().as_posix()}/mlflow.db"
+        kept = "" if is_address else "; `mlflow migrate-filestore` brings the runs of a folder there"
+        return Finding(ERROR, f"MLflow takes no runs at {shown}", f"`export {_SET}={shlex.quote(better)}`{kept}")
+    is_down = isinstance(error, TrackingDown)
+    found = Finding.of(error, _remedy_of_outage(uri) if is_down else f"mend {_SET}")
+    here = "" if shown != uri else f"{_SET}={shlex.quote(uri)} "
+    return replace(found, remedy=found.remedy.replace("`mlflow experiments", f"`{here}mlflow experiments"))
+
+
+def _remedy_of_outage(uri: str) -> str:
+    parts = urlparse(uri)
+    host = parts.hostname or ""
+    if parts.scheme in getproxies() and not proxy_bypass(host):
+        return (
+            f"`export NO_PROXY={host},$NO_PROXY`, for now the request goes to the proxy of {parts.scheme.upper()}_PROXY"
+        )
+    waits = "until then the records of batches wait in the spool"
+    if parts.scheme.startswith("http") and (host == "localhost" or host.startswith("127.")):
+        return f"start it, for example `mlflow server --host {host} --port {parts.port or 80}`; {waits}"
+    return f"see that it runs and that {_SET} is right; {waits}"
