@@ -95,7 +95,7 @@ def start_delivery(spool_dir: Path, *batch_uid: str) -> None:
 
 
 def _lasting_package(package: Path, kept: Path) -> Path:
-    """Return a package that stays: a flow with `additional_includes` runs in a copy that is gone before delivery ends."""
+    """Return a package that stays: a flow with `additional_includes` runs in a copy that goes when the batch ends."""
     if Path(tempfile.gettempdir()).resolve() not in package.parents:
         return package
     with suppress(OSError):  # no room: it may end before the flow does

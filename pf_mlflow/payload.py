@@ -41,12 +41,11 @@ _KEY_LIMIT = 240
 _LARGEST = 2.0**63
 """Metrics from here on are no measurements; neither NaN nor infinity is below it."""
 _LONG_VALUES = "long_values"
-_SETTINGS = set(
+_MODEL_SETTINGS = set(
     "model deployment_name temperature top_p max_tokens stop seed response_format logit_bias presence_penalty "
     "frequency_penalty user functions function_call tools tool_choice n echo best_of suffix logprobs top_k detail "
     "stream connection".split()
 )
-"""Inputs of promptflow's LLM tools that set the model up."""
 
 
 @dataclass
@@ -182,7 +181,7 @@ def _is_shown(name: str) -> bool:
 
 def tells_lines_apart(name: str) -> bool:
     """Tell whether an input of a node is shown and no mere setting of the model."""
-    return _is_shown(name) and name not in _SETTINGS
+    return _is_shown(name) and name not in _MODEL_SETTINGS
 
 
 def _add_tokens(payload: RunPayload, calls: Any, prefix: str) -> None:

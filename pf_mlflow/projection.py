@@ -99,19 +99,14 @@ class Projection:
                 raise
             return str(self._client.get_experiment_by_name(self.experiment).experiment_id)
 
-<<<<<<< HEAD
-    def runs(self, batch_uid: str, which: str = "") -> Iterator[KnownRun]:
-        """Yield the batch's parent and child runs as MLflow shows them; `which`: more of a filter, with its `AND`."""
-=======
     @told
     def prove_writable(self) -> None:
         """Write to the experiment and take it back: that a server lets us is seen in no other way."""
         self._client.set_experiment_tag(self.experiment_id, _PROOF, "1")
         self._client.delete_experiment_tag(self.experiment_id, _PROOF)
 
-    def runs(self, batch_uid: str) -> Iterator[KnownRun]:
-        """Yield the batch's parent and child runs as MLflow shows them."""
->>>>>>> f8c192f7104a5521742a7a8d691410c14878a010
+    def runs(self, batch_uid: str, which: str = "") -> Iterator[KnownRun]:
+        """Yield the batch's parent and child runs as MLflow shows them; `which`: more of a filter, with its `AND`."""
         token: str | None = "" if self.experiment_id else None
         while token is not None:
             page = self._page(f"tags.`promptflow.batch_uid` = '{batch_uid}'{which}", token)

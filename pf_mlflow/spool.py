@@ -206,35 +206,26 @@ class Spool:
 
     def batches_of_client(self, client_pid: int, client_started: float) -> list[sqlite3.Row]:
         """Return the rows of the batches that a process has started, oldest first."""
-        sql = (
-            "SELECT * FROM batch WHERE json_extract(info, '$.client_pid') = ? "
-            "AND abs(json_extract(info, '$.client_started') - ?) < 1 ORDER BY created"
-        )
-        return self._db.all(sql, client_pid, client_started)
+        where = "json_extract(info, '$.client_pid') = ? AND abs(json_extract(info, '$.client_started') - ?) < 1"
+        return self._db.all(f"SELECT * FROM batch WHERE {where} ORDER BY created", client_pid, client_started)
 
     def batches_named(self, name: str) -> list[Batch]:
         """Return the batches of a name, oldest first."""
         rows = self._db.all("SELECT info FROM batch WHERE json_extract(info, '$.name') = ? ORDER BY created", name)
         return [Batch.from_json(row["info"]) for row in rows]
 
-<<<<<<< HEAD
     def newest(self) -> Batch | None:
         """Return the batch that came last, `None` if the spool knows none."""
         row = self._db.one("SELECT info FROM batch ORDER BY created DESC LIMIT 1")
         return Batch.from_json(row["info"]) if row else None
 
-    def leftovers(self) -> list[Batch]:
-        """Return the batches that MLflow does not fully have, oldest first; refused lines alone do not count."""
-=======
     def leftovers(self, within: float = _LEFT_FOR_GOOD) -> list[Batch]:
         """Return the batches of so many seconds that MLflow does not fully have; refused lines alone do not count."""
->>>>>>> f8c192f7104a5521742a7a8d691410c14878a010
         sql = (
             "SELECT info FROM batch WHERE (closed IS NULL OR EXISTS "
             "(SELECT 1 FROM line WHERE batch_uid = uid AND refused IS NULL)) AND created > ? ORDER BY created"
         )
-        rows = self._db.all(sql, time.time() - within)
-        return [Batch.from_json(row["info"]) for row in rows]
+        return [Batch.from_json(row["info"]) for row in self._db.all(sql, time.time() - within)]
 
     def waiting(self, batch_uid: str) -> int:
         """Return how many lines of a batch MLflow does not fully have yet."""

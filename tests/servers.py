@@ -126,10 +126,8 @@ class CountingProxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.requests.append((self.command, urlparse(self.path).path, body))
                 kind = urlparse(self.path).path.rpartition("/mlflow/")[2]
-                if not outer._knows(self.headers.get("Authorization")):
-                    return self._reply(401, b"You are not authenticated.", {"WWW-Authenticate": "Basic"})
                 fault = outer._fault()
-                if refusal := outer._refusal(kind, body, fault):
+                if refusal := outer._refusal(kind, body, fault, self.headers.get("Authorization")):
                     return self._reply(*refusal)
                 if kind == "runs/create" and outer._take(outer.late, "line" if b"parentRunId" in body else "parent"):
                     threading.Timer(LATE_BY, self._hand_on, [body]).start()
@@ -159,7 +157,7 @@ class CountingProxy:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_PUT = do_PATCH = _pass
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -177,7 +175,11 @@ class CountingProxy:
         self.faults += struck
         return self.fault if struck else None
 
-    def _refusal(self, kind: str, body: bytes, fault: str | None) -> tuple[int, bytes, dict[str, str]] | None:
+    def _refusal(
+        self, kind: str, body: bytes, fault: str | None, login: str | None
+    ) -> tuple[int, bytes, dict[str, str]] | None:
+        if not self._knows(login):
+            return 401, b"You are not authenticated.", {"WWW-Authenticate": "Basic"}
         if self.refused and self.refused in body and kind == "runs/log-batch":
             return 400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "not this one"}', {}
         status = 403 if kind in self.forbidden else self.answer or (int(fault) if fault in ("429", "500") else 0)
