@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from pf_mlflow.errors import BadInput
 from pf_mlflow.text_edits import Edit, applied
 from pf_mlflow.yaml_text import Change, YamlText
 
-__all__ = ["CALLS", "Wiring", "find_in_flow", "included", "our_nodes", "traces"]
+__all__ = ["CALLS", "Wiring", "find_in_flow", "included", "our_nodes", "package_calls", "traces"]
 
 CALLS = {"initialize_mlflow": "open_line", "save_mlflow_tracking": "record_nodes", "finalize": "child_run_id"}
 """The three nodes and what their files call of this package."""
@@ -28,14 +29,28 @@ def our_nodes(dag: Mapping[str, Any], flow_dir: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for node in _python_nodes(dag):
         path = find_in_flow(dag, flow_dir, str((node.get("source") or {}).get("path") or ""))
-        for role, call in CALLS.items():
-            if path and re.search(rf"\bpf_mlflow\b[\s\S]*\b{call}\b", path.read_text("utf-8", "replace")):
-                found.setdefault(role, str(node["name"]))
+        called = package_calls(path) if path else set()
+        found = {role: str(node["name"]) for role, call in CALLS.items() if call in called} | found
     return found
 
 
 def _python_nodes(dag: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield from (node for node in dag["nodes"] if node.get("type") == "python")
+
+
+def package_calls(source: Path) -> set[str]:
+    """Return which functions of this package a Python file uses, whatever the file is called."""
+    try:
+        tree = ast.parse(source.read_text(encoding="utf-8"), str(source))
+    except (SyntaxError, ValueError):  # promptflow will tell its author
+        return set()
+    names: set[str] = set()
+    for part in ast.walk(tree):
+        if isinstance(part, ast.ImportFrom) and (part.module or "").partition(".")[0] == "pf_mlflow":
+            names |= {alias.name for alias in part.names}
+        elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id == "pf_mlflow":
+            names.add(part.attr)
+    return names
 
 
 def find_in_flow(dag: Mapping[str, Any], flow_dir: Path, path: str) -> Path | None:

@@ -17,9 +17,9 @@ from typing import Any
 import yaml
 
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
-from pf_mlflow.doctor.flow import locate
 from pf_mlflow.doctor.probe import Probe
 from pf_mlflow.doctor.setup import Setup
+from pf_mlflow.flow_wiring import find_in_flow
 from pf_mlflow.llm import DEFAULT_CONNECTION
 from pf_mlflow.promptflow_private import KEYRING_ENTRY, promptflow_home, stored_connections
 
@@ -136,7 +136,7 @@ def _named_by(node: Mapping[str, Any], dag: Mapping[str, Any], flow_dir: Path) -
         yield str(node["connection"]), "azure_open_ai" if is_azure else "open_ai"
     kinds = {"connection": ""} if source.get("type") == "package" else {}
     if source.get("type") == "code" and str(source.get("path")).endswith(".py"):
-        path = locate(flow_dir, dag, str(source["path"]))
+        path = find_in_flow(dag, flow_dir, str(source["path"]))
         kinds = _connection_arguments(path) if path else {}
     for name, kind in kinds.items():
         if isinstance(value := inputs.get(name), str) and value and not value.startswith("${"):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from pf_mlflow import __version__
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.finished_batch import flow_nodes, node_names
+from pf_mlflow.flow_wiring import find_in_flow, package_calls
 
-__all__ = ["check_copy", "check_nodes", "check_tracing", "locate", "node_sources"]
+__all__ = ["check_copy", "check_nodes", "check_tracing", "node_sources"]
 
 _DOES = {
     "open_line": "shows lines as running",
@@ -23,15 +22,6 @@ _DOES = {
     "child_run_id": "gives the child run's id",
 }
 """What the three nodes call, and what for."""
-
-
-def locate(flow_dir: Path, dag: Mapping[str, Any], name: str) -> Path | None:
-    """Return where a file of a flow is: in its folder, or in what `additional_includes` adds to it."""
-    for include in dag.get("additional_includes") or []:
-        added = (flow_dir / str(include)).resolve()
-        if Path(name).parts[0] == added.name and (added.parent / name).is_file():
-            return added.parent / name
-    return flow_dir / name if (flow_dir / name).is_file() else None
 
 
 def node_sources(dag: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -48,28 +38,16 @@ def check_nodes(setup: Setup) -> Iterator[Finding]:
     """Tell whether the flow's nodes record its lines, and whether they name nodes that there are."""
     if setup.flow_dir is None or setup.dag is None:
         return
-    files = [(node, path, locate(setup.flow_dir, setup.dag, path)) for node, path in node_sources(setup.dag)]
+    files = [(node, path, find_in_flow(setup.dag, setup.flow_dir, path)) for node, path in node_sources(setup.dag)]
     missing = [f"{node} ({path})" for node, path, found in files if found is None]
     if missing:
         remedy = f"put it back; `{setup.init}` does so for the nodes of pf-mlflow"
         yield Finding(ERROR, f"the source of {', '.join(missing)} is not there", remedy)
-    called = {node: _called(found) for node, _, found in files if found and found.suffix == ".py"}
+    called = {node: package_calls(found) for node, _, found in files if found and found.suffix == ".py"}
     wrong = [*_roles(setup, called), *_wires(setup, called), *_named(setup, called)]
     yield from wrong
     if not (missing or wrong):
         yield Finding(OK, ", ".join(node for node, names in called.items() if names & _DOES.keys()))
-
-
-def _called(source: Path) -> set[str]:
-    """Return which functions of this package a file uses, whatever the file is called."""
-    tree = ast.parse(source.read_text(encoding="utf-8"), str(source))
-    names: set[str] = set()
-    for part in ast.walk(tree):
-        if isinstance(part, ast.ImportFrom) and (part.module or "").partition(".")[0] == "pf_mlflow":
-            names |= {alias.name for alias in part.names}
-        elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id == "pf_mlflow":
-            names.add(part.attr)
-    return names
 
 
 def _roles(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[Finding]:
@@ -115,7 +93,7 @@ def check_copy(setup: Setup) -> Iterator[Finding]:
     """Tell whether the flow's own copy of this package, which it would import, is of the installed version."""
     if setup.flow_dir is None or setup.dag is None:
         return
-    copy = locate(setup.flow_dir, setup.dag, "pf_mlflow/__init__.py")
+    copy = find_in_flow(setup.dag, setup.flow_dir, "pf_mlflow/__init__.py")
     if copy is None:
         return
     found = re.search(r'^__version__ = "(.+)"', copy.read_text(encoding="utf-8"), re.MULTILINE)
