@@ -93,8 +93,8 @@ class _Planning:
     def __init__(self, folder: Path, dag: Mapping[str, Any], record: Sequence[str]) -> None:
         self._folder, self._dag, self._record = folder, dag, record
         self._included = included(dag, folder)
-        self._present = our_nodes(dag, folder)
         self._added = Added.in_folder(folder) or Added(pf_mlflow.__version__)
+        self._present = self._put_before() | our_nodes(dag, folder)
         self._plan = Plan(FolderChange(folder))
 
     def plan(self) -> Plan:
@@ -108,6 +108,11 @@ class _Planning:
             self._added.version = pf_mlflow.__version__
             self._plan.change.put(Added.NAME, self._added.to_bytes())
         return self._plan
+
+    def _put_before(self) -> dict[str, str]:
+        """Return the nodes of ours that are there, by the files that were put here, even if such a file is gone."""
+        sources = {str((node.get("source") or {}).get("path")): str(node["name"]) for node in self._dag["nodes"]}
+        return {Path(path).stem: name for path, name in sources.items() if path in self._added.files}
 
     # Whole files
 

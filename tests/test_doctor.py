@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
 from builders import batch
-from finished import finished_batch, run_info
+from finished import CREATED, finished_batch, run_info
 from machine import BIN, FLOWS, SECRET, Machine
 from mlflow import MlflowClient
+from mlflow.store.db.utils import _get_alembic_config
 from servers import CountingProxy, free_port
 
+from pf_mlflow.added import digest
+from pf_mlflow.run_record import batch_uid
 from pf_mlflow.spool import Spool
-
-ENV = dict[str, str]
 
 
 class Patient:
@@ -42,7 +45,9 @@ class Patient:
 
     def shell(self, command: str) -> None:
         env = self.machine.env | self.env | {"PWD": str(self.folder)}
-        done = subprocess.run(["bash", "-c", command], cwd=self.folder, env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=self.folder, env=env, input="y\n", capture_output=True, text=True
+        )
         assert done.returncode == 0, command + done.stdout + done.stderr
 
     def doctor(self, *words: str) -> dict[str, Any]:
@@ -74,14 +79,10 @@ def run_it(patient: Patient, remedy: str) -> None:
 
 
 def set_it(patient: Patient, remedy: str) -> None:
-    """Follow a remedy that sets or unsets a variable."""
-    command = commands(remedy)[0]
-    if command.startswith("unset "):
-        name = command.removeprefix("unset ")
-        patient.env.pop(name)
-    else:
-        name, _, value = command.removeprefix("export ").partition("=")
-        patient.env[name] = value
+    """Follow a remedy that unsets a variable."""
+    unset, name = commands(remedy)[0].split()
+    assert unset == "unset"
+    del patient.env[name]
 
 
 def env(**values: str) -> Callable[[Patient], None]:
@@ -105,7 +106,7 @@ def old_copy(patient: Patient) -> None:
     note = json.loads((patient.flow / ".pf_mlflow.json").read_text())
     path = patient.flow / "pf_mlflow" / "__init__.py"
     path.write_text(path.read_text().replace('__version__ = "', '__version__ = "0.0.'))
-    note["files"]["pf_mlflow/__init__.py"] = __import__("hashlib").sha256(path.read_bytes()).hexdigest()
+    note["files"]["pf_mlflow/__init__.py"] = digest(path.read_bytes())
     (patient.flow / ".pf_mlflow.json").write_text(json.dumps(note))
 
 
@@ -120,17 +121,11 @@ def no_folder(patient: Patient) -> None:
 
 
 def outdated_store(patient: Patient) -> None:
-    with closing(sqlite3.connect(patient.store)) as db, db:
+    config = _get_alembic_config(patient.uri)
+    with closing(sqlite3.connect(patient.store)) as db:
         (newest,) = db.execute("SELECT version_num FROM alembic_version").fetchone()
-    patient.shell(f"alembic_version=1; mlflow db upgrade {patient.uri}")
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db.utils import _get_alembic_config
-
-    script = ScriptDirectory.from_config(_get_alembic_config(patient.uri))
-    before = script.get_revision(newest).down_revision
-    from alembic import command
-
-    command.downgrade(_get_alembic_config(patient.uri), str(before))
+    before = ScriptDirectory.from_config(config).get_revision(newest).down_revision
+    command.downgrade(config, str(before))
     patient.env["MLFLOW_TRACKING_URI"] = patient.uri
 
 
@@ -138,24 +133,13 @@ def leftovers(patient: Patient) -> None:
     home = patient.folder / "home"
     finished_batch(home, [run_info(0)], "left")
     spool = Spool(patient.folder / "spool")
-    with closing(sqlite3.connect(home / "pf.sqlite")) as db:
-        (created,) = db.execute("SELECT created_on FROM run_info").fetchone()
-    from pf_mlflow.run_record import batch_uid
-
-    uid = batch_uid(home, "left", created)
+    uid = batch_uid(home, "left", CREATED)
     spool.add_batch(batch(uid=uid, name="left", tracking_uri=patient.uri, promptflow_home=str(home), client_pid=0))
 
 
 def big_snapshot(patient: Patient) -> None:
     (patient.flow / "models").mkdir()
     (patient.flow / "models" / "weights.bin").write_bytes(b"\0" * 60 * 2**20)
-
-
-def write_line(patient: Patient, remedy: str) -> None:
-    """Follow a remedy that names a line and the file that it belongs into."""
-    line, *_, name = commands(remedy)
-    path = patient.flow / Path(name).name
-    path.write_text(f"{path.read_text()}{line}\n")
 
 
 def write_name(patient: Patient, remedy: str) -> None:
@@ -210,9 +194,9 @@ NODES = "    line: ${initialize_mlflow.output}\n- name: finalize"
         (old_copy, "copy", "warning", "own copy of pf_mlflow is of version 0.0.", run_it),
         (deleted_experiment, "mlflow", "error", "is deleted", run_it),
         (no_folder, "mlflow", "error", "there is no folder", run_it),
-        (outdated_store, "mlflow", "error", "schema", run_it),
+        (outdated_store, "mlflow", "error", "made by an older MLflow", run_it),
         (leftovers, "leftovers", "warning", "left", run_it),
-        (big_snapshot, "snapshot", "warning", "models", write_line),
+        (big_snapshot, "snapshot", "warning", "models", run_it),
     ],
     ids=[
         "keyring",
@@ -250,9 +234,9 @@ def test_a_connection_that_is_missing(patient: Patient, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     found = patient.finding("connections")
     assert found["level"] == "warning" and "'open_ai_connection'" in found["told"]
-    command = commands(found["remedy"])[0]
-    assert command.count("<user-input>") == 1  # what promptflow asks for at a terminal
-    patient.shell(command.replace("<user-input>", SECRET))
+    create = commands(found["remedy"])[0]
+    assert create.count("<user-input>") == 1  # what promptflow asks for at a terminal
+    patient.shell(create.replace("<user-input>", SECRET))
     assert patient.finding("connections")["level"] == "ok"
 
 

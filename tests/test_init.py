@@ -15,7 +15,7 @@ from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS
 from machine import FLOWS, ROOT, Machine, Tracked, tracked
 
 from pf_mlflow import __version__
-from pf_mlflow.added import Added
+from pf_mlflow.added import Added, digest
 from pf_mlflow.cli import main
 
 TOKENS = PROMPT_TOKENS + COMPLETION_TOKENS
@@ -213,7 +213,7 @@ def test_a_newer_version_brings_its_files_and_what_was_taken_out_comes_back(flow
     assert note and note.version == __version__
     for name, text in {"nodes/finalize.py": "old = 1\n", "pf_mlflow/gone.py": "old = 2\n"}.items():
         (flow / name).write_text(text)
-        note.files[name] = __import__("hashlib").sha256(text.encode()).hexdigest()
+        note.files[name] = digest(text.encode())
     (flow / ".pf_mlflow.json").write_bytes(note.to_bytes())
     edit("flow.dag.yaml", "- name: initialize_mlflow\n  type: python\n", "- name: x\n  type: python\n")(flow)
     (flow / "pf_mlflow" / "records.py").unlink()
@@ -227,6 +227,13 @@ def test_a_newer_version_brings_its_files_and_what_was_taken_out_comes_back(flow
     edit("flow.dag.yaml", "- name: x\n  type: python\n", "- name: initialize_mlflow\n  type: python\n")(flow)
     assert init(flow, "--remove", "--yes").exit_code == 0
     assert contents(flow) == contents(PUBLIC / "basic-llm")
+
+
+def test_a_node_whose_file_is_gone_is_not_put_in_twice(flow: Path) -> None:
+    init(flow, "--yes")
+    (flow / "nodes" / "finalize.py").unlink()
+    done = init(flow, "--yes")
+    assert "new: nodes/finalize.py" in done.output and "flow.dag.yaml" not in done.output
 
 
 @pytest.mark.parametrize("own", [ROOT, FLOWS / "edge"], ids=["this flow", "nodes included from elsewhere"])
