@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run ui test test-faults check format bench clean
+.PHONY: help run ui test test-faults check docs format bench clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -13,15 +13,19 @@ ui: .venv/run.installed  ## Open the MLflow UI on mlflow.db
 	@.venv/bin/pf-mlflow ui
 
 test: .venv/dev.installed  ## Run the whole suite
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2 --dist loadfile
 
 test-faults: .venv/dev.installed  ## Break servers, disks, clocks and processes while batches run (under 15 minutes)
 	.venv/bin/pytest -m slow -n 4
 
-check: .venv/dev.installed  ## Lint and check types
+check: .venv/dev.installed  ## Lint, check types and build the documentation
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
+docs: .venv/dev.installed  ## Serve the documentation on http://127.0.0.1:8000
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs serve
 
 format: .venv/dev.installed  ## Format the code
 	.venv/bin/ruff check --fix .
@@ -34,7 +38,7 @@ bench: .venv/dev.installed  ## Measure what tracking costs; the tables stand in 
 	.venv/bin/python -m benchmarks.sync --quick
 
 clean:  ## Remove the environment and what runs left behind
-	rm -rf .venv mlflow.db mlflow.db-* mlruns
+	rm -rf .venv mlflow.db mlflow.db-* mlruns site
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one: make PYTHON=python3.12")'
