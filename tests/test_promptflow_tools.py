@@ -103,7 +103,7 @@ def test_a_batch_by_file(by_file: Tracked) -> None:
 
 
 def test_a_batch_by_options(machine: Machine, checkout: Path) -> None:
-    done = machine.pf(*of_readme("run create --flow"), "--name", "by_options", cwd=checkout)
+    done = machine.pf(*of_readme("run create --flow ."), "--name", "by_options", cwd=checkout)
     uri = f"sqlite:///{checkout / 'mlflow.db'}"
     assert uri in done.stderr
     assert len(tracked(uri, "by_options").children) == 8
