@@ -213,8 +213,11 @@ class Server:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Let a request to end, and a terminal that is closed, interrupt the block as Ctrl-C does; then go on after it."""
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
-        yield
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
