@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -156,8 +156,9 @@ def test_a_browser_shows_the_run(served: tuple[str, str], tmp_path: Path) -> Non
 def test_the_store_of_this_folder_on_the_next_free_port(desk: Desk) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", ui.DEFAULT_PORT))
-        taken.listen()
+        with suppress(OSError):  # somebody else has it: as well
+            taken.bind(("127.0.0.1", ui.DEFAULT_PORT))
+            taken.listen()
         with running(desk, "--no-browser", folder=desk.folder) as command:
             link = command.link()
             assert "Port 5000 is taken, so it is 500" in command.printed
