@@ -117,9 +117,6 @@ class _View:
         self._only_failed = only_failed
         self._failed: dict[str, FailedLine] = {}
         self._standing = Standing.of(self._runs())
-        if surplus := self._standing.surplus:
-            self._standing = Standing.of(run for run in self._runs() if run.run_id not in surplus)
-            self._standing.surplus = surplus
 
     def _runs(self) -> Iterable[KnownRun]:
         if not self._only_failed:
