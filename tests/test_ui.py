@@ -10,6 +10,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -25,7 +26,7 @@ from machine import BIN
 from servers import free_port
 
 from pf_mlflow import ui
-from pf_mlflow.processes import end_tree
+from pf_mlflow.processes import end_session
 
 LONG = "y" * 7000
 WORKSPACE = "/subscriptions/s-1/resourceGroups/rg/providers/Microsoft.MachineLearningServices/workspaces/ws"
@@ -88,7 +89,7 @@ def running(desk: Desk, *words: str, folder: Path, **env: str) -> Iterator[Runni
     try:
         yield Running(process)
     finally:
-        end_tree(process.pid)
+        end_session(process)
         process.communicate()
 
 
@@ -169,13 +170,24 @@ def test_the_store_of_this_folder_on_the_next_free_port(desk: Desk) -> None:
             assert not any(process.is_running() for process in tree)
 
 
-def test_ctrl_c_before_the_server_answers(desk: Desk) -> None:
+@pytest.mark.parametrize("seconds", [0, 0.3, 2])
+def test_ctrl_c_before_the_server_answers(desk: Desk, seconds: float) -> None:
     with running(desk, "jokes", "--port", str(free_port()), folder=desk.folder) as command:
         command.read("batch jokes\n")
         until(command.tree, "the server starts", 20)
+        time.sleep(seconds)
         tree = command.tree()
         assert command.end() == 0
         assert not any(process.is_running() for process in tree)
+        assert not list(_of_session(tree[0].pid))
+
+
+def _of_session(leader: int) -> Iterator[psutil.Process]:
+    """The processes of a session, also those that lost their parent."""
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.Error):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
 
 
 def test_a_server_is_only_linked_and_the_browser_opened(desk: Desk, tmp_path: Path) -> None:
