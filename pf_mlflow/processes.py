@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-__all__ = ["client_process", "end_process", "end_tree", "is_alive", "someone_works_in", "started_at"]
+__all__ = ["client_process", "end_process", "end_session", "is_alive", "someone_works_in", "started_at"]
 
 _SAME = 1.0
 """Seconds by which two tellings of one process's start may differ."""
@@ -39,10 +43,10 @@ def end_process(pid: int, started: float) -> None:
             time.sleep(0.01)
 
 
-def end_tree(pid: int, patience: float = 5.0) -> None:
-    """End a process and all that it started: ask first, and kill what is left after some seconds."""
+def end_session(leader: subprocess.Popen[Any], patience: float = 5.0) -> None:
+    """End a process that was started in a session of its own, and all that it started: ask first, then kill."""
     with suppress(psutil.NoSuchProcess):
-        top = psutil.Process(pid)
+        top = psutil.Process(leader.pid)
         tree = [top, *top.children(recursive=True)]
         for process in tree:
             with suppress(psutil.NoSuchProcess):
@@ -50,6 +54,10 @@ def end_tree(pid: int, patience: float = 5.0) -> None:
         for process in psutil.wait_procs(tree, patience)[1]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+    if os.name == "posix":  # what it started while it was asked
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader.pid, signal.SIGKILL)
+    leader.wait()
 
 
 def client_process() -> psutil.Process:

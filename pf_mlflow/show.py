@@ -117,9 +117,6 @@ class _View:
         self._only_failed = only_failed
         self._failed: dict[str, FailedLine] = {}
         self._standing = Standing.of(self._runs())
-        if surplus := self._standing.surplus:
-            self._standing = Standing.of(run for run in self._runs() if run.run_id not in surplus)
-            self._standing.surplus = surplus
 
     def _runs(self) -> Iterable[KnownRun]:
         if not self._only_failed:
@@ -156,14 +153,16 @@ class _View:
         )
 
     def _state(self, has_runs: bool) -> str:
-        parent, incomplete = self._standing.parent, self._standing.incomplete
-        if self._end.is_running() if self._found.is_ours else parent and not parent.is_over:
+        parent = self._standing.parent
+        is_over = bool(parent and parent.is_over)
+        still_runs = self._end.is_running() if self._found.is_ours else parent and not is_over
+        if still_runs:
             return RUNNING
         if not has_runs:
             return DELETED if self._reader.deleted_parent(self._uid) else MISSING
-        still_open = any(not known.is_over for known in incomplete.values())
-        is_whole = parent and parent.is_over and not (self._waiting() or still_open or self._standing.surplus)
-        return DELIVERED if is_whole else UNFINISHED
+        still_open = any(not known.is_over for known in self._standing.incomplete.values())
+        lacks = self._waiting() or still_open or self._standing.surplus
+        return DELIVERED if is_over and not lacks else UNFINISHED
 
     def _waiting(self) -> int:
         return self._spool.waiting(self._uid) - len(self._spool.refused(self._uid))

@@ -20,11 +20,11 @@ from tempfile import TemporaryFile
 from pf_mlflow.errors import BadInput, TrackingRefused
 from pf_mlflow.finding import find_batch
 from pf_mlflow.links import is_database, run_link, store_link
-from pf_mlflow.processes import end_tree
+from pf_mlflow.processes import end_session
 from pf_mlflow.settings import Settings, absolute_store, without_password
 from pf_mlflow.spool import Spool
 
-__all__ = ["DEFAULT_PORT", "Server", "Target", "chosen_port", "chosen_target", "interruptible"]
+__all__ = ["DEFAULT_PORT", "Request", "Server", "Target", "chosen_port", "chosen_target", "noted_requests"]
 
 _HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
@@ -63,10 +63,15 @@ def chosen_target(spool: Spool, settings: Settings, name: str | None, folder: Pa
 
     Raises:
         BadInput: nobody knows the name; there is no store.
+        TrackingError: a database cannot be used, or not be reached.
     """
     target = _named(spool, settings, name) if name is not None else _at_hand(spool, settings, folder)
     if path := _sqlite_path(target.tracking_uri):
         _see_it_open(path, target.shown_uri)
+    elif target.needs_server:
+        from pf_mlflow.reading import Reader
+
+        Reader(target.tracking_uri, "", spool.folder).see_it_answer()
     return target
 
 
@@ -141,44 +146,69 @@ def _try_port(port: int) -> None:
             raise BadInput(f"Port {port} cannot be used: {error.strerror}; name another with --port.") from error
 
 
+class Request:
+    """Whether somebody asked this process to end."""
+
+    made = False
+
+    def note(self, *signal_and_frame: object) -> None:
+        """Remember it."""
+        self.made = True
+
+
+@contextmanager
+def noted_requests() -> Iterator[Request]:
+    """Note Ctrl-C, a request to end and a closed terminal, which must not cut off what starts or ends a server."""
+    request = Request()
+    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in signals}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, request.note)
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Server:
     """MLflow's own server on a database, for this machine alone; with all its processes gone when the block is left.
 
-    Raises:
-        TrackingError: the database cannot be reached, or MLflow's server does not start on it.
+    Args:
+        target: What to show.
+        port: A free port.
+        request: Ends any waiting.
     """
 
-    def __init__(self, target: Target, port: int) -> None:
+    def __init__(self, target: Target, port: int, request: Request) -> None:
         self.address = f"http://{_HOST}:{port}"
-        self._target, self._port = target, port
+        self._target, self._port, self._request = target, port, request
 
     def __enter__(self) -> Server:
-        path = _sqlite_path(self._target.tracking_uri)
-        if path is None:
-            from pf_mlflow.reading import Reader
-
-            Reader(self._target.tracking_uri, "", Path()).see_it_answer()
         self._log = TemporaryFile()
-        self._process = self._start(path.parent if path else Path.cwd())
-        try:
-            self._await()
-        except BaseException:
-            self.__exit__()
-            raise
+        self._process = self._start()
         return self
 
-    def _start(self, folder: Path) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         """Start it where an SQLite store is, since artifacts may lie in `./mlruns`; `ps` shows no password."""
+        path = _sqlite_path(self._target.tracking_uri)
         words = ["ui", "--host", _HOST, "--port", str(self._port), "--workers", "1"]
         env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | os.environ  # eight processes that no page needs
-        env["MLFLOW_BACKEND_STORE_URI"] = self._target.tracking_uri
-        command = [sys.executable, "-m", "mlflow", *words]
-        log = self._log
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, env=env)
+        return subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            cwd=path.parent if path else None,
+            env=env | {"MLFLOW_BACKEND_STORE_URI": self._target.tracking_uri},
+            start_new_session=True,
+        )
 
-    def _await(self) -> None:
+    def await_answer(self) -> None:
+        """Return when it answers, or on request; raise `TrackingRefused` if it does not start."""
         until = time.monotonic() + _PATIENCE
-        while not self._answers():
+        while not (self._request.made or self._answers()):
             if self._process.poll() is not None or time.monotonic() > until:
                 raise TrackingRefused(f"MLflow's UI does not start on {self._target.shown_uri}: {self._last_words()}")
             time.sleep(0.1)
@@ -194,10 +224,11 @@ class Server:
             connection.close()
 
     def wait(self) -> None:
-        """Return only by an interrupt; raise `TrackingRefused` if the server ends by itself."""
-        while self._process.poll() is None:
-            time.sleep(0.2)
-        raise TrackingRefused(f"MLflow's UI has ended: {self._last_words()}")
+        """Return on request; raise `TrackingRefused` if it ends by itself."""
+        while not self._request.made:
+            if self._process.poll() is not None:
+                raise TrackingRefused(f"MLflow's UI has ended: {self._last_words()}")
+            time.sleep(0.1)
 
     def _last_words(self) -> str:
         self._log.seek(0)
@@ -205,16 +236,5 @@ class Server:
         return without_password(next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing."))
 
     def __exit__(self, *error: object) -> None:
-        end_tree(self._process.pid)
-        self._process.wait()
+        end_session(self._process)
         self._log.close()
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let a request to end, and a terminal that is closed, interrupt the block as Ctrl-C does; then go on after it."""
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
-        yield

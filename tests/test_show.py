@@ -59,7 +59,8 @@ def _spoil(desk: Desk) -> None:
     client = desk.client
     client.update_run(desk.runs("open")["1"].info.run_id, status="RUNNING")
     twin = desk.runs("twice")["1"]
-    made = client.create_run(twin.info.experiment_id, tags=twin.data.tags)
+    made = client.create_run(twin.info.experiment_id, 1, twin.data.tags)
+    client.log_metric(made.info.run_id, "total_tokens", 7)
     client.set_terminated(made.info.run_id)
     client.set_tag(desk.runs("refused")["1"].info.run_id, "promptflow.not_logged", "MLflow answered 400: not this")
     for run in desk.runs("deleted").values():
@@ -273,6 +274,8 @@ def test_what_is_printed_can_be_pasted_and_fits_80_columns(desk: Desk, tmp_path:
     done = command(desk, [str(BIN / "pf-mlflow"), "show", NAME], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"Batch {NAME}\n") and all(len(row) <= 80 for row in done.stdout.splitlines()[:-3])
+    synced = desk.type("sync", NAME, "--dry-run", COLUMNS="80").stdout
+    assert "".join(re.findall(r"^│ (\S+) +│ (?:in line| +) │", synced, re.MULTILINE)) == NAME
     typed = re.search(r"^Look at: (.*)$", done.stdout, re.MULTILINE)
     assert typed and typed[1].endswith(f"pf-mlflow ui {NAME}")
     pasted = command(desk, shlex.split(typed[1].replace(" ui ", " show ")) + ["--json"], tmp_path)

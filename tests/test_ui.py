@@ -10,9 +10,10 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -25,7 +26,7 @@ from machine import BIN
 from servers import free_port
 
 from pf_mlflow import ui
-from pf_mlflow.processes import end_tree
+from pf_mlflow.processes import end_session
 
 LONG = "y" * 7000
 WORKSPACE = "/subscriptions/s-1/resourceGroups/rg/providers/Microsoft.MachineLearningServices/workspaces/ws"
@@ -38,9 +39,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> Desk:
     here = Path.cwd()
     desk.leave("jokes", [run_info(0, joke_call(output=LONG)), run_info(1, joke_call())], display_name="Nightly jokes")
     desk.leave("scores", dag=EVALUATION_FLOW, run="jokes")
+    with closing(sqlite3.connect(desk.folder / "mlflow.db")) as db, db:  # as older MLflows make it
+        db.execute("UPDATE experiments SET artifact_location = './mlruns/1'")
     desk.deliver()
-    with closing(sqlite3.connect(desk.folder / "mlflow.db")) as db, db:  # as older MLflows make them
-        db.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, ?, '.')", (str(desk.folder),))
     os.chdir(here)
     return desk
 
@@ -88,7 +89,7 @@ def running(desk: Desk, *words: str, folder: Path, **env: str) -> Iterator[Runni
     try:
         yield Running(process)
     finally:
-        end_tree(process.pid)
+        end_session(process)
         process.communicate()
 
 
@@ -156,8 +157,9 @@ def test_a_browser_shows_the_run(served: tuple[str, str], tmp_path: Path) -> Non
 def test_the_store_of_this_folder_on_the_next_free_port(desk: Desk) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", ui.DEFAULT_PORT))
-        taken.listen()
+        with suppress(OSError):  # somebody else has it: as well
+            taken.bind(("127.0.0.1", ui.DEFAULT_PORT))
+            taken.listen()
         with running(desk, "--no-browser", folder=desk.folder) as command:
             link = command.link()
             assert "Port 5000 is taken, so it is 500" in command.printed
@@ -168,13 +170,24 @@ def test_the_store_of_this_folder_on_the_next_free_port(desk: Desk) -> None:
             assert not any(process.is_running() for process in tree)
 
 
-def test_ctrl_c_before_the_server_answers(desk: Desk) -> None:
+@pytest.mark.parametrize("seconds", [0, 0.3, 2])
+def test_ctrl_c_before_the_server_answers(desk: Desk, seconds: float) -> None:
     with running(desk, "jokes", "--port", str(free_port()), folder=desk.folder) as command:
         command.read("batch jokes\n")
         until(command.tree, "the server starts", 20)
+        time.sleep(seconds)
         tree = command.tree()
         assert command.end() == 0
         assert not any(process.is_running() for process in tree)
+        assert not list(_of_session(tree[0].pid))
+
+
+def _of_session(leader: int) -> Iterator[psutil.Process]:
+    """The processes of a session, also those that lost their parent."""
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.Error):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
 
 
 def test_a_server_is_only_linked_and_the_browser_opened(desk: Desk, tmp_path: Path) -> None:

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from pf_mlflow import tables
 from pf_mlflow.errors import PfMlflowError
 from pf_mlflow.summary import BatchSummary
 
-__all__ = ["busy", "err", "one_sentence", "out", "own_command", "print_place", "print_summary", "print_table", "warn"]
+__all__ = ["busy", "err", "one_sentence", "out", "own_command", "print_place", "print_summary", "warn"]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -56,19 +55,14 @@ def busy(doing: str) -> AbstractContextManager[object]:
     return err.status(doing) if err.is_terminal else nullcontext()
 
 
-def print_table(table: Table) -> None:
-    """Print a table that fits the terminal: long cells go on in the next line, nothing is cut."""
-    out.print(table, soft_wrap=False)
-
-
 def print_summary(summary: BatchSummary, name: str, status: str | None = None) -> None:
     """Print the tables of a batch: totals, slowest lines, failed lines."""
     out.print(f"[italic]Batch {escape(name)}[/italic]")
-    print_table(tables.totals(summary, status))
+    out.print(tables.totals(summary, status))
     if summary.slowest:
-        print_table(tables.slowest(summary))
+        out.print(tables.slowest(summary))
     if summary.failed:
-        print_table(tables.failures(summary))
+        out.print(tables.failures(summary))
 
 
 def print_place(name: str, tracking_uri: str, experiment: str, parent_run_id: str | None, link: str | None) -> None:

@@ -6,7 +6,7 @@ import click
 from rich.markup import escape
 
 from pf_mlflow import tables
-from pf_mlflow.cli.output import err, one_sentence, out, print_table, warn
+from pf_mlflow.cli.output import err, one_sentence, out, warn
 from pf_mlflow.progress import Progress
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool import Spool
@@ -48,7 +48,7 @@ def sync(batches: tuple[str, ...], every: bool, dry_run: bool, as_json: bool) ->
 
 def _print(done: list[Synced], dry_run: bool) -> None:
     if done:
-        print_table(tables.synced(done, dry_run))
+        out.print(tables.synced(done, dry_run))
     for one in done:
         if one.trouble:
             warn(f"{one.name}: {one.trouble}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
-from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -15,7 +14,7 @@ from pf_mlflow.cli.output import busy, one_sentence, out, warn
 from pf_mlflow.errors import BadInput
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool import Spool
-from pf_mlflow.ui import DEFAULT_PORT, Server, Target, chosen_port, chosen_target, interruptible
+from pf_mlflow.ui import DEFAULT_PORT, Server, Target, chosen_port, chosen_target, noted_requests
 
 __all__ = ["ui"]
 
@@ -50,12 +49,13 @@ def _serve(target: Target, wanted: int | None, no_browser: bool) -> None:
     port = chosen_port(wanted)
     if wanted is None and port != DEFAULT_PORT:
         out.print(f"Port {DEFAULT_PORT} is taken, so it is {port}.")
-    with interruptible(), ExitStack() as stack:
+    with noted_requests() as request, Server(target, port, request) as server:
         with busy("MLflow's server starts …"):
-            server = stack.enter_context(Server(target, port))
-        _open(target, target.link(server.address), no_browser)
-        out.print("Ctrl-C ends it.")
-        server.wait()
+            server.await_answer()
+        if not request.made:
+            _open(target, target.link(server.address), no_browser)
+            out.print("Ctrl-C ends it.")
+            server.wait()
 
 
 def _open(target: Target, link: str | None, no_browser: bool) -> None:
