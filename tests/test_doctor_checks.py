@@ -19,7 +19,9 @@ from machine import BIN, ROOT, SECRET, Machine
 from visitor import Visitor, commands
 
 from pf_mlflow import __version__
+from pf_mlflow.doctor import _shown
 from pf_mlflow.doctor.connections import needs_of
+from pf_mlflow.doctor.finding import Finding
 from pf_mlflow.doctor.flow import check_copy, check_nodes, check_tracing
 from pf_mlflow.doctor.machine import check_packages, check_python
 from pf_mlflow.doctor.snapshot import check_snapshot
@@ -373,3 +375,11 @@ def test_a_large_folder_that_holds_a_nodes_source_is_not_left_out_as_a_whole(vis
 
 def test_a_wrong_command_line_exits_with_2(visitor: Visitor) -> None:
     assert visitor.machine.command("pf-mlflow", "doctor", "one", "two").returncode == 2
+
+
+def test_no_secret_is_shown_whoever_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "plain-words-as-key")
+    told = "http://ana:hunter22@mlflow answered\nplain-words-as-key"
+    shown = _shown("mlflow", Finding("error", told, f"look at {told}"))
+    assert shown.told == "http://ana:***@mlflow answered **scrubbed**"
+    assert shown.remedy == f"look at {shown.told}"
