@@ -13,6 +13,7 @@ from batches import Batch, gated
 from fake_llm import FakeLlm
 from machine import OWN_VARIABLES, ROOT, Machine
 from servers import CountingProxy, MlflowServer, mlflow_server, postgres
+from visitor import Visitor
 
 from pf_mlflow.projection import Projection
 
@@ -51,6 +52,13 @@ def machine(tmp_path_factory: pytest.TempPathFactory, fake_llm: FakeLlm) -> Mach
 @pytest.fixture(scope="session")
 def new_machine(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Machine]:
     return lambda **env: Machine(tmp_path_factory.mktemp("machine"), env)
+
+
+@pytest.fixture
+def visitor(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visitor:
+    """Somebody with a flow that is in order, on a machine that is in order."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    return Visitor(machine, tmp_path)
 
 
 @pytest.fixture(scope="session")

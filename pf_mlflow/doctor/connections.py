@@ -188,7 +188,7 @@ def _lacking(need: Need, is_kept: bool) -> Finding:
     stands_in = _stand_in() if need.name == DEFAULT_CONNECTION and not is_kept else None
     if stands_in:
         told += f"; `pf-mlflow run` takes {stands_in} instead, plain `pf` stops"
-    return Finding(WARNING if stands_in else ERROR, told, _creation(need))
+    return Finding(WARNING if stands_in else ERROR, told, _creation(need, is_kept))
 
 
 def _stand_in() -> str:
@@ -197,10 +197,12 @@ def _stand_in() -> str:
     return next((name for name in keys if os.environ.get(name)), "the offline model")
 
 
-def _creation(need: Need) -> str:
+def _creation(need: Need, is_kept: bool) -> str:
+    """Return how to make a connection; one that cannot be read is in the way of `pf connection create`."""
+    first = f"pf connection delete --name {shlex.quote(need.name)} --yes && " if is_kept else ""
     if need.kind and need.kind not in _KINDS:
-        return f"make one of type {need.kind} with `pf connection create --file FILE`; see {_CONCEPTS}"
+        return f"make one of type {need.kind} with `{first}pf connection create --file FILE`; see {_CONCEPTS}"
     file = shlex.quote(re.sub(r"\W+", "_", need.name) + ".yaml")
     kind = need.kind or "open_ai"
     content = shlex.quote(rf"name: {need.name}\ntype: {kind}\n{_KINDS[kind]}")
-    return f"`printf {content} > {file} && pf connection create --file {file}`, which asks for the key"
+    return f"`{first}printf {content} > {file} && pf connection create --file {file}`, which asks for the key"

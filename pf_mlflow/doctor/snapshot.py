@@ -69,7 +69,8 @@ def _matches(name: str, patterns: list[str]) -> bool:
 
 
 def _too_large(flow_dir: Path, entries: list[tuple[Path, int]], size: int) -> Finding:
-    named = [f"{path.relative_to(flow_dir)} {_megabytes(bytes_)}" for path, bytes_ in entries[:_NAMED]]
+    large = [entry for entry in entries[:_NAMED] if entry[1] > 2**20]
+    named = [f"{path.relative_to(flow_dir)} {_megabytes(bytes_)}" for path, bytes_ in large]
     told = f"{_megabytes(size)} are copied at each run, the largest of it {', '.join(named)}"
     lines = []
     for path, bytes_ in entries:

@@ -54,6 +54,7 @@ def answer(experiment: str, lock_dir: str) -> str:
     """Look at the store of `MLFLOW_TRACKING_URI` and return the findings as JSON; meant for a process of its own."""
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it would write to the user's folder
     return json.dumps([asdict(one) for one in _examined(os.environ[_SET], experiment, Path(lock_dir))])
 
 
@@ -168,6 +169,8 @@ def _trouble(uri: str, error: TrackingError) -> Finding:
         return Finding(ERROR, f"MLflow takes no runs at {shown}", f"`export {_SET}={shlex.quote(better)}`{kept}")
     is_down = isinstance(error, TrackingDown)
     found = Finding.of(error, _remedy_of_outage(uri) if is_down else f"mend {_SET}")
+    if is_down and (cause := re.search(r"\[Errno -?\d+\] ([\w ]+)", found.told)):
+        found = replace(found, told=f"MLflow at {shown} cannot be reached: {cause[1]}")
     here = "" if shown != uri else f"{_SET}={shlex.quote(uri)} "
     return replace(found, remedy=found.remedy.replace("`mlflow experiments", f"`{here}mlflow experiments"))
 
