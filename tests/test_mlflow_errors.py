@@ -97,7 +97,7 @@ def test_a_date_is_heard_as_the_seconds_until_then(answering: Answering, project
     assert (heard(projection) or 0.0) == pytest.approx(60, abs=3)
 
 
-@pytest.mark.parametrize("asked", ["86400", "9" * 400, formatdate(time.time() + 10**6, usegmt=True)])
+@pytest.mark.parametrize("asked", ["86400", "9" * 400, "Fri, 01 Jan 2100 00:00:00 GMT"])
 def test_nobody_can_ask_for_more_than_two_minutes(answering: Answering, projection: Projection, asked: str) -> None:
     answering.status, answering.retry_after = 429, [asked]
     assert heard(projection) == 120.0

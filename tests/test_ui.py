@@ -215,7 +215,10 @@ def test_a_server_is_only_linked_and_the_browser_opened(desk: Desk, tmp_path: Pa
     ],
 )
 @pytest.mark.parametrize("words", [["far"], []])
-def test_the_newest_batch_or_the_named_one(tmp_path: Path, uri: str, link: str, words: list[str]) -> None:
+def test_the_newest_batch_or_the_named_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, link: str, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no mlflow.db is
     desk = Desk(tmp_path / "desk")
     desk.spool.add_batch(batch(uid="1", name="older", tracking_uri="http://elsewhere.example"))
     desk.spool.add_batch(batch(uid="2", name="far", tracking_uri=uri))
