@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run ui test test-faults check docs format bench clean
+.PHONY: help run ui test test-faults check docs pictures format bench clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -26,6 +26,9 @@ check: .venv/dev.installed  ## Lint, check types and build the documentation
 
 docs: .venv/dev.installed  ## Serve the documentation on http://127.0.0.1:8000
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs serve
+
+pictures: .venv/dev.installed  ## Make the pictures of the documentation anew; needs a Chromium
+	.venv/bin/python docs/pictures.py
 
 format: .venv/dev.installed  ## Format the code
 	.venv/bin/ruff check --fix .
