@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Container
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from pf_mlflow.batch_end import BatchEnd
-from pf_mlflow.errors import TrackingDown, TrackingForbidden, TrackingRefused
+from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
 from pf_mlflow.payload import NOT_LOGGED, PARAM_LIMIT, RunPayload, line_payload
 from pf_mlflow.records import Batch, LineRecord
 from pf_mlflow.standing import KnownRun, Standing
@@ -71,6 +72,8 @@ class BatchWriter:
         """Whether MLflow may have made a run of which no answer came."""
         self._asked_parent = False
         self._asked: set[int] = set()
+        self._before: dict[int, KnownRun | None] | None = None
+        """While a transaction lasts: what was known of its lines before."""
         self._counted: set[int] = set()
         """Lines in the sums that are not complete: MLflow refused their values."""
         self._param_limit = PARAM_LIMIT
@@ -118,6 +121,33 @@ class BatchWriter:
             self._asked_parent = self.has_doubt = True
             raise
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write several lines in one transaction where the store has such: all that the block writes, or nothing."""
+        if self.projection.lines_together == 1:
+            yield
+            return
+        self._before = before = {}
+        try:
+            with self.projection.together():
+                yield
+        except TrackingError:
+            self._undo(before)
+            raise
+        finally:
+            self._before = None
+
+    def _undo(self, before: Mapping[int, KnownRun | None]) -> None:
+        """Forget what was written in vain: perhaps it was not, and only the answer is lacking."""
+        self.has_doubt = True
+        for number, known in before.items():
+            self.standing.complete.pop(number, None)
+            self.standing.incomplete.pop(number, None)
+            if known:
+                self.standing.incomplete[number] = known
+            else:
+                self._asked.add(number)
+
     def write(self, line_number: int, opened: float, record: LineRecord | None) -> Written:
         """Make a line's run if it has none, and complete it if its record is known.
 
@@ -129,6 +159,8 @@ class BatchWriter:
         if run_id:
             return Written(line_number, run_id, None)
         known = self.standing.incomplete.get(line_number)
+        if self._before is not None:
+            self._before.setdefault(line_number, known and replace(known, values=replace(known.values)))
         made = known is None
         if known is None:
             known = self._create(line_number, record.start if record else opened)

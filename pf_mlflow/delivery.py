@@ -115,7 +115,7 @@ class Delivery:
         """
         try:
             self._open()
-            with Work(self.projection.threads, self._is_time_up, self._on_failure) as work:
+            with Work.of(self.writer, self._is_time_up, self._on_failure) as work:
                 self._follow(work)
                 Mending(self.writer, self.end, self.spool, self._settled, lambda written: self._beat()).run(work)
             self._close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,7 +18,7 @@ from urllib3.util.retry import Retry
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
 from pf_mlflow.settings import without_password
 
-__all__ = ["hear_retry_after", "told"]
+__all__ = ["hear_retry_after", "telling", "told"]
 
 _REFUSALS = {400, 404, 409}
 _REMEDIES = {
@@ -63,14 +63,21 @@ def told(function: Callable[P, T]) -> Callable[P, T]:
     """Decorate a method of an object with a `shown_uri`: it then raises nothing but `TrackingError`s."""
 
     @wraps(function)
-    def telling(*args: P.args, **kwargs: P.kwargs) -> T:
-        _heard.seconds = None
-        try:
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        with telling(str(getattr(args[0], "shown_uri", ""))):
             return function(*args, **kwargs)
-        except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-            raise _translated(error, str(getattr(args[0], "shown_uri", ""))) from error
 
-    return telling
+    return guarded
+
+
+@contextmanager
+def telling(uri: str) -> Iterator[None]:
+    """Let nothing but `TrackingError`s out of a block that asks the store at an address."""
+    _heard.seconds = None
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+        raise _translated(error, uri) from error
 
 
 def _translated(error: Exception, uri: str) -> TrackingError:

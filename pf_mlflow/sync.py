@@ -198,7 +198,7 @@ class _Pass:
 
     def _mend(self) -> None:
         settled = Settled(self._spool, self._batch.uid, self._writer, self._rehearse)
-        with Work(self._projection.threads, self._is_time_up, self._on_failure) as work:
+        with Work.of(self._writer, self._is_time_up, self._on_failure) as work:
             Mending(self._writer, self._end, self._spool, settled, self._on_line).run(work)
         if self._writer.has_doubt:
             self._try(self._writer.take_up)

@@ -5,7 +5,7 @@ between, which executes the lines, is exchanged. Imports promptflow's private na
 `pf-mlflow run`.
 """
 
-from pf_mlflow.engine.watch import LineDone, Watch
 from pf_mlflow.engine.thread_engine import ThreadEngine
+from pf_mlflow.engine.watch import LineDone, Watch
 
 __all__ = ["LineDone", "ThreadEngine", "Watch"]

@@ -1,4 +1,4 @@
-"""Hands the lines of a batch out to workers and takes their results, one for each line whatever becomes of its worker."""
+"""Hands the lines of a batch out to workers and takes one result of each, whatever becomes of its worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps what lines tell of themselves, in promptflow's own files, but not what still comes of lines that were given up."""
+"""Keeps what lines tell of themselves in promptflow's files, but not what still comes of those that were given up."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ class OwnStorage(AbstractRunStorage):  # type: ignore[misc]
             return
         folder = self.all._run_infos_folder
         self.all._persist_run_multimedia(run_info, folder)
-        _write(LineRunRecord.from_flow_run_info(run_info), folder / self.all._get_flow_run_info_file_name(run_info.index))
+        _write(
+            LineRunRecord.from_flow_run_info(run_info), folder / self.all._get_flow_run_info_file_name(run_info.index)
+        )
 
 
 def _write(record: Any, path: Path) -> None:

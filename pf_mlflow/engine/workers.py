@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
 from datetime import datetime
 
 from promptflow._utils.utils import log_progress
