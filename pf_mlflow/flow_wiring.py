@@ -102,18 +102,24 @@ class Wiring:
         return text, edits
 
     def _changes(self, document: YamlText) -> Iterator[Change]:
-        if _OUTPUT not in (self.dag.get("outputs") or {}) and "finalize" not in self.present:
-            yield document.entry("outputs", _OUTPUT, self._output())
-        if self.requirements:
-            yield document.block("environment", {"python_requirements_txt": self.requirements})
-        if TRACING not in (self.dag.get("environment_variables") or {}):
-            yield document.entry("environment_variables", TRACING, "false")
-        elif not traces(self.dag):
+        # What comes into a mapping that ends just before `nodes` goes before the keys that are new there.
+        for key, name, value in sorted(self._entries(), key=lambda entry: entry[0] not in self.dag):
+            yield document.entry(key, name, value)
+        if TRACING in (self.dag.get("environment_variables") or {}) and not traces(self.dag):
             yield document.other_value("environment_variables", TRACING, "false")
         if "initialize_mlflow" not in self.present:
             yield document.first_item("nodes", self._initialize())
         if last := self._last():
             yield document.last_items("nodes", *last)
+
+    def _entries(self) -> Iterator[tuple[str, str, object]]:
+        """Yield what the flow's mappings lack: key of the mapping, name and value."""
+        if _OUTPUT not in (self.dag.get("outputs") or {}) and "finalize" not in self.present:
+            yield "outputs", _OUTPUT, self._output()
+        if self.requirements:
+            yield "environment", "python_requirements_txt", self.requirements
+        if TRACING not in (self.dag.get("environment_variables") or {}):
+            yield "environment_variables", TRACING, "false"
 
     def _wanted(self) -> dict[str, Any]:
         dag = copy.deepcopy(dict(self.dag))
