@@ -21,7 +21,7 @@ __all__ = ["Plan", "flow_folder", "init_plan"]
 
 PACKAGE = Path(pf_mlflow.__file__).parent
 _FLOW_FILES = "flow_files"
-_IGNORED = (".venv/", "mlflow.db", "mlflow.db-*", "mlartifacts/", "mlruns/")
+_IGNORED = (".venv", "mlflow.db", "mlflow.db-*", "mlartifacts", "mlruns")
 """What promptflow would otherwise copy at every run."""
 
 
@@ -31,8 +31,6 @@ class Plan:
 
     change: FolderChange
     notes: list[str] = field(default_factory=list)
-    present: bool = False
-    """Whether all was there already."""
 
 
 def flow_folder(path: Path) -> Path:
@@ -103,8 +101,7 @@ class _Planning:
         requirements = self._put_requirements()
         self._edit_flow(requirements)
         self._put_ignore_entries()
-        self._plan.present = not self._plan.change.files
-        if not self._plan.present:
+        if self._plan.change.files:
             self._added.version = pf_mlflow.__version__
             self._plan.change.put(Added.NAME, self._added.to_bytes())
         return self._plan
@@ -208,10 +205,12 @@ class _Planning:
 
     def _put_ignore_entries(self) -> None:
         """Add to the ignore files that there are; with neither, git's serves promptflow as well."""
-        there = [name for name in (".amlignore", ".gitignore") if (self._folder / name).exists()]
-        for name in there or [".gitignore"]:
-            known = [line.strip("/") for line in _lines(self._folder / name)]
-            self._append(name, [one for one in _IGNORED if not any(fnmatch(one.strip("/"), line) for line in known)])
+        there = [name for name in (".amlignore", ".gitignore") if (self._folder / name).exists()] or [".gitignore"]
+        for name in there:
+            known = _lines(self._folder / name)
+            if name != there[0]:  # promptflow reads the first, and a `/` in a line of it keeps nothing out of its copy
+                known = [line.strip("/") for line in known]
+            self._append(name, [one for one in _IGNORED if not any(fnmatch(one, line) for line in known)])
 
 
 def _flow_files() -> Path:
