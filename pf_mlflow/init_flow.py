@@ -137,7 +137,7 @@ class _Planning:
         own = self._folder / "pf_mlflow"
         if "pf_mlflow" in self._included or own.is_symlink():
             return
-        if own.exists() and not any(path.startswith("pf_mlflow/") for path in self._added.files):
+        if own.exists() and not self._added.has_package:
             if own.resolve() != PACKAGE.resolve():
                 self._plan.notes.append(f"{own} was there already and is left as it is.")
             return

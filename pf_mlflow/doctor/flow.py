@@ -6,9 +6,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
+import pf_mlflow
 from pf_mlflow import __version__
+from pf_mlflow.added import Added
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.finished_batch import flow_nodes, node_names
@@ -100,7 +103,9 @@ def check_copy(setup: Setup) -> Iterator[Finding]:
     theirs = found[1] if found else "unknown"
     if theirs != __version__:
         told = f"the flow's own copy of pf_mlflow is of version {theirs}, the installed one is {__version__}"
-        yield Finding(WARNING, told, f"`{setup.init}` brings the copy up to date")
+        added = Added.in_folder(setup.flow_dir)
+        by_hand = f"put a copy of {Path(pf_mlflow.__file__).parent} in the place of {copy.parent}"
+        yield Finding(WARNING, told, f"`{setup.init}`" if added and added.has_package else by_hand)
     else:
         yield Finding(OK, f"{copy.parent} is of the installed version, {__version__}")
 
