@@ -11,6 +11,7 @@ from typing import Any
 import pf_mlflow
 from pf_mlflow.added import Added, EditedFile, digest
 from pf_mlflow.errors import BadInput
+from pf_mlflow.finished_batch import node_names
 from pf_mlflow.flow_requirements import conflicts, missing
 from pf_mlflow.flow_wiring import CALLS, Wiring, included, our_nodes
 from pf_mlflow.folder_change import FolderChange, read_text
@@ -170,9 +171,18 @@ class _Planning:
         text = read_text(self._folder / "flow.dag.yaml")
         wiring = Wiring(text, self._dag, self._present, self._nodes_in, self._record, requirements)
         self._edited("flow.dag.yaml", *wiring.edited())
+        if self._names_other_nodes():
+            told = f"The nodes are there already: write record_nodes: {list(self._record)} as an input of"
+            self._plan.notes.append(f"{told} {self._present['save_mlflow_tracking']} in flow.dag.yaml.")
         if wiring.silences_stream:
             told = f"`pf flow serve` will send the answer of {wiring.answer!r} whole: promptflow streams only what no"
             self._plan.notes.append(f"{told} other node takes.")
+
+    def _names_other_nodes(self) -> bool:
+        """Tell whether other nodes are to be recorded than a node that is there names, which is its author's now."""
+        saves = [node for node in self._dag["nodes"] if str(node["name"]) == self._present.get("save_mlflow_tracking")]
+        named = [node_names((node.get("inputs") or {}).get("record_nodes")) for node in saves]
+        return bool(self._record and named) and tuple(self._record) not in named
 
     def _edited(self, path: str, text: str, edits: Sequence[Edit], created: bool = False) -> None:
         if edits:

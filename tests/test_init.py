@@ -162,6 +162,13 @@ def test_what_was_there_is_kept(flow: Path) -> None:
     assert not (flow / ".gitignore").exists()  # promptflow looks at one of the two
     dag = yaml.safe_load((flow / "flow.dag.yaml").read_text())
     assert dag["nodes"][-2]["inputs"]["record_nodes"] == ["llm"]
+    assert "record_nodes" not in init(flow, "--node", "llm").output
+
+
+def test_another_node_to_record_is_for_the_author_to_write(flow: Path) -> None:
+    init(flow, "--yes")
+    told = init(flow, "--node", "llm").output
+    assert "write record_nodes: ['llm'] as an input of save_mlflow_tracking" in told and "Nothing to do" in told
 
 
 def test_promptflow_copies_nothing_that_runs_leave_behind(flow: Path) -> None:
