@@ -16,7 +16,7 @@ from pf_mlflow.errors import BadInput
 from pf_mlflow.text_edits import Edit, applied
 from pf_mlflow.yaml_text import Change, YamlText
 
-__all__ = ["CALLS", "Wiring", "find_in_flow", "included", "our_nodes", "package_calls", "traces"]
+__all__ = ["CALLS", "TRACING", "Wiring", "find_in_flow", "included", "our_nodes", "package_calls", "traces"]
 
 CALLS = {"initialize_mlflow": "open_line", "save_mlflow_tracking": "record_nodes", "finalize": "child_run_id"}
 """The three nodes and what their files call of this package."""
@@ -67,7 +67,7 @@ def included(dag: Mapping[str, Any], flow_dir: Path) -> dict[str, Path]:
 
 
 def traces(dag: Mapping[str, Any]) -> bool:
-    """Tell whether a flow switches promptflow's tracing on."""
+    """Tell whether a flow switches promptflow's tracing on, by promptflow's own comparison."""
     return str((dag.get("environment_variables") or {}).get(TRACING, "true")).lower() != "true"
 
 
