@@ -169,7 +169,10 @@ class Wiring:
         referred = (re.match(r"\$\{([^.}]+)\.output", str(output.get("reference"))) for output in outputs)
         ours = set(self.present.values())
         named = [match[1] for match in referred if match and match[1] in lines and match[1] not in ours]
-        return (named or [name for name in lines if name not in ours])[0 if named else -1]
+        others = [name for name in lines if name not in ours]
+        if not others:
+            raise BadInput("The flow has no node of its own that is executed for each line.")
+        return named[0] if named else others[-1]
 
     @property
     def silences_stream(self) -> bool:

@@ -142,6 +142,11 @@ def test_names_that_are_taken_get_a_number() -> None:
     assert dag["outputs"]["child_run_id"]["reference"] == "${finalize_3.output.child_run_id}"
 
 
+def test_a_flow_of_our_nodes_alone_is_refused() -> None:
+    with pytest.raises(BadInput, match="no node of its own"):
+        wiring("nodes:\n- name: start\n", present={"initialize_mlflow": "start"}).edited()
+
+
 def test_only_what_is_missing_is_added() -> None:
     dag = edited(ONE, present={"initialize_mlflow": "start"}, record=["llm"], requirements="r.txt")
     assert [node["name"] for node in dag["nodes"]] == ["llm", "save_mlflow_tracking", "finalize"]
