@@ -58,6 +58,11 @@ class Added:
         """Return it as it is kept."""
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
 
+    @property
+    def has_package(self) -> bool:
+        """Whether the copy of this package is ours."""
+        return any(path.startswith("pf_mlflow/") for path in self.files)
+
     def is_untouched(self, flow_dir: Path, path: str) -> bool:
         """Tell whether a file is ours and nobody has changed it since."""
         full = flow_dir / path

@@ -16,7 +16,7 @@ from pf_mlflow.errors import BadInput
 from pf_mlflow.text_edits import Edit, applied
 from pf_mlflow.yaml_text import Change, YamlText
 
-__all__ = ["CALLS", "Wiring", "find_in_flow", "included", "our_nodes", "package_calls", "traces"]
+__all__ = ["CALLS", "TRACING", "Wiring", "find_in_flow", "included", "our_nodes", "package_calls", "traces"]
 
 CALLS = {"initialize_mlflow": "open_line", "save_mlflow_tracking": "record_nodes", "finalize": "child_run_id"}
 """The three nodes and what their files call of this package."""
@@ -67,7 +67,7 @@ def included(dag: Mapping[str, Any], flow_dir: Path) -> dict[str, Path]:
 
 
 def traces(dag: Mapping[str, Any]) -> bool:
-    """Tell whether a flow switches promptflow's tracing on."""
+    """Tell whether a flow switches promptflow's tracing on, by promptflow's own comparison."""
     return str((dag.get("environment_variables") or {}).get(TRACING, "true")).lower() != "true"
 
 
@@ -102,18 +102,24 @@ class Wiring:
         return text, edits
 
     def _changes(self, document: YamlText) -> Iterator[Change]:
-        if _OUTPUT not in (self.dag.get("outputs") or {}) and "finalize" not in self.present:
-            yield document.entry("outputs", _OUTPUT, self._output())
-        if self.requirements:
-            yield document.block("environment", {"python_requirements_txt": self.requirements})
-        if TRACING not in (self.dag.get("environment_variables") or {}):
-            yield document.entry("environment_variables", TRACING, "false")
-        elif not traces(self.dag):
+        # What comes into a mapping that ends just before `nodes` goes before the keys that are new there.
+        for key, name, value in sorted(self._entries(), key=lambda entry: entry[0] not in self.dag):
+            yield document.entry(key, name, value)
+        if TRACING in (self.dag.get("environment_variables") or {}) and not traces(self.dag):
             yield document.other_value("environment_variables", TRACING, "false")
         if "initialize_mlflow" not in self.present:
             yield document.first_item("nodes", self._initialize())
         if last := self._last():
             yield document.last_items("nodes", *last)
+
+    def _entries(self) -> Iterator[tuple[str, str, object]]:
+        """Yield what the flow's mappings lack: key of the mapping, name and value."""
+        if _OUTPUT not in (self.dag.get("outputs") or {}) and "finalize" not in self.present:
+            yield "outputs", _OUTPUT, self._output()
+        if self.requirements:
+            yield "environment", "python_requirements_txt", self.requirements
+        if TRACING not in (self.dag.get("environment_variables") or {}):
+            yield "environment_variables", TRACING, "false"
 
     def _wanted(self) -> dict[str, Any]:
         dag = copy.deepcopy(dict(self.dag))
@@ -163,7 +169,10 @@ class Wiring:
         referred = (re.match(r"\$\{([^.}]+)\.output", str(output.get("reference"))) for output in outputs)
         ours = set(self.present.values())
         named = [match[1] for match in referred if match and match[1] in lines and match[1] not in ours]
-        return (named or [name for name in lines if name not in ours])[0 if named else -1]
+        others = [name for name in lines if name not in ours]
+        if not others:
+            raise BadInput("The flow has no node of its own that is executed for each line.")
+        return named[0] if named else others[-1]
 
     @property
     def silences_stream(self) -> bool:

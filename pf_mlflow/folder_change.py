@@ -101,8 +101,10 @@ def _counted(word: str, paths: list[str]) -> Iterator[str]:
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text with its line ends as they are; raise `BadInput` if it is not written in UTF-8."""
+    """Return a file's text with its line ends as they are; raise `BadInput` if it cannot be read or is not UTF-8."""
     try:
         return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not written in UTF-8 ({error.reason}); save it so, then try again.") from error

@@ -11,6 +11,7 @@ from typing import Any
 import pf_mlflow
 from pf_mlflow.added import Added, EditedFile, digest
 from pf_mlflow.errors import BadInput
+from pf_mlflow.finished_batch import node_names
 from pf_mlflow.flow_requirements import conflicts, missing
 from pf_mlflow.flow_wiring import CALLS, Wiring, included, our_nodes
 from pf_mlflow.folder_change import FolderChange, read_text
@@ -21,7 +22,7 @@ __all__ = ["Plan", "flow_folder", "init_plan"]
 
 PACKAGE = Path(pf_mlflow.__file__).parent
 _FLOW_FILES = "flow_files"
-_IGNORED = (".venv/", "mlflow.db", "mlflow.db-*", "mlartifacts/", "mlruns/")
+_IGNORED = (".venv", "mlflow.db", "mlflow.db-*", "mlartifacts", "mlruns")
 """What promptflow would otherwise copy at every run."""
 
 
@@ -31,8 +32,6 @@ class Plan:
 
     change: FolderChange
     notes: list[str] = field(default_factory=list)
-    present: bool = False
-    """Whether all was there already."""
 
 
 def flow_folder(path: Path) -> Path:
@@ -103,8 +102,7 @@ class _Planning:
         requirements = self._put_requirements()
         self._edit_flow(requirements)
         self._put_ignore_entries()
-        self._plan.present = not self._plan.change.files
-        if not self._plan.present:
+        if self._plan.change.files:
             self._added.version = pf_mlflow.__version__
             self._plan.change.put(Added.NAME, self._added.to_bytes())
         return self._plan
@@ -140,7 +138,7 @@ class _Planning:
         own = self._folder / "pf_mlflow"
         if "pf_mlflow" in self._included or own.is_symlink():
             return
-        if own.exists() and not any(path.startswith("pf_mlflow/") for path in self._added.files):
+        if own.exists() and not self._added.has_package:
             if own.resolve() != PACKAGE.resolve():
                 self._plan.notes.append(f"{own} was there already and is left as it is.")
             return
@@ -173,9 +171,18 @@ class _Planning:
         text = read_text(self._folder / "flow.dag.yaml")
         wiring = Wiring(text, self._dag, self._present, self._nodes_in, self._record, requirements)
         self._edited("flow.dag.yaml", *wiring.edited())
+        if self._names_other_nodes():
+            told = f"The nodes are there already: write record_nodes: {list(self._record)} as an input of"
+            self._plan.notes.append(f"{told} {self._present['save_mlflow_tracking']} in flow.dag.yaml.")
         if wiring.silences_stream:
             told = f"`pf flow serve` will send the answer of {wiring.answer!r} whole: promptflow streams only what no"
             self._plan.notes.append(f"{told} other node takes.")
+
+    def _names_other_nodes(self) -> bool:
+        """Tell whether other nodes are to be recorded than a node that is there names, which is its author's now."""
+        saves = [node for node in self._dag["nodes"] if str(node["name"]) == self._present.get("save_mlflow_tracking")]
+        named = [node_names((node.get("inputs") or {}).get("record_nodes")) for node in saves]
+        return bool(self._record and named) and tuple(self._record) not in named
 
     def _edited(self, path: str, text: str, edits: Sequence[Edit], created: bool = False) -> None:
         if edits:
@@ -208,10 +215,12 @@ class _Planning:
 
     def _put_ignore_entries(self) -> None:
         """Add to the ignore files that there are; with neither, git's serves promptflow as well."""
-        there = [name for name in (".amlignore", ".gitignore") if (self._folder / name).exists()]
-        for name in there or [".gitignore"]:
-            known = [line.strip("/") for line in _lines(self._folder / name)]
-            self._append(name, [one for one in _IGNORED if not any(fnmatch(one.strip("/"), line) for line in known)])
+        there = [name for name in (".amlignore", ".gitignore") if (self._folder / name).exists()] or [".gitignore"]
+        for name in there:
+            known = _lines(self._folder / name)
+            if name != there[0]:  # promptflow reads the first, and a `/` in a line of it keeps nothing out of its copy
+                known = [line.strip("/") for line in known]
+            self._append(name, [one for one in _IGNORED if not any(fnmatch(one, line) for line in known)])
 
 
 def _flow_files() -> Path:

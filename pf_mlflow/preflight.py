@@ -100,6 +100,8 @@ def read_flow(flow: Path) -> Mapping[str, Any]:
         raise BadInput(f"There is no flow at {str(flow)!r}: {path} does not exist. Name the folder of a flow.dag.yaml.")
     try:
         dag = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is no valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(dag, dict) or not isinstance(dag.get("nodes"), list):

@@ -115,6 +115,8 @@ class Projection:
     @told
     def prove_writable(self) -> None:
         """Write to the experiment and take it back: that a server lets us is seen in no other way."""
+        if not hasattr(self._client, "delete_experiment_tag"):  # mlflow 3.1
+            raise TrackingRefused(f"This mlflow could not take back what it writes to {self.shown_uri}.")
         self._client.set_experiment_tag(self.experiment_id, _PROOF, "1")
         self._client.delete_experiment_tag(self.experiment_id, _PROOF)
 

@@ -66,10 +66,6 @@ class YamlText:
         line = self.text[start : node.start_mark.index] + quote + value + quote + self.text[node.end_mark.index : end]
         return start, self.text[start:end], line
 
-    def block(self, key: str, value: Mapping[str, object]) -> Change:
-        """Return the change that adds a key to the document."""
-        return self._block({key: value})
-
     def first_item(self, key: str, item: Mapping[str, object]) -> Change:
         """Return the change that puts an item before all others of the list under a key, below comments on the key."""
         return self._line_end(self._key(key).end_mark.index), "", self._item(key, item)

@@ -58,7 +58,7 @@ def test_make_targets_exist() -> None:
     "filter_string",
     re.findall(
         r"^\| [a-z][\w ,]* \| `+(.*?)`+ \|$",
-        README.partition("## Find the lines")[2].partition("\n## ")[0],
+        README.partition("## Look at a batch")[2].partition("\n## ")[0],
         re.MULTILINE,
     ),
 )

@@ -95,6 +95,16 @@ def test_that_a_server_takes_runs_is_tried_and_leaves_nothing(
     assert experiment.tags == {} and client.search_runs([experiment.experiment_id]) == []
 
 
+def test_an_old_client_writes_nothing_that_it_cannot_take_back(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = MlflowClient(server).create_experiment("old client")
+    monkeypatch.delattr(MlflowClient, "delete_experiment_tag")
+    (found,) = _examined(server, "old client", tmp_path)
+    assert found.level == "ok" and "only a batch can show" in found.told
+    assert MlflowClient(server).get_experiment(number).tags == {}
+
+
 @pytest.mark.parametrize(
     ("uri", "remedy"),
     [

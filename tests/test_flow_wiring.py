@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import FLOWS, ROOT
+from ruamel.yaml import YAML
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.flow_wiring import CALLS, Wiring, find_in_flow, our_nodes, traces
@@ -141,11 +142,35 @@ def test_names_that_are_taken_get_a_number() -> None:
     assert dag["outputs"]["child_run_id"]["reference"] == "${finalize_3.output.child_run_id}"
 
 
+def test_a_flow_of_our_nodes_alone_is_refused() -> None:
+    with pytest.raises(BadInput, match="no node of its own"):
+        wiring("nodes:\n- name: start\n", present={"initialize_mlflow": "start"}).edited()
+
+
 def test_only_what_is_missing_is_added() -> None:
     dag = edited(ONE, present={"initialize_mlflow": "start"}, record=["llm"], requirements="r.txt")
     assert [node["name"] for node in dag["nodes"]] == ["llm", "save_mlflow_tracking", "finalize"]
     assert dag["nodes"][1]["inputs"] == {"result": "${llm.output}", "line": "${start.output}", "record_nodes": ["llm"]}
     assert dag["environment"] == {"python_requirements_txt": "r.txt"}
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "environment:\n",
+        "environment: {}  # none yet\n",
+        "environment_variables:\n",
+        "environment_variables:\n  A: '1'\n",
+        "environment_variables:\n  A: '1'\nenvironment:\n",
+        "environment:\nenvironment_variables:\n  A: '1'\n",
+        "outputs:\n",
+    ],
+)
+def test_keys_that_end_where_new_ones_begin_stay_whole(before: str) -> None:
+    new, _ = wiring(before + ONE, requirements="r.txt").edited()
+    dag = YAML(typ="safe").load(new)  # as promptflow reads it: a key that is there twice is an error
+    assert dag["environment"] == {"python_requirements_txt": "r.txt"}
+    assert traces(dag) and "child_run_id" in dag["outputs"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from machine import FLOWS, ROOT, Machine, Tracked, tracked
 from pf_mlflow import __version__
 from pf_mlflow.added import Added, digest
 from pf_mlflow.cli import main
+from pf_mlflow.promptflow_private import snapshot_ignores
 
 TOKENS = PROMPT_TOKENS + COMPLETION_TOKENS
 PUBLIC = FLOWS / "public"
@@ -149,17 +151,31 @@ def test_it_shows_asks_and_says_what_to_do_next(flow: Path) -> None:
 
 
 def test_what_was_there_is_kept(flow: Path) -> None:
-    (flow / ".amlignore").write_text("*.log\nmlruns")
+    (flow / ".amlignore").write_text("*.log\nmlruns\n.venv/")
     (flow / "requirements.txt").write_text("MLflow==2.22.0\nopenai  # any\npromptflow[azure]>=1.18\n-e ./mine\n")
     done = init(flow, "--yes", "--node", "llm")
     assert "requirements.txt pins MLflow==2.22.0, but child runs need MLflow<=3.15.0,>=3.1" in done.output
     requirements = (flow / "requirements.txt").read_text()
     assert requirements.startswith("MLflow==2.22.0\nopenai  # any\npromptflow[azure]>=1.18\n-e ./mine\n")
     assert requirements.lower().count("mlflow") == 1 + 1 and "psutil" in requirements  # azureml-mlflow is another one
-    assert (flow / ".amlignore").read_text() == "*.log\nmlruns\n.venv/\nmlflow.db\nmlflow.db-*\nmlartifacts/\n"
+    assert (flow / ".amlignore").read_text() == "*.log\nmlruns\n.venv/\n.venv\nmlflow.db\nmlflow.db-*\nmlartifacts\n"
     assert not (flow / ".gitignore").exists()  # promptflow looks at one of the two
     dag = yaml.safe_load((flow / "flow.dag.yaml").read_text())
     assert dag["nodes"][-2]["inputs"]["record_nodes"] == ["llm"]
+    assert "record_nodes" not in init(flow, "--node", "llm").output
+
+
+def test_another_node_to_record_is_for_the_author_to_write(flow: Path) -> None:
+    init(flow, "--yes")
+    told = init(flow, "--node", "llm").output
+    assert "write record_nodes: ['llm'] as an input of save_mlflow_tracking" in told and "Nothing to do" in told
+
+
+def test_promptflow_copies_nothing_that_runs_leave_behind(flow: Path) -> None:
+    init(flow, "--yes")
+    patterns = snapshot_ignores(flow)
+    for name in (".venv", "mlflow.db", "mlflow.db-wal", "mlruns", "mlartifacts"):
+        assert any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def test_removal_leaves_what_was_written_since(flow: Path) -> None:

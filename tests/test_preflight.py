@@ -150,3 +150,10 @@ def test_a_flow_without_inputs_needs_no_column() -> None:
     check_mapping({}, {"topic"}, {"inputs": None}, Path("d.jsonl"))
     with pytest.raises(BadInput, match="its inputs are none"):
         check_mapping({"topic": "x"}, {"topic"}, {}, Path("d.jsonl"))
+
+
+def test_a_flow_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "flow.dag.yaml").touch()
+    monkeypatch.setattr(Path, "read_text", lambda *words, **more: (tmp_path / "locked" / "x").open())
+    with pytest.raises(BadInput, match="flow.dag.yaml cannot be read: No such file"):
+        read_flow(tmp_path)

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
+from pf_mlflow.doctor.flow import node_shapes
 from pf_mlflow.doctor.probe import Probe
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.flow_wiring import find_in_flow
@@ -117,12 +118,9 @@ class Need:
 def needs_of(dag: Mapping[str, Any], flow_dir: Path) -> list[Need]:
     """Return the connections that a flow's nodes and environment variables name, each once."""
     found: dict[str, Need] = {}
-    variants = dag.get("node_variants") or {}
-    for node in dag["nodes"]:
-        shapes = ((variants.get(node["name"]) or {}).get("variants") or {}).values()
-        for shape in (node, *((one or {}).get("node") or {} for one in shapes)):
-            for name, kind in _named_by(shape, dag, flow_dir):
-                found.setdefault(name, Need(name, kind, f"node {node['name']}"))
+    for node, shape in node_shapes(dag):
+        for name, kind in _named_by(shape, dag, flow_dir):
+            found.setdefault(name, Need(name, kind, f"node {node}"))
     for variable, value in (dag.get("environment_variables") or {}).items():
         if reference := re.fullmatch(r"\$\{([^.}]+)\.[^}]+\}", str(value)):
             found.setdefault(reference[1], Need(reference[1], "", f"variable {variable}"))

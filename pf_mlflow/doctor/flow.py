@@ -6,15 +6,18 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
+import pf_mlflow
 from pf_mlflow import __version__
+from pf_mlflow.added import Added
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.finished_batch import flow_nodes, node_names
-from pf_mlflow.flow_wiring import find_in_flow, package_calls
+from pf_mlflow.flow_wiring import TRACING, find_in_flow, package_calls, traces
 
-__all__ = ["check_copy", "check_nodes", "check_tracing", "node_sources"]
+__all__ = ["check_copy", "check_nodes", "check_tracing", "node_shapes", "node_sources"]
 
 _DOES = {
     "open_line": "shows lines as running",
@@ -24,14 +27,19 @@ _DOES = {
 """What the three nodes call, and what for."""
 
 
-def node_sources(dag: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the names of the nodes that have source files of their own, each with its file."""
+def node_shapes(dag: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the nodes of a flow by name, each as it is written and in all its variants."""
     variants = dag.get("node_variants") or {}
     for node in dag["nodes"]:
         shapes = ((variants.get(node["name"]) or {}).get("variants") or {}).values()
-        for shape in (node, *((shape or {}).get("node") or {} for shape in shapes)):
-            if path := (shape.get("source") or {}).get("path"):
-                yield str(node["name"]), str(path)
+        yield from ((str(node["name"]), shape) for shape in (node, *((one or {}).get("node") or {} for one in shapes)))
+
+
+def node_sources(dag: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the names of the nodes that have source files of their own, each with its file."""
+    for name, shape in node_shapes(dag):
+        if path := (shape.get("source") or {}).get("path"):
+            yield name, str(path)
 
 
 def check_nodes(setup: Setup) -> Iterator[Finding]:
@@ -100,7 +108,9 @@ def check_copy(setup: Setup) -> Iterator[Finding]:
     theirs = found[1] if found else "unknown"
     if theirs != __version__:
         told = f"the flow's own copy of pf_mlflow is of version {theirs}, the installed one is {__version__}"
-        yield Finding(WARNING, told, f"`{setup.init}` brings the copy up to date")
+        added = Added.in_folder(setup.flow_dir)
+        by_hand = f"put a copy of {Path(pf_mlflow.__file__).parent} in the place of {copy.parent}"
+        yield Finding(WARNING, told, f"`{setup.init}`" if added and added.has_package else by_hand)
     else:
         yield Finding(OK, f"{copy.parent} is of the installed version, {__version__}")
 
@@ -109,11 +119,10 @@ def check_tracing(setup: Setup) -> Iterator[Finding]:
     """Tell whether promptflow traces this flow; what the flow says of it comes before what the shell says."""
     if setup.flow_dir is None:
         return
-    by_flow = "PF_DISABLE_TRACING" in setup.environment
-    value = setup.environment.get("PF_DISABLE_TRACING", os.environ.get("PF_DISABLE_TRACING", "true"))
-    if str(value).lower() == "true":  # promptflow's own comparison
+    if not traces({"environment_variables": {**os.environ, **setup.environment}}):
         told = "tracing is off, so promptflow counts no tokens and child runs lack their nodes' values"
-        remedy = f'write `PF_DISABLE_TRACING: "false"` under environment_variables in {setup.yaml}'
-        yield Finding(ERROR, told, remedy if setup.yaml else "`export PF_DISABLE_TRACING=false`")
+        remedy = f'write `{TRACING}: "false"` under environment_variables in {setup.yaml}'
+        yield Finding(ERROR, told, remedy if setup.yaml else f"`export {TRACING}=false`")
     else:
-        yield Finding(OK, "on, by the flow" if by_flow else "on, by PF_DISABLE_TRACING in the environment")
+        by_flow = TRACING in setup.environment
+        yield Finding(OK, "on, by the flow" if by_flow else f"on, by {TRACING} in the environment")

@@ -19,6 +19,7 @@ from pf_mlflow.settings import Settings, default_tracking_uri, read_settings, ta
 __all__ = ["Setup", "read_setup"]
 
 _FLEX = "flow.flex.yaml"
+_FLOWS = ("flow.dag.yaml", _FLEX)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Setup:
     @property
     def yaml(self) -> Path | None:
         """The flow's YAML file."""
-        files = [self.flow_dir / name for name in ("flow.dag.yaml", _FLEX)] if self.flow_dir else []
+        files = [self.flow_dir / name for name in _FLOWS] if self.flow_dir else []
         return next((path for path in files if path.is_file()), None)
 
     @property
@@ -65,7 +66,7 @@ class Setup:
 
 def read_setup(named: Path | None) -> Setup:
     """Read the flow in a folder, by default the one here if there is one, and the settings that hold for it."""
-    folder = named or (Path.cwd() if Path("flow.dag.yaml").is_file() else None)
+    folder = named or (Path.cwd() if any(Path(name).is_file() for name in _FLOWS) else None)
     flow_dir, content, findings = (None, {}, ()) if folder is None else _flow(folder)
     take_over_environment(content)
     settings, bad = _settings()
@@ -91,7 +92,8 @@ def _flex(path: Path) -> Mapping[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):  # promptflow tells what is wrong with it
         return {}
-    return content if isinstance(content, dict) else {}
+    is_flow = isinstance(content, dict) and isinstance(content.get("environment_variables") or {}, dict)
+    return content if is_flow else {}
 
 
 def _without_nodes(named: Path) -> Finding:

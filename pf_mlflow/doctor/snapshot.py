@@ -11,6 +11,7 @@ from typing import Any
 from pf_mlflow.doctor.finding import OK, WARNING, Finding
 from pf_mlflow.doctor.flow import node_sources
 from pf_mlflow.doctor.setup import Setup
+from pf_mlflow.flow_wiring import included
 from pf_mlflow.promptflow_private import snapshot_ignores
 
 __all__ = ["check_snapshot"]
@@ -27,7 +28,7 @@ def check_snapshot(setup: Setup) -> Iterator[Finding]:
     patterns = snapshot_ignores(setup.flow_dir)
     own = _own_files(setup.flow_dir, setup.dag)
     entries = sorted(_entries(setup.flow_dir, patterns, own), key=lambda entry: -entry[1])
-    includes = [(setup.flow_dir / str(one)).resolve() for one in setup.dag.get("additional_includes") or []]
+    includes = included(setup.dag, setup.flow_dir).values()
     size = sum(bytes_ for _, bytes_ in entries) + sum(_size(path, patterns) for path in includes)
     left_out = {pattern: path for path in own if (pattern := _left_out(path, setup.flow_dir, patterns))}
     if size > _LARGE:
