@@ -7,7 +7,7 @@ help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 run: .venv/run.installed  ## Run the flow over data/topics.jsonl; every line becomes an MLflow child run
-	@.venv/bin/pf-mlflow run --engine processes --flow . --data data/topics.jsonl --column-mapping topic='$${data.topic}'
+	@.venv/bin/pf-mlflow run --flow . --data data/topics.jsonl --column-mapping topic='$${data.topic}'
 
 ui: .venv/run.installed  ## Open the MLflow UI on mlflow.db
 	@.venv/bin/pf-mlflow ui
