@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pf_mlflow.live_source import attach, child_run_id, open_line, record_nodes
 
 if TYPE_CHECKING:
-    from pf_mlflow.batch_run import Outcome
+    from pf_mlflow.run_request import Outcome
 
 __all__ = ["__version__", "attach", "child_run_id", "open_line", "record_nodes", "run"]
 
@@ -25,11 +25,12 @@ def run(flow: str | Path, data: str | Path | None = None, **options: Any) -> Out
     Args:
         flow: Folder of the flow, or a prompty.
         data: The lines: a JSONL file.
-        options: Further fields of `pf_mlflow.batch_run.RunRequest`, such as `column_mapping`, `name`, `concurrency`.
+        options: Further fields of `pf_mlflow.run_request.RunRequest`, such as `column_mapping`, `name`, `concurrency`.
 
     Raises:
         PfMlflowError: what is wrong, and what to do about it, in one sentence.
     """
-    from pf_mlflow.batch_run import RunRequest, Watcher, run_batch
+    from pf_mlflow.batch_run import run_batch
+    from pf_mlflow.run_request import RunRequest, Watcher
 
     return run_batch(RunRequest(Path(flow), Path(data) if data else None, **options), Watcher())

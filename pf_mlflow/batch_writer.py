@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,12 @@ from pf_mlflow.payload import NOT_LOGGED, PARAM_LIMIT, RunPayload, line_payload
 from pf_mlflow.records import Batch, LineRecord
 from pf_mlflow.standing import KnownRun, Standing
 from pf_mlflow.summary import BatchSummary, LineStats
+from pf_mlflow.written import Changes, Written
 
 if TYPE_CHECKING:
     from pf_mlflow.projection import Projection
 
-__all__ = ["BatchWriter", "Changes", "Written"]
+__all__ = ["BatchWriter"]
 
 _OLD_PARAM_LIMIT = 500
 """Characters that servers before MLflow 2.8, and Azure ML, take in a param."""
@@ -28,35 +29,6 @@ _CUT_OFF = ("promptflow.error", "promptflow.error_type", NOT_LOGGED)
 """Tags of a run that showed less than its line was."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Written:
-    """What was done for a line."""
-
-    line_number: int
-    run_id: str
-    stats: LineStats | None
-    """`None` while the line goes on."""
-    made: bool = False
-    """Whether MLflow had no run of the line before."""
-    end_ms: int = 0
-    refused: str | None = None
-    """Why MLflow did not take the line's values."""
-
-
-@dataclass
-class Changes:
-    """How many runs were touched, and what was done to the parent."""
-
-    made: int = 0
-    completed: int = 0
-    removed: int = 0
-    refused: int = 0
-    parent: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.made or self.completed or self.removed or self.parent)
 
 
 class BatchWriter:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from pf_mlflow.batch_end import BatchEnd
-from pf_mlflow.batch_writer import BatchWriter, Written
+from pf_mlflow.batch_writer import BatchWriter
 from pf_mlflow.records import LineRecord
 from pf_mlflow.spool import Pending, Spool
 from pf_mlflow.work import Work
+from pf_mlflow.written import Written
 
 __all__ = ["Mending", "Settled"]
 

@@ -26,7 +26,7 @@ from pf_mlflow.records import Batch
 from pf_mlflow.settings import absolute_store, without_password
 from pf_mlflow.standing import KnownRun
 
-__all__ = ["Projection", "Rehearsal"]
+__all__ = ["Projection"]
 
 _PAGE = 1000
 _PROOF = "pf_mlflow.doctor"
@@ -223,37 +223,3 @@ def _known(run: Any) -> KnownRun:
     number = data.tags.get(LINE) or data.tags.get(SINGLE)
     values = RunPayload(info.status, info.start_time, info.end_time or 0, data.params, data.metrics, data.tags)
     return KnownRun(info.run_id, int(number) if number else None, data.tags.get("mlflow.parentRunId"), values)
-
-
-class Rehearsal(Projection):
-    """Reads a store as a projection does, and writes nothing to it."""
-
-    def connect(self) -> None:
-        """Find the experiment; a store that does not exist yet has none, and is not made."""
-        if self._is_there():
-            super().connect()
-
-    def _is_there(self) -> bool:
-        path = make_url(self.tracking_uri).database if self.tracking_uri.startswith("sqlite:") else None
-        return path is None or Path(path).exists()
-
-    def _create_experiment(self) -> str:
-        return ""
-
-    def _create(self, start: float, tags: dict[str, str], name: str) -> str:
-        return ""
-
-    def log(self, run_id: str, payload: RunPayload) -> None:
-        """Log nothing."""
-
-    def end(self, run_id: str, status: str, end_ms: int) -> None:
-        """End nothing."""
-
-    def delete(self, run_id: str) -> None:
-        """Delete nothing."""
-
-    def adopt_children(self, batch_uid: str, parent_run_id: str) -> None:
-        """Move nothing."""
-
-    def drop_tags(self, run_id: str, keys: Iterable[str]) -> None:
-        """Drop nothing."""

@@ -12,8 +12,8 @@ from sqlalchemy import create_engine
 
 from pf_mlflow.links import is_database
 from pf_mlflow.mlflow_errors import told
-from pf_mlflow.projection import Rehearsal
 from pf_mlflow.records import Batch
+from pf_mlflow.rehearsal import Rehearsal
 from pf_mlflow.standing import KnownRun
 
 __all__ = ["Reader"]

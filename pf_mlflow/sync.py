@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from filelock import Timeout
 
 from pf_mlflow.batch_end import BatchEnd
-from pf_mlflow.batch_writer import BatchWriter, Written
+from pf_mlflow.batch_writer import BatchWriter
 from pf_mlflow.errors import BadInput, PfMlflowError, TrackingDown
 from pf_mlflow.finding import known_batches
 from pf_mlflow.finished_batch import lines_in_folder
@@ -26,6 +26,7 @@ from pf_mlflow.run_record import run_records
 from pf_mlflow.settings import Settings
 from pf_mlflow.spool import Spool
 from pf_mlflow.work import Work
+from pf_mlflow.written import Written
 
 __all__ = ["Synced", "Watcher", "chosen_batches", "sync_batch"]
 
@@ -154,7 +155,8 @@ class _Pass:
     def __init__(
         self, spool: Spool, batch: Batch, settings: Settings, end: BatchEnd, rehearse: bool, watcher: Watcher
     ) -> None:
-        from pf_mlflow.projection import Projection, Rehearsal
+        from pf_mlflow.projection import Projection
+        from pf_mlflow.rehearsal import Rehearsal
 
         kind = Rehearsal if rehearse else Projection
         self._spool, self._batch, self._end, self._watcher = spool, batch, end, watcher

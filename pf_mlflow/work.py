@@ -8,9 +8,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
-from pf_mlflow.batch_writer import BatchWriter, Written
+from pf_mlflow.batch_writer import BatchWriter
 from pf_mlflow.errors import TrackingDown, TrackingError
 from pf_mlflow.patience import Patience
+from pf_mlflow.written import Written
 
 __all__ = ["Work"]
 

@@ -11,15 +11,17 @@ from builders import batch, line_record
 from finished import CREATED, finished_batch, joke_call, run_info
 
 from pf_mlflow.batch_end import BatchEnd
-from pf_mlflow.batch_writer import BatchWriter, Written
+from pf_mlflow.batch_writer import BatchWriter
 from pf_mlflow.mending import Mending, Settled
 from pf_mlflow.payload import NOT_LOGGED, RunPayload
-from pf_mlflow.projection import Projection, Rehearsal
+from pf_mlflow.projection import Projection
 from pf_mlflow.records import INTERRUPTED, Batch
+from pf_mlflow.rehearsal import Rehearsal
 from pf_mlflow.run_record import batch_uid
 from pf_mlflow.spool import Spool
 from pf_mlflow.standing import KnownRun
 from pf_mlflow.work import Work
+from pf_mlflow.written import Written
 
 names = (f"b{number}" for number in count(1))
 

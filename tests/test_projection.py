@@ -21,8 +21,9 @@ from mlflow import MlflowClient
 
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingRefused
 from pf_mlflow.payload import RunPayload, line_payload, readable
-from pf_mlflow.projection import Projection, Rehearsal
+from pf_mlflow.projection import Projection
 from pf_mlflow.records import Batch
+from pf_mlflow.rehearsal import Rehearsal
 
 uids = (f"uid{number}" for number in count())
 
@@ -292,7 +293,8 @@ def test_what_is_no_database_is_refused_at_once(tmp_path: Path, kind: str) -> No
 CONNECT = """
 import sys
 from pathlib import Path
-from pf_mlflow.projection import Projection, Rehearsal
+from pf_mlflow.projection import Projection
+from pf_mlflow.rehearsal import Rehearsal
 print("ready", flush=True)
 sys.stdin.read()
 projection = Projection(sys.argv[1], "jokes", Path(sys.argv[2]))

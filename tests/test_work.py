@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pf_mlflow.batch_writer import Written
 from pf_mlflow.errors import TrackingDown, TrackingRefused
 from pf_mlflow.patience import Patience
 from pf_mlflow.work import Work
+from pf_mlflow.written import Written
 
 
 def quiet(error: TrackingDown, patience: Patience) -> None:

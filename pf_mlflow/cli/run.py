@@ -11,10 +11,11 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from pf_mlflow.batch_run import PROCESSES, THREADS, Outcome, RunRequest, Watcher, run_batch
+from pf_mlflow.batch_run import run_batch
 from pf_mlflow.cli.live import LiveRun
 from pf_mlflow.cli.output import err, one_sentence, out, own_command, print_place, print_summary, stdout_kept, warn
 from pf_mlflow.llm import Llm
+from pf_mlflow.run_request import PROCESSES, THREADS, Outcome, RunRequest, Watcher
 from pf_mlflow.run_watch import RunWatch
 
 __all__ = ["run"]
