@@ -13,7 +13,7 @@ from benchmarks.stores import Store
 from benchmarks.watch import Taken, watched
 from benchmarks.ways import Way
 
-__all__ = ["Case", "Measured", "measure"]
+__all__ = ["Case", "Measured", "measure", "topics"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Measured:
 def measure(machine: Machine, llm: str, way: Way, store: Store, case: Case, batch: str) -> Measured:
     """Run a batch and read back what MLflow has of it."""
     uri = store.uri_for(batch)
-    data = machine.data(f"{case.lines}_{case.latency:g}", _lines(case))
+    data = machine.data(f"{case.lines}_{case.latency:g}", topics(case))
     log = machine.folder / f"{batch}.log"
     env = {**machine.env, "MLFLOW_TRACKING_URI": uri, **way.prepare(uri, batch)}
     requests, server_cpu = store.requests(), store.cpu()
@@ -79,7 +79,8 @@ def measure(machine: Machine, llm: str, way: Way, store: Store, case: Case, batc
     )
 
 
-def _lines(case: Case) -> list[dict[str, str]]:
+def topics(case: Case) -> list[dict[str, str]]:
+    """Return the lines, which tell the model how long to take."""
     directive = f"[[latency={case.latency}]] " if case.latency else ""
     return [{"topic": f"{directive}topic {number}"} for number in range(case.lines)]
 
