@@ -1,4 +1,4 @@
-"""Runs a batch by promptflow's own engine, checked beforehand and told of afterwards."""
+"""Runs a batch, checked beforehand and told of afterwards."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ import os
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pf_mlflow import told
+from pf_mlflow.ahead import DeliveryAhead
 from pf_mlflow.errors import BadInput, BatchFailed
+from pf_mlflow.launch import deliver_in_background
 from pf_mlflow.links import run_link
+from pf_mlflow.live_source import attach, batch_started
 from pf_mlflow.llm import Connections, Llm, chosen_llm
-from pf_mlflow.preflight import TrackingCheck, check_data, check_mapping, check_versions, read_flow
+from pf_mlflow.preflight import check_data, check_mapping, check_versions
 from pf_mlflow.promptflow_private import promptflow_home
 from pf_mlflow.records import Batch
 from pf_mlflow.run_record import batch_uid, run_record
+from pf_mlflow.run_watch import RunWatch
+from pf_mlflow.runnable import Runnable, read_runnable
 from pf_mlflow.settings import (
     Settings,
     default_tracking_uri,
@@ -31,22 +37,35 @@ from pf_mlflow.summary import BatchSummary
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Outcome", "RunRequest", "Watcher", "run_batch"]
+__all__ = ["PROCESSES", "THREADS", "Outcome", "RunRequest", "Watcher", "run_batch"]
+
+THREADS, PROCESSES = "threads", "processes"
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What the user asked for."""
+    """What the user asked for; either `flow` with `data` or `run`, or `resume_from`."""
 
-    flow: Path
-    data: Path
+    flow: Path | None = None
+    data: Path | None = None
     column_mapping: Mapping[str, str] = field(default_factory=dict)
     name: str | None = None
     display_name: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     variant: str | None = None
     connections: Connections = field(default_factory=dict)
-    workers: int = 4
+    init: Mapping[str, str] = field(default_factory=dict)
+    """Arguments of a flex flow's class."""
+    run: str | None = None
+    """A batch whose outputs are inputs of this one."""
+    resume_from: str | None = None
+    """A batch whose completed lines are taken over; its flow, data and mapping are this one's too."""
+    engine: str = THREADS
+    concurrency: int = 32
+    limit: int | None = None
+    """How many lines are executed at the most, the first ones."""
+    line_timeout: int | None = None
+    """Seconds; `None` is promptflow's own, 600."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,29 @@ class Outcome:
     """`None` while MLflow does not have all its lines."""
     trouble: str | None
     lines_failed: int
+    seconds: float
+    """From the call to the last line's result, delivery not counted."""
+    interrupted: bool = False
+    threads_left: bool = False
+    """Whether a line was given up whose thread may still run: this process would wait for it at its end."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a program wants to know."""
+        batch = self.batch
+        return {
+            "batch": self.name,
+            "status": self.status,
+            "interrupted": self.interrupted,
+            "seconds": round(self.seconds, 3),
+            "language_model": self.llm.label,
+            "lines_failed": self.lines_failed,
+            **(asdict(self.summary) if self.summary else {}),
+            "tracking_uri": batch.tracking_uri if batch else None,
+            "experiment": batch.experiment if batch else None,
+            "parent_run_id": self.parent_run_id,
+            "link": self.link,
+            "trouble": self.trouble,
+        }
 
 
 class Watcher:
@@ -72,6 +114,12 @@ class Watcher:
 
     def starting(self, llm: Llm, tracking_uri: str) -> None:
         """The batch is about to start."""
+
+    def running(self, watch: RunWatch) -> None:
+        """The batch runs: `watch` counts its lines."""
+
+    def delivering(self) -> None:
+        """All lines are over; MLflow gets the rest."""
 
     def warn(self, sentence: str) -> None:
         """Something is wrong that does not stop the batch."""
@@ -84,52 +132,93 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
         BadInput: a file, column, connection or setting that cannot be used; nothing was run.
         TrackingRefused: MLflow said no for good; nothing was run.
     """
+    started = time.monotonic()
     check_versions()
-    dag = read_flow(request.flow)
-    take_over_environment(dag)
+    flow = read_runnable(_flow_of(request))
+    take_over_environment(flow.definition)
     settings = read_settings()
-    check_mapping(request.column_mapping, check_data(request.data), dag, request.data)
-    tracking = _track_here(settings, request.flow)
-    from promptflow.client import PFClient
-
-    logging.getLogger("azure").addHandler(logging.NullHandler())  # promptflow's telemetry complains when offline
-    logging.getLogger("azure").propagate = False
-    client = PFClient()
-    with chosen_llm(client, dag, request.connections) as llm:
-        if tracking and (warning := tracking.warning()):
+    _check(request, flow)
+    with ExitStack() as stack:
+        ahead = _track_here(settings, flow.folder)
+        if ahead:
+            stack.callback(ahead.dismiss)
+        client = _client(flow, request.engine)
+        llm = stack.enter_context(chosen_llm(client, flow.definition if flow.is_dag else {}, request.connections))
+        if ahead and (warning := ahead.warning()):
             watcher.warn(f"{warning} The batch runs all the same; its records wait in the spool.")
-        watcher.starting(llm, without_password(tracking.tracking_uri) if tracking else "")
-        run = _submit(client, request, llm)
-        return _outcome(run, llm, settings)
+        watcher.starting(llm, without_password(os.environ["MLFLOW_TRACKING_URI"]) if ahead else "")
+        watch = RunWatch(Spool(settings.spool_dir) if ahead else None, ahead)
+        watcher.running(watch)
+        run = _submitted(client, request, llm, watch, settings)
+        seconds = time.monotonic() - started
+        watcher.delivering()
+        return _outcome(run, llm, settings, watch, seconds)
 
 
-def _track_here(settings: Settings, flow: Path) -> TrackingCheck | None:
+def _flow_of(request: RunRequest) -> Path:
+    if request.resume_from is None:
+        return request.flow or Path()
+    record = run_record(promptflow_home(), request.resume_from)
+    if record is None or record.flow_path is None:
+        raise BadInput(
+            f"There is no batch {request.resume_from!r} to resume from; `pf run list` shows those there are."
+        )
+    return Path(record.flow_path)
+
+
+def _check(request: RunRequest, flow: Runnable) -> None:
+    if request.run and run_record(promptflow_home(), request.run) is None:
+        raise BadInput(f"There is no batch {request.run!r}; `pf run list` shows those there are.")
+    if request.resume_from or (request.data is None and request.run):
+        return
+    if request.data is None:
+        raise BadInput("There is nothing to run the flow on; name a file with --data, or a batch with --run.")
+    columns = check_data(request.data)
+    if flow.inputs is not None:
+        check_mapping(request.column_mapping, columns, {"inputs": flow.inputs}, request.data)
+
+
+def _track_here(settings: Settings, flow_dir: Path) -> DeliveryAhead | None:
     """Fix the store for this process and its children, and begin to ask it."""
     told.silence()
     if not settings.enabled:
         return None
-    flow_dir = flow.resolve() if flow.is_dir() else flow.resolve().parent
     uri = settings.tracking_uri or default_tracking_uri(flow_dir)
     os.environ["MLFLOW_TRACKING_URI"] = uri
     os.environ["PF_MLFLOW_SPOOL_DIR"] = str(settings.spool_dir)
-    return TrackingCheck(uri, settings.experiment or flow_dir.name, settings.spool_dir)
+    return DeliveryAhead(uri, settings.experiment or flow_dir.name, settings.spool_dir)
 
 
-def _submit(client: Any, request: RunRequest, llm: Llm) -> Any:
+def _client(flow: Runnable, engine: str) -> Any:
+    """Return promptflow's client, silenced about telemetry that it cannot send and counts that it does not know."""
+    for name in ("azure", "opentelemetry.attributes"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
+    if flow.is_dag and engine == THREADS:  # its own trace service would keep once more what MLflow gets
+        os.environ.setdefault("PF_TRACING_SKIP_LOCAL_SETUP", "true")
+    from promptflow.client import PFClient
+
+    if engine == THREADS:
+        from pf_mlflow.engine import submit, thread_engine  # noqa: F401 - while MLflow is being asked
+    return PFClient()
+
+
+def _submitted(client: Any, request: RunRequest, llm: Llm, watch: RunWatch, settings: Settings) -> Any:
     from promptflow.exceptions import PromptflowException
 
-    os.environ["PF_WORKER_COUNT"] = str(request.workers)
+    from pf_mlflow.engine.submit import submitted
+    from pf_mlflow.engine.thread_engine import ThreadEngine
+
+    os.environ["PF_WORKER_COUNT"] = str(request.concurrency)
+    if request.line_timeout:
+        os.environ["PF_LINE_TIMEOUT_SEC"] = str(request.line_timeout)
     try:
-        return client.run(
-            flow=str(request.flow),
-            data=str(request.data),
-            column_mapping=dict(request.column_mapping) or None,
-            name=request.name,
-            display_name=request.display_name,
-            tags=dict(request.tags) or None,
-            variant=request.variant,
-            connections=_merged(llm.overrides, request.connections) or None,
-        )
+        with ExitStack() as stack:
+            if request.engine == THREADS:
+                if settings.enabled:
+                    attach()
+                stack.enter_context(ThreadEngine(request.concurrency, watch, request.limit).in_place())
+            return submitted(client, watch, **_arguments(request, llm, settings))
     except PromptflowException as error:
         raise BadInput(" ".join(str(error).split())) from error
     except Exception as error:
@@ -137,15 +226,35 @@ def _submit(client: Any, request: RunRequest, llm: Llm) -> Any:
         raise BatchFailed(f"promptflow could not finish the batch: {type(error).__name__}: {error}") from error
 
 
+def _arguments(request: RunRequest, llm: Llm, settings: Settings) -> dict[str, Any]:
+    names = {"name": request.name, "display_name": request.display_name, "tags": dict(request.tags) or None}
+    if request.resume_from:
+        return {"resume_from": request.resume_from, **names}
+    tracing = {"PF_DISABLE_TRACING": "false"} if settings.enabled and request.engine == THREADS else {}
+    return {
+        "flow": str(request.flow or Path()),
+        "data": str(request.data) if request.data else None,
+        "run": request.run,
+        "column_mapping": dict(request.column_mapping) or None,
+        "variant": request.variant,
+        "connections": _merged(llm.overrides, request.connections) or None,
+        "environment_variables": tracing or None,
+        "init": dict(request.init) or None,
+        **names,
+    }
+
+
 def _merged(ours: Connections, theirs: Connections) -> dict[str, dict[str, str]]:
     return {node: {**ours.get(node, {}), **theirs.get(node, {})} for node in {**ours, **theirs}}
 
 
-def _outcome(run: Any, llm: Llm, settings: Settings) -> Outcome:
+def _outcome(run: Any, llm: Llm, settings: Settings, watch: RunWatch, seconds: float) -> Outcome:
     home = promptflow_home()
     record = run_record(home, run.name)
     spool = Spool(settings.spool_dir)
     uid = batch_uid(home, run.name, record.created_on) if record else ""
+    if settings.enabled and spool.state(uid) is None and (batch := batch_started(run.name)):
+        deliver_in_background(spool, batch.uid)  # no node of the flow has told of a line
     state = _await_delivery(spool, uid) if settings.enabled else None
     return Outcome(
         run.name,
@@ -157,6 +266,9 @@ def _outcome(run: Any, llm: Llm, settings: Settings) -> Outcome:
         BatchSummary.from_json(state["summary"]) if state and state["summary"] else None,
         state["told"] if state else None,
         record.lines_failed if record else 0,
+        seconds,
+        interrupted=watch.stops,
+        threads_left=watch.gave_up or watch.hurries,
     )
 
 

@@ -127,7 +127,8 @@ class BatchWriter:
         if self.projection.lines_together == 1:
             yield
             return
-        self._before = before = {}
+        before: dict[int, KnownRun | None] = {}
+        self._before = before
         try:
             with self.projection.together():
                 yield

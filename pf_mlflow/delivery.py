@@ -16,6 +16,7 @@ from typing import TypeVar
 import psutil
 from filelock import Timeout
 
+from pf_mlflow.ahead import AHEAD, answer_ahead
 from pf_mlflow.batch_end import BatchEnd
 from pf_mlflow.errors import PfMlflowError, TrackingDown
 from pf_mlflow.launch import is_held, lock_of, start_delivery
@@ -41,14 +42,19 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def main(spool_dir: str, batch_uid: str = "") -> int:
+def main(spool_dir: str, batch_uid: str = "", experiment: str = "") -> int:
     """Deliver one batch, or what earlier ones left over; the entry point of the detached process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # this process has its own retries, which it can end
-    spool = Spool(Path(spool_dir))
     settings = read_settings()
     if not batch_uid:
-        return _deliver_leftovers(spool, settings)
+        return _deliver_leftovers(Spool(Path(spool_dir)), settings)
+    if batch_uid == AHEAD and not (batch_uid := answer_ahead(experiment, Path(spool_dir))):
+        return 0
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # this process has its own retries, which it can end
+    return _deliver_batch(Spool(Path(spool_dir)), batch_uid, settings)
+
+
+def _deliver_batch(spool: Spool, batch_uid: str, settings: Settings) -> int:
     batch = spool.batch(batch_uid)
     if _leftovers(spool, but=batch_uid):
         start_delivery(spool.folder)

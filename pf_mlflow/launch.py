@@ -11,6 +11,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -18,7 +19,15 @@ import pf_mlflow
 from pf_mlflow.processes import end_process
 from pf_mlflow.spool import Spool
 
-__all__ = ["HUNG_AFTER", "deliver_in_background", "end_if_hung", "is_held", "lock_of", "start_delivery"]
+__all__ = [
+    "HUNG_AFTER",
+    "deliver_in_background",
+    "delivery_process",
+    "end_if_hung",
+    "is_held",
+    "lock_of",
+    "start_delivery",
+]
 
 HUNG_AFTER = 300.0
 """Seconds without a sign of life after which a delivery process is taken to hang; one request may take 120."""
@@ -77,21 +86,25 @@ def end_if_hung(spool: Spool, batch_uid: str) -> None:
 
 def start_delivery(spool_dir: Path, *batch_uid: str) -> None:
     """Start the detached process that delivers a batch, or, if none is named, whatever earlier batches left over."""
+    child = delivery_process(spool_dir, *batch_uid, stdin=subprocess.DEVNULL)
+    child.returncode = 0  # it outlives its starter on purpose: no "still running" warning at exit
+
+
+def delivery_process(spool_dir: Path, *words: str, **streams: Any) -> subprocess.Popen[str]:
+    """Return a new detached process of `pf_mlflow.delivery`; what it says goes into the log unless `streams` say."""
     package = _lasting_package(Path(pf_mlflow.__file__).resolve().parent, spool_dir / "packages")
     path = spool_dir / _LOG
     full = path.exists() and path.stat().st_size > _LOG_LIMIT
     with path.open("wb" if full else "ab") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, str(package.parent), str(spool_dir), *batch_uid],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+        return subprocess.Popen(
+            [sys.executable, "-c", _BOOT, str(package.parent), str(spool_dir), *words],
             cwd=spool_dir,
             env=_environment(),
             start_new_session=True,
             creationflags=_WINDOWS_DETACHED,
+            text=True,
+            **{"stdout": log, "stderr": log, **streams},
         )
-    child.returncode = 0  # it outlives its starter on purpose: no "still running" warning at exit
 
 
 def _lasting_package(package: Path, kept: Path) -> Path:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
@@ -20,11 +22,21 @@ from pf_mlflow.live_batch import LiveBatches
 from pf_mlflow.opening import Opening
 from pf_mlflow.promptflow_private import CurrentLine, batch_logger, current_line, line_of_attributes
 from pf_mlflow.promptflow_spans import is_root, line_record
+from pf_mlflow.records import FAILED, Batch
 from pf_mlflow.scrub import cleaned, environment_secrets
 from pf_mlflow.spool import is_full
 from pf_mlflow.told import tell_at_exit
 
-__all__ = ["LineSpanProcessor", "attach", "child_run_id", "open_line", "record_nodes"]
+__all__ = [
+    "LineSpanProcessor",
+    "attach",
+    "batch_started",
+    "child_run_id",
+    "line_given_up",
+    "line_started",
+    "open_line",
+    "record_nodes",
+]
 
 _RUN_ID_WAIT = 0.05
 """Seconds that the end of a line may wait for its child run's id …"""
@@ -35,7 +47,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _never_fails(otherwise: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def _never_fails(otherwise: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Tracking trouble never fails a line: log it once per kind and hand on `otherwise`."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -45,7 +57,7 @@ def _never_fails(otherwise: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
                 return function(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - whatever fails here is tracking's, and is logged
                 _warn_once(_told(function.__name__, error), error)
-                return otherwise
+                return otherwise  # type: ignore[no-any-return]
 
         return guarded
 
@@ -103,7 +115,7 @@ class LineSpanProcessor(SpanProcessor):
             self._spool(line, [*spans[1:], span], named)
 
     @_never_fails(None)
-    def _spool(self, line: CurrentLine, spans: list[ReadableSpan], named: tuple[str, ...]) -> None:
+    def _spool(self, line: CurrentLine, spans: Sequence[ReadableSpan], named: tuple[str, ...], **failure: Any) -> None:
         place = self.batches.place(line, started=spans[-1].start_time)
         if place is None:
             return
@@ -116,7 +128,7 @@ class LineSpanProcessor(SpanProcessor):
             llm_nodes=nodes.llm,
             run_name=line.run_name,
         )
-        record = cleaned(record, place.batch.content, self._secrets())
+        record = cleaned(replace(record, **failure), place.batch.content, self._secrets())
         self.opening.cancel(place)
         try:
             place.spool.complete_line(record.batch_uid, record.line_number, record.start, record.to_json())
@@ -128,6 +140,17 @@ class LineSpanProcessor(SpanProcessor):
                 f"taken from promptflow's folder when the batch is over, or by `pf-mlflow sync {place.batch.name}`."
             )
         deliver_in_background(place.spool, place.batch.uid)
+
+    @_never_fails(None)
+    def give_up(self, line: CurrentLine, error: Exception) -> None:
+        """Spool a line as failed that has not ended, whose time is up; whatever it still does is not told."""
+        with self._lock:
+            found = next((id for id, spans in self._lines.items() if _line_of(spans) == line), None)
+            spans = self._lines.pop(found, []) if found is not None else []
+            named = self._named.pop(found, ()) if found is not None else ()
+        if spans:
+            failure = {"status": FAILED, "end": time.time(), "error_type": type(error).__name__, "error": str(error)}
+            self._spool(line, [*spans[1:], spans[0]], named, **failure)
 
     def _secrets(self) -> tuple[str, ...]:
         """Return the environment's secrets, looked for once a second: there may be hundreds of variables."""
@@ -155,6 +178,10 @@ class LineSpanProcessor(SpanProcessor):
                 self._named[_trace_id()] = names
 
 
+def _line_of(spans: Sequence[ReadableSpan]) -> CurrentLine | None:
+    return line_of_attributes(spans[0].attributes or {})
+
+
 def _trace_id() -> int:
     return trace.get_current_span().get_span_context().trace_id
 
@@ -177,6 +204,26 @@ def attach() -> None:
         provider._pf_mlflow_attached = True  # type: ignore[attr-defined]
         provider.add_span_processor(_processor)
     tell_at_exit()
+
+
+@_never_fails(None)
+def batch_started(name: str) -> Batch | None:
+    """Make a batch known whose lines this process will execute; `None` if none of it is to be logged."""
+    place = _processor.batches.place(CurrentLine(name, 0), None)
+    return place.batch if place else None
+
+
+@_never_fails(None)
+def line_started(name: str, number: int, inputs: Mapping[str, Any]) -> None:
+    """Show a line of this process as RUNNING whose flow may have no node that does."""
+    place = _processor.batches.place(CurrentLine(name, number), None)
+    if place:
+        _processor.opening.start(place, json.dumps(inputs, default=str))
+
+
+def line_given_up(name: str, number: int, error: Exception) -> None:
+    """Show a line of this process as failed though it may never end."""
+    _processor.give_up(CurrentLine(name, number), error)
 
 
 @_never_fails("")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from mlflow.store.db.utils import _get_managed_session_maker
@@ -37,8 +38,10 @@ def one_transaction(store: Any) -> Iterator[None]:
             if is_sqlite:  # else the first savepoint would be the transaction, and its release commit it
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             joined = sessionmaker(bind=connection, join_transaction_mode="create_savepoint")
-            store.ManagedSessionMaker = _get_managed_session_maker(joined, connection.dialect.name + " joined")
+            store.ManagedSessionMaker = _get_managed_session_maker(joined, f"{connection.dialect.name} joined")
+            store.get_experiment = cache(store.get_experiment)  # each run that is made asks for it
             try:
                 yield
             finally:
                 store.ManagedSessionMaker = own_maker
+                del store.get_experiment

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
@@ -17,12 +14,10 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from pf_mlflow.errors import BadInput, TrackingRefused
-from pf_mlflow.settings import without_password
+from pf_mlflow.errors import BadInput
 
 __all__ = [
     "Misfit",
-    "TrackingCheck",
     "check_data",
     "check_mapping",
     "check_versions",
@@ -34,10 +29,6 @@ __all__ = [
 
 SUPPORTED = {"promptflow": SpecifierSet(">=1.18,<1.19"), "mlflow": SpecifierSet(">=3.1,<=3.15.0")}
 PYTHON = SpecifierSet(">=3.10,<3.14")
-
-REFUSED, DOWN = 3, 4
-_PATIENCE = 40
-"""Seconds to wait for MLflow before the batch starts."""
 
 
 @dataclass(frozen=True)
@@ -169,58 +160,3 @@ def check_mapping(mapping: Mapping[str, str], columns: set[str] | None, dag: Map
 
 def _listed(names: Any) -> str:
     return ", ".join(sorted(map(str, names))) or "none"
-
-
-@dataclass
-class TrackingCheck:
-    """Asks MLflow for the experiment, in a process of its own: importing mlflow takes seconds and memory."""
-
-    tracking_uri: str
-    experiment: str
-    lock_dir: Path
-
-    def __post_init__(self) -> None:
-        self.lock_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pf_mlflow.preflight", self.experiment, str(self.lock_dir)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=os.environ | {"MLFLOW_TRACKING_URI": self.tracking_uri},
-        )
-
-    def warning(self) -> str | None:
-        """Wait for the answer: `None` if all is well, a sentence if MLflow cannot be reached now.
-
-        Raises:
-            TrackingRefused: MLflow said no for good.
-        """
-        try:
-            told, _ = self._process.communicate(timeout=_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return f"MLflow at {without_password(self.tracking_uri)} has not answered for {_PATIENCE} seconds."
-        if self._process.returncode == REFUSED:
-            raise TrackingRefused(told.strip())
-        return told.strip() if self._process.returncode else None
-
-
-def _ask(experiment: str, lock_dir: str) -> int:
-    from pf_mlflow.errors import TrackingDown
-    from pf_mlflow.projection import Projection
-
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    try:
-        Projection(os.environ["MLFLOW_TRACKING_URI"], experiment, Path(lock_dir)).connect()
-    except TrackingRefused as error:
-        sys.stdout.write(str(error))
-        return REFUSED
-    except TrackingDown as error:
-        sys.stdout.write(str(error))
-        return DOWN
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_ask(*sys.argv[1:]))

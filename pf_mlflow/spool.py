@@ -227,9 +227,10 @@ class Spool:
         )
         return [Batch.from_json(row["info"]) for row in self._db.all(sql, time.time() - within)]
 
-    def waiting(self, batch_uid: str) -> int:
-        """Return how many lines of a batch MLflow does not fully have yet."""
-        row = self._db.one("SELECT count(*) AS n FROM line WHERE batch_uid = ?", batch_uid)
+    def waiting(self, batch_uid: str, complete: bool = False) -> int:
+        """Return how many lines of a batch MLflow does not fully have yet; `complete`: of those that are over."""
+        over = " AND record IS NOT NULL" if complete else ""
+        row = self._db.one(f"SELECT count(*) AS n FROM line WHERE batch_uid = ?{over}", batch_uid)
         return int(row["n"]) if row else 0
 
     def claim_launch(self, batch_uid: str, now: float) -> bool:

@@ -133,7 +133,7 @@ class Work:
             self._running[self._pool.submit(self._write, steps)] = numbers
 
     def _write(self, steps: Mapping[int, Step]) -> Outcomes:
-        """Write lines in one transaction; where one fails, it alone is told of, and the others are to be tried again."""
+        """Write lines in one transaction; where one fails, it alone is told of, and the others go again."""
         done: Outcomes = {}
         blamed: Iterable[int] = steps  # what fails outside of a line fails all
         try:

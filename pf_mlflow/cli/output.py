@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sqlite3
@@ -17,7 +18,7 @@ from pf_mlflow import tables
 from pf_mlflow.errors import PfMlflowError
 from pf_mlflow.summary import BatchSummary
 
-__all__ = ["busy", "err", "one_sentence", "out", "own_command", "print_place", "print_summary", "warn"]
+__all__ = ["busy", "err", "one_sentence", "out", "own_command", "print_place", "print_summary", "stdout_kept", "warn"]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -43,6 +44,20 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, PfMlflowError):
         return str(error)
     return f"The spool cannot be used: {error} — free its disk, or set PF_MLFLOW_SPOOL_DIR to another folder."
+
+
+@contextmanager
+def stdout_kept() -> Iterator[None]:
+    """Let what anybody prints, also libraries and their processes, go to stderr until the block is left."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def warn(sentence: str) -> None:

@@ -66,7 +66,7 @@ def _format() -> tuple[str, str]:
     return layout, date
 
 
-class SharedNodeLogs(NodeLogManager):
+class SharedNodeLogs(NodeLogManager):  # type: ignore[misc]
     """Takes the place of stdout and stderr once for all lines.
 
     Each line would put itself there and what it found back in the end, by turns with others that do the same.

@@ -1,4 +1,4 @@
-"""Does once for a batch what promptflow does anew for each line or value, with the same results: a fifth of its time."""
+"""Does once for a batch what promptflow does anew for each line, with the same results: a fifth of its time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any
 
 import promptflow.core._utils
 import promptflow.tools.common
+import promptflow.tracing._trace
 from jinja2.sandbox import SandboxedEnvironment
 from promptflow.contracts.tool import ConnectionType
+
+from pf_mlflow.engine.replaced import replaced
 
 __all__ = ["shortcuts"]
 
@@ -22,20 +25,12 @@ _is_connection_value = ConnectionType.is_connection_value
 def shortcuts() -> Iterator[None]:
     """Take them, in all threads, while the block lasts."""
     with ExitStack() as stack:
-        stack.enter_context(_replaced(ConnectionType, "is_connection_value", staticmethod(_is_connection)))
+        stack.enter_context(replaced(ConnectionType, "is_connection_value", staticmethod(_is_connection)))
+        names = lru_cache(maxsize=100)(promptflow.tracing._trace.get_input_names_for_prompt_template)
+        stack.enter_context(replaced(promptflow.tracing._trace, "get_input_names_for_prompt_template", names))
         for module in (promptflow.core._utils, promptflow.tools.common):
-            stack.enter_context(_replaced(module, "SandboxedEnvironment", _Sandbox))
+            stack.enter_context(replaced(module, "SandboxedEnvironment", _Sandbox))
         yield
-
-
-@contextmanager
-def _replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
-    before = vars(holder)[name]
-    setattr(holder, name, value)
-    try:
-        yield
-    finally:
-        setattr(holder, name, before)
 
 
 @lru_cache(maxsize=1000)

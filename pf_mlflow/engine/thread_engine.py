@@ -70,7 +70,7 @@ class ThreadEngine:
         self, executor: Any, inputs: Sequence[Mapping[str, Any]], output_dir: Path, run_id: str, line_timeout: float
     ) -> list[LineResult]:
         lines = Lines(inputs[: self._limit])
-        self._watch.lines_known(lines.total)
+        self._watch.batch_started(run_id, lines.total)
         line_executor = LineExecutor(executor, run_id, output_dir, lines)
         with line_executor.prepared(), shortcuts():
             await Workers(line_executor, lines, self._watch, run_id).run(self._concurrency, line_timeout)

@@ -20,15 +20,20 @@ class LineDone:
 
 
 class Watch:
-    """Is told what happens, by any thread, and says when to stop; this one does nothing."""
+    """Is told what happens, by any thread, and says when to stop; this one does nothing with it."""
 
-    stops = False
-    """Take no more lines."""
-    hurries = False
-    """Do not even wait for those that run."""
+    def __init__(self) -> None:
+        self.stops = False
+        """Take no more lines."""
+        self.hurries = False
+        """Do not even wait for those that run."""
 
-    def lines_known(self, total: int) -> None:
-        """So many lines are to be executed."""
+    def interrupt(self) -> None:
+        """Ask to stop; asked twice, to hurry. May be called by a signal handler."""
+        self.stops, self.hurries = True, self.stops
+
+    def batch_started(self, run_id: str, total: int) -> None:
+        """So many lines of a batch are about to be executed."""
 
     def line_started(self, run_id: str, number: int, inputs: Mapping[str, Any]) -> None:
         """A line of a batch is about to be executed."""
