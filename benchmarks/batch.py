@@ -64,6 +64,8 @@ def measure(machine: Machine, llm: str, way: Way, store: Store, case: Case, batc
     taken = watched(words, machine.cwd, env, log, at_end)
     _check(taken, log)
     asked = light_llm.told(llm)
+    if delivered_at_end == [False]:
+        print(f"{batch}: delivery went on for {taken.all_ended - taken.ended:.1f} s", file=sys.stderr, flush=True)
     over = taken.ended if delivered_at_end == [True] or not way.logs else taken.all_ended
     return Measured(
         delivered=over - taken.started,

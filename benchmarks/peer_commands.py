@@ -109,7 +109,7 @@ def _genai_evaluate(lines: Lines, call: str) -> Command:
 
 
 def _genai_evaluate_unhindered(lines: Lines, call: str) -> Command:
-    """Give each of its threads two connections: with MLflow's fifteen for all they wait for one another till time-out."""
+    """Give each thread two connections: with MLflow's fifteen for all they wait for one another till a time-out."""
     command = _genai_evaluate(lines, call)
     return replace(command, env={**command.env, "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": str(2 * AT_ONCE)})
 
