@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from fake_llm import DIRECTIVE, GOOD_USAGE
 
@@ -71,7 +72,7 @@ class _Connection(asyncio.Protocol):
         else:
             self._ask(json.loads(body))
 
-    def _ask(self, request: dict) -> None:
+    def _ask(self, request: dict[str, Any]) -> None:
         self._model.begin()
         prompt = _text(request["messages"][-1]["content"])
         latency = float(dict(DIRECTIVE.findall(prompt)).get("latency", 0))
@@ -84,7 +85,7 @@ class _Connection(asyncio.Protocol):
         answer = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "fake-1"}
         self._answer(answer | {"choices": [choice], "usage": GOOD_USAGE})
 
-    def _answer(self, answer: dict) -> None:
+    def _answer(self, answer: dict[str, Any]) -> None:
         if self._transport is None:  # the client is gone
             return
         body = json.dumps(answer).encode()
@@ -132,6 +133,6 @@ def forget(base_url: str) -> None:
     urllib.request.urlopen(request).close()
 
 
-def _text(content: str | list[dict]) -> str:
+def _text(content: str | list[dict[str, Any]]) -> str:
     """Return a message's text, which some clients send in parts."""
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)

@@ -41,7 +41,8 @@ class Lines:
     @property
     def system(self) -> str:
         """Return the system message of the flow's prompt."""
-        return (ROOT / "joke.jinja2").read_text("utf-8").partition("# user:")[0].removeprefix("# system:").strip()
+        prompt: str = (ROOT / "joke.jinja2").read_text("utf-8")
+        return prompt.partition("# user:")[0].removeprefix("# system:").strip()
 
     def written(self, name: str, what: object) -> Path:
         """Write something down as JSON."""

@@ -60,7 +60,8 @@ class Row:
 
     def median(self, figure: str) -> float:
         """Return the median of a figure of the calls."""
-        return statistics.median(getattr(call, figure) for call in self.calls)
+        values: list[float] = [getattr(call, figure) for call in self.calls]
+        return statistics.median(values)
 
 
 def main(*words: str) -> None:
@@ -109,7 +110,7 @@ def _call(machine: Machine, lines: Lines, row: Row, call: str) -> None:
     row.version = command.version
     log = machine.folder / f"{call}.log"
     light_llm.forget(lines.llm)
-    taken = watched(command.words, machine.cwd, machine.env | command.env, log)
+    taken = watched(command.words, machine.cwd, {**machine.env, **command.env}, log)
     if taken.code:
         row.trouble = f"It ended with {taken.code}: {log.read_text('utf-8').strip()[-500:]}"
         return

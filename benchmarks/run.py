@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 
@@ -102,7 +102,7 @@ def _asked(words: Sequence[str]) -> argparse.Namespace:
     return asked
 
 
-def _numbers(kind: type) -> object:
+def _numbers(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
     return lambda text: [kind(word) for word in text.split(",")]
 
 
@@ -122,7 +122,7 @@ def _table(rows: Sequence[Row], case: Case) -> str:
 
 
 def _cells(row: Row, bare: Measured, case: Case) -> list[str]:
-    one, served = row.median(), row.store.kind == SERVER
+    one, served = row.median(), row.way.logs and row.store.kind == SERVER
     times = [
         (one.delivered, bare.delivered),
         (one.last_result, bare.last_result),

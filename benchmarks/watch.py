@@ -78,7 +78,7 @@ def _start(command: Sequence[str], cwd: Path, env: Mapping[str, str], out: IO[st
 def _next_line(tree: subprocess.Popen[str], log: Path) -> dict[str, Any]:
     assert tree.stdout
     if not (line := tree.stdout.readline()):
-        raise SystemExit(f"{tree.args} could not be run: {log.read_text('utf-8')[-2000:]}")
+        raise SystemExit(f"{tree.args!r} could not be run: {log.read_text('utf-8')[-2000:]}")
     told: dict[str, Any] = json.loads(line)
     return told
 
