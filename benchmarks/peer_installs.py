@@ -65,5 +65,7 @@ def _run(words: Sequence[str], folder: Path | None = None) -> None:
     path = f"{folder}/node_modules/.bin:{os.environ['PATH']}"
     done = subprocess.run(words, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)
     if done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise NotInstalled(f"{words[0]} could not install it: {' '.join(last)}")
+        said = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line and "log of this run" not in line]
+        raise NotInstalled(
+            f"`{' '.join([Path(words[0]).name, *words[1:]])}` failed: {said[-1] if said else 'silently'}"
+        )
