@@ -17,7 +17,7 @@ from benchmarks.peer_installs import npm_programs, pip_environment
 from benchmarks.stores import Store
 from benchmarks.ways import run_at
 
-__all__ = ["OURS", "PEERS", "Command", "Lines", "Peer"]
+__all__ = ["OURS", "PEERS", "STALLING", "Command", "Lines", "Peer"]
 
 AT_ONCE = 64
 SETTINGS = {"model": "gpt-4o-mini", "temperature": 0.7, "top_p": 1, "max_tokens": 256}
@@ -116,10 +116,10 @@ def _genai_evaluate_unhindered(lines: Lines, call: str) -> Command:
 
 
 OURS = Peer("`pf-mlflow run`", _ours)
+STALLING = Peer("`mlflow.genai.evaluate`, 15 connections", _genai_evaluate)
 PEERS = (
     OURS,
     Peer("promptfoo", _promptfoo),
     Peer("Inspect AI", _inspect),
-    Peer("`mlflow.genai.evaluate`", _genai_evaluate),
     Peer(f"`mlflow.genai.evaluate`, {2 * AT_ONCE} connections", _genai_evaluate_unhindered),
 )

@@ -1,7 +1,9 @@
 """Other programs that ask a model about many lines, beside `pf-mlflow run`: `python -m benchmarks.peers --help`.
 
 All get the same prompts, the same model and 64 lines at once; measured is the whole process. promptfoo and Inspect AI
-keep their results in files of their own, `mlflow.genai.evaluate` as traces in an SQLite file.
+keep their results in files of their own, `mlflow.genai.evaluate` as traces in an SQLite file. The latter gets a pool of
+two connections a thread; `--stalling` measures it with MLflow's own pool too, where its threads wait for one another
+for minutes.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from machine import Machine
 from benchmarks import light_llm
 from benchmarks.batch import Case, topics
 from benchmarks.parts import own_folder, serving
-from benchmarks.peer_commands import OURS, PEERS, Lines, Peer
+from benchmarks.peer_commands import OURS, PEERS, STALLING, Lines, Peer
 from benchmarks.peer_installs import NotInstalled
 from benchmarks.report import measured_on, table
 from benchmarks.stores import SQLITE, stores
@@ -76,7 +78,8 @@ def main(*words: str) -> None:
         rows = topics(case)
         told = [row["topic"] for row in rows]
         lines = Lines(llm, machine.data("lines", rows), told, machine.folder, by_kind[SQLITE])
-        measured = _measure(machine, lines, [peer for peer in PEERS if _named(peer, asked.only)], asked.times)
+        peers = [*PEERS, STALLING] if asked.stalling else PEERS
+        measured = _measure(machine, lines, [peer for peer in peers if _named(peer, asked.only)], asked.times)
     print(f"{case} at the model, 64 at once:\n\n{_table(measured, asked.lines)}")
 
 
@@ -86,6 +89,7 @@ def _asked(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--lines", type=int, default=LINES, help=f"default: {LINES:,}")
     parser.add_argument("--times", type=int, default=1, help="how often each; default: 1")
     parser.add_argument("--only", default="", help="words, separated by commas, of which a program's name has one")
+    parser.add_argument("--stalling", action="store_true", help="`mlflow.genai.evaluate` with MLflow's own pool too")
     return parser.parse_args(words)
 
 
