@@ -1,10 +1,35 @@
 """Everything a prompt flow did, line by line, in MLflow.
 
-These are the names that a flow's nodes use; `pf-mlflow --help` lists what the command does.
+These are the names that a flow's nodes use, and `run` for scripts and notebooks; `pf-mlflow --help` lists what the
+command does.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pf_mlflow.live_source import attach, child_run_id, open_line, record_nodes
 
-__all__ = ["__version__", "attach", "child_run_id", "open_line", "record_nodes"]
+if TYPE_CHECKING:
+    from pf_mlflow.batch_run import Outcome
+
+__all__ = ["__version__", "attach", "child_run_id", "open_line", "record_nodes", "run"]
 
 __version__ = "0.1.0"
+
+
+def run(flow: str | Path, data: str | Path | None = None, **options: Any) -> Outcome:
+    """Run a flow over a data file as `pf-mlflow run` does, and return what became of the batch when MLflow has it.
+
+    Args:
+        flow: Folder of the flow, or a prompty.
+        data: The lines: a JSONL file.
+        options: Further fields of `pf_mlflow.batch_run.RunRequest`, such as `column_mapping`, `name`, `concurrency`.
+
+    Raises:
+        PfMlflowError: what is wrong, and what to do about it, in one sentence.
+    """
+    from pf_mlflow.batch_run import RunRequest, Watcher, run_batch
+
+    return run_batch(RunRequest(Path(flow), Path(data) if data else None, **options), Watcher())

@@ -200,6 +200,8 @@ def _client(flow: Runnable, engine: str) -> Any:
 
     if engine == THREADS:
         from pf_mlflow.engine import submit, thread_engine  # noqa: F401 - while MLflow is being asked
+
+    logging.getLogger("promptflow._sdk._orchestrator.run_submitter").setLevel(logging.WARNING)
     return PFClient()
 
 

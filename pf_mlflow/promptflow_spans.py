@@ -125,6 +125,8 @@ def _span_tokens(attributes: Mapping[str, Any]) -> Tokens | None:
 
 
 def _status_error(span: ReadableSpan) -> tuple[str | None, str | None]:
+    if is_root(span) and span.end_time and span.status.status_code is StatusCode.UNSET:
+        return "SystemExit", "a node left the flow before its end, as `sys.exit()` does"
     if span.status.status_code is not StatusCode.ERROR:
         return None, None
     told = span.status.description or "Error"

@@ -54,6 +54,7 @@ def end(span: Span, at: float, output: Any = None, error: str | None = None, **a
     span.set_attributes(attributes)
     if error is None:
         span.set_attribute("output", json.dumps(output))
+        span.set_status(StatusCode.OK)
     else:
         span.set_status(Status(StatusCode.ERROR, error))
     span.end(START + int(at * SECOND))
@@ -72,6 +73,13 @@ def test_a_span_of_an_endpoints_caller_does_not_hide_the_root() -> None:
     assert [is_root(span) for span in (root, node)] == [True, False]
     record = line.record()
     assert (record.inputs, record.outputs, set(record.node_spans())) == ({"topic": "atom"}, {"joke": "Ha!"}, {"joke"})
+
+
+def test_a_line_that_was_left_before_its_end_has_failed() -> None:
+    line = Line()
+    root = line.root(topic="atom")
+    root.end()  # as it is when `SystemExit` goes through it
+    assert (line.record().status, line.record().error_type) == ("Failed", "SystemExit")
 
 
 def test_a_completed_line() -> None:
@@ -218,6 +226,7 @@ def test_tokens_of_a_call(kind: str, attributes: dict[str, Any], output: Any, ex
 def test_attributes_of_any_shape(inputs: str, output: str, expected: tuple[dict[str, Any], list[str]]) -> None:
     line = Line()
     root = line.start("flow", None, 0, "Flow", inputs=inputs, output=output)
+    root.set_status(StatusCode.OK)
     root.end()
     record = line.record()
     assert (record.inputs, list(record.outputs)) == expected

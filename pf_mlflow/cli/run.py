@@ -96,6 +96,8 @@ def run(as_json: bool, **options: Any) -> None:
 def _request(**options: Any) -> RunRequest:
     if options["resume_from"]:
         _refuse_beside(options, "--resume-from", ["flow", "data", "column_mapping", "base", "variant", "connections"])
+    elif not options["data"] and not options["base"]:
+        raise click.UsageError("There is nothing to run on: name a file with --data, or a batch with --run.")
     if options["limit"] and options["engine"] == PROCESSES:
         raise click.UsageError("--limit is for threads only.")
     for name in ("column_mapping", "tags", "init"):

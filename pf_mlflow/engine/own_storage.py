@@ -36,6 +36,8 @@ class OwnStorage(AbstractRunStorage):  # type: ignore[misc]
     def persist_node_run(self, run_info: RunInfo) -> None:
         """Keep what a node did."""
         number = run_info.index
+        if run_info.end_time is None:  # of a node that left by `sys.exit()`; promptflow would fail over it
+            return
         if number is None or not self._is_local or number == 0:  # aggregation nodes write to line 0's file too
             self.all.persist_node_run(run_info)
         elif self._is_running(number):

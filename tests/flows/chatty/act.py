@@ -1,0 +1,18 @@
+import re
+import sys
+import time
+
+from promptflow.core import tool
+
+
+@tool
+def act(topic: str, text: str) -> str:
+    """Do what the directives in the topic say: `raise`, `exit` or `hang`."""
+    do = dict(re.findall(r"\[\[(raise|exit|hang)=(.*?)\]\]", topic))
+    if "raise" in do:
+        raise ValueError(do["raise"])
+    if "exit" in do:
+        sys.exit(int(do["exit"]))
+    if "hang" in do:
+        time.sleep(float(do["hang"]))
+    return text
