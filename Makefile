@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run ui test test-faults check docs pictures format bench clean
+.PHONY: help run ui test test-faults check docs pictures format bench bench-run bench-peers clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -39,6 +39,13 @@ bench: .venv/dev.installed  ## Measure what tracking costs; the tables stand in 
 	.venv/bin/python -m benchmarks.memory
 	.venv/bin/python -m benchmarks.wall
 	.venv/bin/python -m benchmarks.sync --quick
+	.venv/bin/python -m benchmarks.run
+
+bench-run: .venv/dev.installed  ## Measure pf-mlflow run beside promptflow's own command (two minutes)
+	.venv/bin/python -m benchmarks.run --quick
+
+bench-peers: .venv/dev.installed  ## Measure promptfoo, Inspect AI and mlflow.genai.evaluate on the same lines
+	.venv/bin/python -m benchmarks.peers
 
 clean:  ## Remove the environment and what runs left behind
 	rm -rf .venv mlflow.db mlflow.db-* mlruns site

@@ -18,7 +18,7 @@ import yaml
 from machine import ROOT
 from servers import mlflow_server
 
-__all__ = ["bare_flow", "end_processes", "own_folder", "server", "serving"]
+__all__ = ["bare_flow", "end_processes", "own_folder", "server", "serving", "working_in"]
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def own_folder() -> Iterator[Path]:
 def end_processes(folder: Path, patience: float = 0.0) -> bool:
     """Wait until no process works in a folder, kill those that still do; tell whether all ended by themselves."""
     until = time.monotonic() + patience
-    while working := _working_in(folder):
+    while working := working_in(folder):
         if time.monotonic() >= until:
             for process in working:
                 with suppress(psutil.NoSuchProcess):
@@ -46,7 +46,7 @@ def end_processes(folder: Path, patience: float = 0.0) -> bool:
     return True
 
 
-def _working_in(folder: Path) -> list[psutil.Process]:
+def working_in(folder: Path) -> list[psutil.Process]:
     """Return the processes that were started in a folder or with it: delivery processes, servers and their workers."""
     mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     return [process for process in psutil.process_iter() if process.pid not in mine and _works_in(process, str(folder))]
@@ -85,10 +85,12 @@ def server(folder: Path) -> Iterator[str]:
         end_processes(folder)
 
 
-def bare_flow(folder: Path) -> Path:
-    """Return this project's flow with its LLM node alone, and all else as it is, promptflow's tracing included."""
+def bare_flow(folder: Path, traced: bool = True) -> Path:
+    """Return this project's flow with its LLM node alone, and all else as it is, tracing included or not."""
     folder.mkdir()
     dag = yaml.safe_load((ROOT / "flow.dag.yaml").read_text("utf-8"))
+    if not traced:
+        del dag["environment_variables"]
     dag["nodes"] = [node for node in dag["nodes"] if node["name"] == "joke"]
     dag["outputs"] = {"joke": {"type": "string", "reference": "${joke.output}"}}
     (folder / "flow.dag.yaml").write_text(json.dumps(dag), "utf-8")

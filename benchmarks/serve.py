@@ -1,7 +1,8 @@
 """Servers in a process of their own, so that their work is not the measured process's: `python -m benchmarks.serve …`.
 
-`llm` is the tests' fake model, `slow TARGET SECONDS` hands requests on to a server and gives its answers late. Either
-prints its address and serves until its standard input closes.
+`llm` is the tests' fake model, `light-llm` one that costs little and tells when it was asked, `slow TARGET SECONDS`
+hands requests on to a server and gives its answers late. Each prints its address and serves until its standard input
+closes.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from urllib.parse import urlparse
 
 from fake_llm import FakeLlm
 
+from benchmarks import light_llm
+
 __all__: list[str] = []
 
 
 def main(what: str, *words: str) -> None:
     """Serve until nobody holds the other end of standard input any more."""
+    if what == "light-llm":
+        return light_llm.serve()
     print(FakeLlm().base_url if what == "llm" else _slow(words[0], float(words[1])), flush=True)
     sys.stdin.read()
 
