@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from mlflow.store.db.utils import _get_managed_session_maker
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import sessionmaker
 
 __all__ = ["one_transaction"]
@@ -17,7 +18,7 @@ _SQLITE = ("PRAGMA foreign_keys = ON", "PRAGMA busy_timeout = 20000", "PRAGMA ca
 
 
 @contextmanager
-def one_transaction(store: Any) -> Iterator[None]:
+def one_transaction(store: Any) -> Iterator[Connection]:
     """Commit what a store is asked to write when the block is left, or nothing of it if an error leaves it.
 
     A call that fails inside undoes itself alone, as ever: each has a savepoint. For one thread at a time.
@@ -41,7 +42,7 @@ def one_transaction(store: Any) -> Iterator[None]:
             store.ManagedSessionMaker = _get_managed_session_maker(joined, f"{connection.dialect.name} joined")
             store.get_experiment = cache(store.get_experiment)  # each run that is made asks for it
             try:
-                yield
+                yield connection
             finally:
                 store.ManagedSessionMaker = own_maker
                 del store.get_experiment

@@ -23,6 +23,7 @@ from pf_mlflow.mlflow_errors import hear_retry_after, telling, told
 from pf_mlflow.one_transaction import one_transaction
 from pf_mlflow.payload import LINE, SINGLE, RunPayload, batches_of, child_name, child_tags, milliseconds, run_tags
 from pf_mlflow.records import Batch
+from pf_mlflow.rows import Rows
 from pf_mlflow.settings import absolute_store, without_password
 from pf_mlflow.standing import KnownRun
 
@@ -42,6 +43,8 @@ class Projection:
         self.experiment_id = ""
         self._lock_dir = lock_dir
         self._client: Any = None
+        self._rows: Rows | None = None
+        """While a transaction lasts: what is written into its database directly."""
         hear_retry_after()
 
     @property
@@ -57,8 +60,15 @@ class Projection:
     @contextmanager
     def together(self) -> Iterator[None]:
         """Write in one transaction what the block writes; for databases."""
-        with telling(self.shown_uri), one_transaction(self._client._tracking_client.store):
-            yield
+        with telling(self.shown_uri), one_transaction(self._client._tracking_client.store) as connection:
+            rows = Rows(connection, self.experiment_id)
+            self._rows = rows if rows.can_be_written else None
+            try:
+                yield
+                if self._rows:
+                    self._rows.write()
+            finally:
+                self._rows = None
 
     @told
     def connect(self) -> None:
@@ -185,6 +195,8 @@ class Projection:
         return self._create(start, child_tags(batch, line_number, None), batch.flow_name)
 
     def _create(self, start: float, tags: dict[str, str], name: str) -> str:
+        if self._rows:
+            return self._rows.create(milliseconds(start), tags, name)
         run = self._client.create_run(self.experiment_id, milliseconds(start), tags, name)
         return str(run.info.run_id)
 
@@ -197,16 +209,17 @@ class Projection:
     @told
     def log(self, run_id: str, payload: RunPayload) -> None:
         """Log params, tags and metrics of a run, all in one request where MLflow takes them so; long texts before."""
+        if self._rows and payload.texts:  # MLflow looks where the run keeps its artifacts
+            self._rows.write()
         for path, text in payload.texts.items():
             self._client.log_text(run_id, text, path)
         at = payload.end_ms or milliseconds(time.time())
         metrics = [Metric(key, value, at, 0) for key, value in payload.metrics.items()]
         tags = [RunTag(key, value) for key, value in payload.tags.items()]
-        store = self._client._tracking_client.store
         for part in [*batches_of(payload.params)] or [{}]:
             params = [Param(key, value) for key, value in part.items()]
             if params or metrics or tags:
-                store.log_batch(run_id, metrics, params, tags)
+                self._writer_of(run_id).log_batch(run_id, metrics, params, tags)
             metrics, tags = [], []
 
     @told
@@ -214,8 +227,11 @@ class Projection:
         """Set a run's status and end in one request; the client's own `set_terminated` takes two."""
         from mlflow.entities import RunStatus
 
-        store = self._client._tracking_client.store
-        store.update_run_info(run_id, RunStatus.from_string(status), end_ms, None)
+        self._writer_of(run_id).update_run_info(run_id, RunStatus.from_string(status), end_ms, None)
+
+    def _writer_of(self, run_id: str) -> Any:
+        """Return what takes a run's values: rows, or MLflow's store, which also says what is wrong with the run."""
+        return self._rows if self._rows and self._rows.takes(run_id) else self._client._tracking_client.store
 
 
 def _known(run: Any) -> KnownRun:

@@ -97,7 +97,7 @@ def test_a_call_that_is_refused_undoes_itself_alone(store: Unsure) -> None:
         write(writer, 0)
         run_id = writer.standing.complete[0]
         with pytest.raises(TrackingRefused):
-            store.log(run_id, RunPayload("FINISHED", 0, 1, params={"output": "another"}, tags={"late": "tag"}))
+            store.log(run_id, RunPayload("FINISHED", 0, 1, params={"a/../b": "x"}, tags={"late": "tag"}))
         write(writer, 1)
     runs = {run.data.tags["promptflow.line_number"]: run.data for run in children(writer)}
     assert runs.keys() == {"0", "1"} and "late" not in runs["0"].tags
