@@ -127,5 +127,8 @@ class LineExecutor:
             system_metrics={"duration": line.seconds},
             message_format=self._executor._message_format,
         )
-        self._storage.persist_flow_run(info)
+        try:
+            self._storage.persist_flow_run(info)
+        except Exception as trouble:  # noqa: BLE001 - a full disk, say: the line has its result all the same
+            bulk_logger.error(f"Line {line.number} cannot be kept in promptflow's folder: {trouble}")
         return reduced(LineResult({}, {}, info, {}), lambda value: value)
