@@ -6,7 +6,8 @@ import logging
 import os
 import sqlite3
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from pf_mlflow.ahead import DeliveryAhead
 from pf_mlflow.errors import BadInput, BatchFailed
 from pf_mlflow.launch import deliver_in_background
 from pf_mlflow.links import run_link
-from pf_mlflow.live_source import attach, batch_started
+from pf_mlflow.live_source import attach, batch_started, begin_anew
 from pf_mlflow.llm import Connections, Llm, chosen_llm
 from pf_mlflow.preflight import check_data, check_mapping, check_versions
 from pf_mlflow.promptflow_private import promptflow_home
 from pf_mlflow.records import Batch
-from pf_mlflow.run_record import batch_uid, run_record
+from pf_mlflow.run_record import batch_uid, failure, run_record
 from pf_mlflow.run_request import THREADS, Outcome, RunRequest, Watcher
 from pf_mlflow.run_watch import RunWatch
 from pf_mlflow.runnable import Runnable, read_runnable
@@ -48,11 +49,13 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
     """
     started = time.monotonic()
     check_versions()
-    flow = read_runnable(_flow_of(request))
-    take_over_environment(flow.definition)
-    settings = read_settings()
-    _check(request, flow)
     with ExitStack() as stack:
+        stack.enter_context(_environment_restored())
+        flow = read_runnable(_flow_of(request))
+        take_over_environment(flow.definition)
+        settings = read_settings()
+        _check(request, flow)
+        begin_anew()
         ahead = _track_here(settings, flow.folder)
         if ahead:
             stack.callback(ahead.dismiss)
@@ -67,6 +70,17 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
         seconds = time.monotonic() - started
         watcher.delivering()
         return _outcome(run, llm, settings, watch, seconds)
+
+
+@contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Give this process back the variables it had: a notebook runs more than one batch."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _flow_of(request: RunRequest) -> Path:
@@ -181,6 +195,7 @@ def _outcome(run: Any, llm: Llm, settings: Settings, watch: RunWatch, seconds: f
         _link(state) if state else None,
         BatchSummary.from_json(state["summary"]) if state and state["summary"] else None,
         state["told"] if state else None,
+        failure(record) if record and run.status == "Failed" else None,
         record.lines_failed if record else 0,
         seconds,
         interrupted=watch.stops,

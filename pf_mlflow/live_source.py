@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from pf_mlflow.finished_batch import flow_nodes, node_names
 from pf_mlflow.line_spans import LineSpanProcessor
+from pf_mlflow.live_batch import LiveBatches
 from pf_mlflow.never_fails import never_fails, warn_once
 from pf_mlflow.promptflow_private import CurrentLine, current_line
 from pf_mlflow.records import Batch
@@ -21,6 +22,7 @@ from pf_mlflow.told import tell_at_exit
 __all__ = [
     "attach",
     "batch_started",
+    "begin_anew",
     "child_run_id",
     "line_given_up",
     "line_started",
@@ -52,6 +54,11 @@ def attach() -> None:
         provider._pf_mlflow_attached = True  # type: ignore[attr-defined]
         provider.add_span_processor(_processor)
     tell_at_exit()
+
+
+def begin_anew() -> None:
+    """Take the settings for what comes from the environment as it is now."""
+    _processor.batches = LiveBatches()
 
 
 @never_fails(None)

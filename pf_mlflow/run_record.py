@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pf_mlflow.promptflow_private import run_database
 
-__all__ = ["RunRecord", "batch_uid", "run_record", "run_records", "seconds"]
+__all__ = ["RunRecord", "batch_uid", "failure", "run_record", "run_records", "seconds"]
 
 _OVER = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
 
@@ -86,6 +86,15 @@ def _record(row: sqlite3.Row) -> RunRecord:
         base_batch=properties.get("run"),
         lines_failed=(properties.get("system_metrics") or {}).get("__pf__.lines.failed") or 0,
     )
+
+
+def failure(record: RunRecord) -> str | None:
+    """Return why promptflow says that a batch failed, `None` if it does not say."""
+    try:
+        told = json.loads(((record.output_path or Path()) / "error.json").read_text(encoding="utf-8"))
+        return " ".join(str(told["message"]).split())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def batch_uid(home: Path, name: str, created_on: str) -> str:

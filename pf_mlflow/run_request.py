@@ -58,6 +58,8 @@ class Outcome:
     summary: BatchSummary | None
     """`None` while MLflow does not have all its lines."""
     trouble: str | None
+    failure: str | None
+    """Why the batch as a whole failed, in promptflow's words."""
     lines_failed: int
     seconds: float
     """From the call to the last line's result, delivery not counted."""
@@ -81,6 +83,7 @@ class Outcome:
             "parent_run_id": self.parent_run_id,
             "link": self.link,
             "trouble": self.trouble,
+            "failure": self.failure,
         }
 
 

@@ -24,6 +24,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts 
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(OWN_VARIABLES)]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("PWD", os.getcwd())  # which commands of ours set for what they start
 
 
 @pytest.fixture(autouse=True)

@@ -114,7 +114,7 @@ def test_promptflow_keeps_the_same_of_it(twins: tuple[Path, Path]) -> None:
 def _comparable(path: Path) -> Any:
     text = re.sub(r"twin_(processes|threads)", "twin", path.read_text("utf-8"))
     if path.suffix == ".log":  # what nodes that run at once log comes in any order
-        rows = (re.sub(r"^\S+ \S+ +\d+ ", "", row) for row in text.splitlines())
+        rows = (re.sub(r"^\S+ \S+ \S+ +\d+ ", "", row) for row in text.splitlines())
         return sorted(row for row in rows if "Current thread is not main" not in row and "imeout" not in row)
     if path.suffix in (".json", ".jsonl"):
         return [_timeless(json.loads(row)) for row in text.splitlines()]

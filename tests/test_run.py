@@ -79,14 +79,14 @@ def test_ctrl_c_lets_running_lines_end_and_takes_no_more(machine: Machine, stopp
 
 def test_it_is_resumed(machine: Machine, fake_llm: FakeLlm, stopped: str) -> None:
     asked = fake_llm.requests[200]
-    done = machine.command("pf-mlflow", "run", "--resume-from", "stopped", "--name", "resumed")
+    done = machine.command("pf-mlflow", "run", "--resume-from", "stopped", "--name", "stopped_resumed")
     assert done.returncode == 0, done.stderr
     assert fake_llm.requests[200] - asked == 24 - 16
-    batch = tracked(store(machine), "resumed")
+    batch = tracked(store(machine), "stopped_resumed")
     assert sorted(batch.children) == list(range(24)) and batch.parent.info.status == "FINISHED"
     copied = {number for number, run in batch.children.items() if "promptflow.copied_from" in run.data.tags}
     assert copied == set(range(16))
-    assert [one["line_number"] for one in machine.outputs("resumed")] == list(range(24))
+    assert [one["line_number"] for one in machine.outputs("stopped_resumed")] == list(range(24))
 
 
 def test_a_second_ctrl_c_does_not_wait(machine: Machine, fake_llm: FakeLlm) -> None:
@@ -207,6 +207,38 @@ def test_from_a_script_without_a_guard_and_from_a_notebook(machine: Machine, tmp
     done = machine.command("python", str(tmp_path / "script.py"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"Completed 2 {tracked(store(machine), kind).parent.info.run_id}"
+
+
+TWICE = """
+import os
+import pf_mlflow
+for name in ("first", "second"):
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{{os.getcwd()}}/{{name}}.db"
+    pf_mlflow.run({flow!r}, {data!r}, column_mapping={{"topic": "${{data.topic}}"}}, name=name)
+    assert os.environ.get("PF_WORKER_COUNT") is None and os.environ["MLFLOW_TRACKING_URI"].endswith(f"/{{name}}.db")
+"""
+
+
+def test_two_batches_of_one_process_go_where_each_was_told(machine: Machine, tmp_path: Path) -> None:
+    data = machine.data("twice", [{"topic": "tea"}])
+    (tmp_path / "script.py").write_text(TWICE.format(flow=str(BARE), data=str(data)))
+    done = machine.command("python", str(tmp_path / "script.py"))
+    assert done.returncode == 0, done.stderr
+    for name in ("first", "second"):
+        assert sorted(tracked(f"sqlite:///{machine.cwd}/{name}.db", name).children) == [0]
+
+
+def test_a_batch_that_fails_as_a_whole_says_why(machine: Machine) -> None:
+    (machine.cwd / "topics.csv").write_text("topic\ntea\n")  # whose columns only promptflow reads
+    mapping = ["--column-mapping", "topic=${data.topik}", "--name", "whole"]
+    done = machine.command("pf-mlflow", "run", "--flow", str(BARE), "--data", "topics.csv", *mapping)
+    assert done.returncode == 1 and "${data.topik}" in done.stderr, done.stdout + done.stderr
+
+
+def test_a_data_file_that_cannot_be_read_is_not_the_spools_fault(machine: Machine) -> None:
+    (machine.cwd / "folder.jsonl").mkdir(exist_ok=True)
+    done = machine.command("pf-mlflow", "run", "--flow", str(BARE), "--data", "folder.jsonl")
+    assert done.returncode == 1 and "folder.jsonl" in done.stderr and "spool" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class LiveRun:
             self._tell_in_lines()
 
     def _tell_on_terminal(self) -> None:
-        spinner = Spinner("dots", text="promptflow starts …")
+        spinner = Spinner("dots", text="running …")
         with Live(spinner, console=self._console, transient=True, refresh_per_second=8):
             while not self._over.wait(_REFRESH):
                 if counts := self._watch and self._watch.counts():

@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from pf_mlflow import tables
 from pf_mlflow.errors import PfMlflowError
+from pf_mlflow.settings import read_settings
 from pf_mlflow.summary import BatchSummary
 
 __all__ = ["busy", "err", "one_sentence", "out", "own_command", "print_place", "print_summary", "stdout_kept", "warn"]
@@ -43,6 +44,9 @@ def one_sentence(interrupted: str = "Interrupted.") -> Iterator[None]:
 def _sentence(error: Exception) -> str:
     if isinstance(error, PfMlflowError):
         return str(error)
+    named = str(getattr(error, "filename", None) or "")
+    if named and not named.startswith(str(read_settings().spool_dir)):
+        return f"{named} cannot be used: {getattr(error, 'strerror', error)}."
     return f"The spool cannot be used: {error} — free its disk, or set PF_MLFLOW_SPOOL_DIR to another folder."
 
 

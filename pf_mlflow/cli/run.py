@@ -150,6 +150,8 @@ def _print(outcome: Outcome) -> None:
         print_summary(outcome.summary, outcome.name)
     else:
         out.print(f"Batch {escape(outcome.name)}: {outcome.status}")
+    if outcome.failure:
+        warn(outcome.failure)
     if outcome.trouble:
         warn(outcome.trouble)
     if outcome.batch:
