@@ -188,25 +188,25 @@ def test_with_tracking_off_nothing_is_logged(machine: Machine) -> None:
     assert done.returncode == 0 and "nowhere" in done.stdout and not runs_of(store(machine), "untracked")
 
 
-SCRIPT = """
-import sys
+NOTEBOOK = """
+import asyncio
 import pf_mlflow
-outcome = pf_mlflow.run({flow!r}, {data!r}, column_mapping={{"topic": "${{data.topic}}"}}, name={name!r})
-print(outcome.status, outcome.summary.lines_completed, outcome.parent_run_id)
+
+async def cell():  # those of a notebook run inside an event loop
+    outcome = pf_mlflow.run({flow!r}, {data!r}, column_mapping={{"topic": "${{data.topic}}"}}, name="notebook")
+    print(outcome.status, outcome.summary.lines_completed, outcome.parent_run_id)
+
+asyncio.run(cell())
 """
 
 
-@pytest.mark.parametrize("kind", ["script", "notebook"])
-def test_from_a_script_without_a_guard_and_from_a_notebook(machine: Machine, tmp_path: Path, kind: str) -> None:
-    data = machine.data(kind, [{"topic": "tea"}, {"topic": "milk"}])
-    script = SCRIPT.format(flow=str(BARE), data=str(data), name=kind)
-    if kind == "notebook":  # whose cells run inside an event loop
-        body = "\n".join(f"    {row}" for row in script.splitlines())
-        script = f"import asyncio\nasync def cell():\n{body}\nasyncio.run(cell())"
-    (tmp_path / "script.py").write_text(script)
+def test_from_a_notebook(machine: Machine, tmp_path: Path) -> None:
+    data = machine.data("notebook", [{"topic": "tea"}, {"topic": "milk"}])
+    (tmp_path / "script.py").write_text(NOTEBOOK.format(flow=str(BARE), data=str(data)))
     done = machine.command("python", str(tmp_path / "script.py"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"Completed 2 {tracked(store(machine), kind).parent.info.run_id}"
+    parent = tracked(store(machine), "notebook").parent.info.run_id
+    assert done.stdout.splitlines()[-1] == f"Completed 2 {parent}"
 
 
 TWICE = """
@@ -219,7 +219,7 @@ for name in ("first", "second"):
 """
 
 
-def test_two_batches_of_one_process_go_where_each_was_told(machine: Machine, tmp_path: Path) -> None:
+def test_two_batches_of_a_script_without_a_guard_go_where_each_was_told(machine: Machine, tmp_path: Path) -> None:
     data = machine.data("twice", [{"topic": "tea"}])
     (tmp_path / "script.py").write_text(TWICE.format(flow=str(BARE), data=str(data)))
     done = machine.command("python", str(tmp_path / "script.py"))
