@@ -85,7 +85,9 @@ def main(*words: str) -> None:
 
 def _asked(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Other programs beside `pf-mlflow run`, on the same lines.")
-    parser.add_argument("--quick", dest="lines", action="store_const", const=QUICK, help=f"{QUICK} lines")
+    parser.add_argument(
+        "--quick", dest="lines", action="store_const", const=QUICK, default=LINES, help=f"{QUICK} lines"
+    )
     parser.add_argument("--lines", type=int, default=LINES, help=f"default: {LINES:,}")
     parser.add_argument("--times", type=int, default=1, help="how often each; default: 1")
     parser.add_argument("--only", default="", help="words, separated by commas, of which a program's name has one")

@@ -107,7 +107,9 @@ def _numbers(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
 
 
 def _kind(text: str) -> list[str]:
-    return [kind for kind in (SQLITE, SERVER) if text.lower() in kind.lower()]
+    if not (found := [kind for kind in (SQLITE, SERVER) if text.lower() in kind.lower()]):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither {SQLITE} nor {SERVER}")
+    return found
 
 
 def _kinds(ways: Sequence[Way], chosen: Sequence[Store], words: str) -> list[tuple[Way, Store]]:

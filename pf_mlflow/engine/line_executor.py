@@ -104,7 +104,7 @@ class LineExecutor:
         output = self._executor._multimedia_processor.persist_multimedia_data
         return reduced(result, lambda value: output(value, self._output_dir))
 
-    def failed(self, line: Line, error: BaseException) -> LineResult:
+    def failed(self, line: Line, error: BaseException, given_up: bool = False) -> LineResult:
         """Return the result of a line that promptflow's executor gave none of, and keep it in promptflow's folder."""
         told = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
         bulk_logger.error(f"Line {line.number} failed with exception: {told}")
@@ -128,7 +128,7 @@ class LineExecutor:
             message_format=self._executor._message_format,
         )
         try:
-            self._storage.persist_flow_run(info)
+            (self._storage.all if given_up else self._storage).persist_flow_run(info)
         except Exception as trouble:  # noqa: BLE001 - a full disk, say: the line has its result all the same
             bulk_logger.error(f"Line {line.number} cannot be kept in promptflow's folder: {trouble}")
         return reduced(LineResult({}, {}, info, {}), lambda value: value)

@@ -58,6 +58,16 @@ class Lines:
             self._results[line.number] = result
             return True
 
+    def give_up(self, line: Line) -> bool:
+        """Take a line from its worker; `False` if it has its result already. Its result is to be put in then."""
+        with self._lock:
+            return self._running.pop(line.number, None) is not None
+
+    def put_in(self, line: Line, result: LineResult) -> None:
+        """Keep the result of a line that was given up."""
+        with self._lock:
+            self._results[line.number] = result
+
     def stop(self) -> None:
         """Hand out no more lines."""
         with self._lock:

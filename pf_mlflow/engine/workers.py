@@ -60,8 +60,12 @@ class Workers:
             logged = log_progress(started, self._lines.total, self._lines.done, logged)
 
     def _give_up(self, line: Line, error: Exception) -> None:
-        if self._finish(line, self._executor.failed(line, error)):
+        """Let a line fail whatever its worker still does, and another worker take that one's place."""
+        if self._lines.give_up(line):
             self._watch.line_given_up(self._run_id, line.number, error)
+            result = self._executor.failed(line, error, given_up=True)
+            self._lines.put_in(line, result)
+            self._tell(line, result, line.seconds)
             if line.number in self._tasks:
                 self._tasks[line.number].cancel()
             self._start()
@@ -98,7 +102,10 @@ class Workers:
         seconds = line.seconds
         if not self._lines.finish(line, result):
             return False
+        self._tell(line, result, seconds)
+        return True
+
+    def _tell(self, line: Line, result: LineResult, seconds: float) -> None:
         metrics = result.run_info.system_metrics or {}
         completed = result.run_info.status.value == "Completed"
         self._watch.line_done(LineDone(line.number, completed, seconds, metrics.get("total_tokens")))
-        return True
