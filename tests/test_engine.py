@@ -177,13 +177,9 @@ def test_a_prompty(machine: Machine) -> None:
 def test_images_are_files_as_ever(machine: Machine, tmp_path: Path) -> None:
     flow = shutil.copytree(FLOWS / "public" / "images", tmp_path / "images")
     lines = [json.loads(row) for row in (flow / "data.jsonl").read_text().splitlines()]
-    for engine in ("processes", "threads"):
-        code, _ = run(machine, flow, lines, f"images_{engine}", "--engine", engine)
-        assert code == 0
-    processes, threads = (
-        [re.sub(r"[0-9a-f-]{36}", "…", str(one)) for one in machine.outputs(f"images_{engine}")]
-        for engine in ("processes", "threads")
-    )
-    assert threads == processes and ".png" in threads[0]
-    named = re.findall(r"[0-9a-f-]{36}\.png", str(machine.outputs("images_threads")))
-    assert all((folder(machine, "images_threads") / "flow_outputs" / name).stat().st_size > 0 for name in named)
+    code, _ = run(machine, flow, lines, "images")
+    assert code == 0
+    outputs = machine.outputs("images")
+    named = re.findall(r"'data:image/png;path': '([0-9a-f-]{36}\.png)'", str(outputs))
+    assert len(named) == len(lines)
+    assert all((folder(machine, "images") / "flow_outputs" / name).stat().st_size > 0 for name in named)
