@@ -216,5 +216,6 @@ def _await_delivery(spool: Spool, uid: str, patience: float = 60.0) -> Any:
             waiting, until = left, time.monotonic() + patience
         if time.monotonic() > until:
             break
+        deliver_in_background(spool, uid)  # the process of the batch may have been killed
         time.sleep(0.1)
     return state

@@ -56,7 +56,7 @@ def _sentences(spool: Spool) -> list[str]:
     me = psutil.Process()
     rows = spool.batches_of_client(me.pid, started_at(me))
     for row in rows:
-        if spool.waiting(row["uid"]) and not row["told"]:
+        if not row["closed"] and not row["told"]:
             deliver_in_background(spool, row["uid"])  # the process of the batch may have been killed
     return [how_it_stands(spool, row) for row in rows]
 
