@@ -68,7 +68,6 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
         watcher.running(watch)
         run = _submitted(client, request, llm, watch, settings)
         seconds = time.monotonic() - started
-        watcher.delivering()
         return _outcome(run, llm, settings, watch, seconds)
 
 

@@ -96,8 +96,5 @@ class Watcher:
     def running(self, watch: RunWatch) -> None:
         """The batch runs: `watch` counts its lines."""
 
-    def delivering(self) -> None:
-        """All lines are over; MLflow gets the rest."""
-
     def warn(self, sentence: str) -> None:
         """Something is wrong that does not stop the batch."""

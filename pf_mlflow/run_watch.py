@@ -103,8 +103,9 @@ class RunWatch(Watch):
         if not self._started:
             return None
         with self._lock:
-            durations = sorted(self._durations)
+            durations = self._durations.tolist()
             failed, tokens = self._failed, self._tokens
+        durations.sort()
         waiting = self._spool.waiting(self._batch_uid, complete=True) if self._spool and self._batch_uid else 0
         return Counts(
             self._total,

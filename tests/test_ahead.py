@@ -45,6 +45,7 @@ def test_it_asks_then_delivers_what_it_is_given(tmp_path: Path, uri: str) -> Non
 
 def test_it_ends_when_it_is_not_wanted(tmp_path: Path, uri: str) -> None:
     ahead = DeliveryAhead(uri, "jokes", tmp_path / "spool")
+    assert deliveries(tmp_path / "spool")
     ahead.dismiss()
     until(lambda: not deliveries(tmp_path / "spool"), "the process ends", 20)
 

@@ -90,6 +90,8 @@ def test_promptflow_sums_it_up(machine: Machine, many: Tracked) -> None:
     shown = json.loads(machine.pf("run", "show-metrics", "--name", "many").stdout)
     done = [number for number in range(3 * AT_ONCE) if number not in (5, 70)]
     assert shown == {"sum": sum(done), "jokes": len(done)}
+    summing = json.loads((folder(machine, "many") / "node_artifacts" / "count" / "000000000.jsonl").read_text())
+    assert f"counted {len(done)}" in summing["run_info"]["logs"]["stdout"]
 
 
 @pytest.fixture(scope="module")

@@ -235,10 +235,10 @@ def test_a_batch_that_fails_as_a_whole_says_why(machine: Machine) -> None:
     assert done.returncode == 1 and "${data.topik}" in done.stderr, done.stdout + done.stderr
 
 
-def test_a_data_file_that_cannot_be_read_is_not_the_spools_fault(machine: Machine) -> None:
-    (machine.cwd / "folder.jsonl").mkdir(exist_ok=True)
-    done = machine.command("pf-mlflow", "run", "--flow", str(BARE), "--data", "folder.jsonl")
-    assert done.returncode == 1 and "folder.jsonl" in done.stderr and "spool" not in done.stderr
+def test_a_data_file_that_the_system_does_not_take_is_not_the_spools_fault(machine: Machine) -> None:
+    done = machine.command("pf-mlflow", "run", "--flow", str(BARE), "--data", f"{'x' * 300}.jsonl")
+    assert done.returncode == 1 and done.stderr.count("Error:") == 1 and "Traceback" not in done.stderr
+    assert "x.jsonl cannot be used: File name too long" in done.stderr and "spool" not in done.stderr
 
 
 @pytest.mark.parametrize(

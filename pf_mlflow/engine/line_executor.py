@@ -63,6 +63,7 @@ class LineExecutor:
             if self._is_script:
                 self._executor._exec_line_context = self._script_context
             else:
+                stack.callback(setattr, self._holder, "node_log_manager", self._holder.node_log_manager)
                 self._holder.node_log_manager = self._prints
             yield
 

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from promptflow._core.log_manager import NodeLogManager
-from promptflow._utils.logger_utils import CredentialScrubberFormatter, LogContext, flow_logger, logger
+from promptflow._utils.logger_utils import (
+    CredentialScrubberFormatter,
+    LogContext,
+    _get_format_for_logger,
+    flow_logger,
+    logger,
+)
 
 __all__ = ["LineLogs", "SharedNodeLogs"]
 
@@ -28,8 +34,9 @@ class LineLogs(logging.Handler):
         context = LogContext.get_current()
         folder = context.flow_logs_folder if context else None
         self._folder = Path(folder) if folder else None
-        self.setFormatter(CredentialScrubberFormatter(*_format()))
-        self.formatter.set_credential_list((context and context.credential_list) or [])  # type: ignore[union-attr]
+        formatter = CredentialScrubberFormatter(*_get_format_for_logger())
+        formatter.set_credential_list((context and context.credential_list) or [])
+        self.setFormatter(formatter)
 
     def __enter__(self) -> LineLogs:
         for one in (logger, flow_logger):
@@ -57,13 +64,6 @@ class LineLogs(logging.Handler):
             _lines.reset(token)
             if written and self._folder:
                 (self._folder / f"{number:09}.log").write_text("\n".join(written) + "\n", encoding="utf-8")
-
-
-def _format() -> tuple[str, str]:
-    from promptflow._utils.logger_utils import _get_format_for_logger
-
-    layout, date = _get_format_for_logger()
-    return layout, date
 
 
 class SharedNodeLogs(NodeLogManager):  # type: ignore[misc]
