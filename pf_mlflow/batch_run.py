@@ -13,7 +13,7 @@ from typing import Any
 
 from pf_mlflow import told
 from pf_mlflow.ahead import DeliveryAhead
-from pf_mlflow.errors import BadInput, BatchFailed
+from pf_mlflow.errors import BadInput, BatchFailed, TrackingRefused
 from pf_mlflow.launch import deliver_in_background
 from pf_mlflow.links import run_link
 from pf_mlflow.live_source import attach, batch_started, begin_anew
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 __all__ = ["run_batch"]
 
+_SUBMITTER = "promptflow._sdk._orchestrator.run_submitter"
+
 
 def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
     """Run a batch and wait until MLflow has it.
@@ -61,10 +63,10 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
             stack.callback(ahead.dismiss)
         client = _client(flow, request.engine)
         llm = stack.enter_context(chosen_llm(client, flow.definition if flow.is_dag else {}, request.connections))
-        if ahead and (warning := ahead.warning()):
-            watcher.warn(f"{warning} The batch runs all the same; its records wait in the spool.")
+        watch = RunWatch(Spool(settings.spool_dir) if ahead else None, ahead, watcher.warn)
+        if request.engine != THREADS:  # whose lines wait for MLflow's answer, while promptflow makes ready
+            watch.hear_mlflow()
         watcher.starting(llm, without_password(os.environ["MLFLOW_TRACKING_URI"]) if ahead else "")
-        watch = RunWatch(Spool(settings.spool_dir) if ahead else None, ahead)
         watcher.running(watch)
         run = _submitted(client, request, llm, watch, settings)
         seconds = time.monotonic() - started
@@ -128,7 +130,7 @@ def _client(flow: Runnable, engine: str) -> Any:
     if engine == THREADS:
         from pf_mlflow.engine import submit, thread_engine  # noqa: F401 - while MLflow is being asked
 
-    logging.getLogger("promptflow._sdk._orchestrator.run_submitter").setLevel(logging.WARNING)
+    logging.getLogger(_SUBMITTER).setLevel(logging.WARNING)
     return PFClient()
 
 
@@ -143,16 +145,35 @@ def _submitted(client: Any, request: RunRequest, llm: Llm, watch: RunWatch, sett
         os.environ["PF_LINE_TIMEOUT_SEC"] = str(request.line_timeout)
     try:
         with ExitStack() as stack:
+            stack.enter_context(_nothing_left_if_refused(client, watch))
             if request.engine == THREADS:
                 if settings.enabled:
                     attach()
                 stack.enter_context(ThreadEngine(request.concurrency, watch, request.limit).in_place())
             return submitted(client, watch, **_arguments(request, llm, settings))
+    except TrackingRefused:
+        raise
     except PromptflowException as error:
         raise BadInput(" ".join(str(error).split())) from error
     except Exception as error:
         log.debug("promptflow raised", exc_info=True)
         raise BatchFailed(f"promptflow could not finish the batch: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _nothing_left_if_refused(client: Any, watch: RunWatch) -> Iterator[None]:
+    """Take promptflow's record back of a batch that MLflow refused: no line was executed, and its name is free."""
+    submitter = logging.getLogger(_SUBMITTER)
+    submitter.addFilter(unheard := lambda record: watch.refusal is None)
+    try:
+        yield
+    except Exception as error:
+        if watch.refusal is None:
+            raise
+        client.runs.delete(watch.run_id)
+        raise watch.refusal from error
+    finally:
+        submitter.removeFilter(unheard)
 
 
 def _arguments(request: RunRequest, llm: Llm, settings: Settings) -> dict[str, Any]:

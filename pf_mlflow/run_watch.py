@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pf_mlflow import live_source
 from pf_mlflow.ahead import DeliveryAhead
 from pf_mlflow.engine.watch import LineDone, Watch
+from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.launch import deliver_in_background
 from pf_mlflow.spool import Spool
 from pf_mlflow.summary import percentile
@@ -52,22 +53,52 @@ class RunWatch(Watch):
     Args:
         spool: Where its records wait; `None` if nothing is logged.
         ahead: The delivery process that waits for it; `None` if nothing is logged.
+        warn: Is told if MLflow cannot be reached now.
     """
 
-    def __init__(self, spool: Spool | None, ahead: DeliveryAhead | None) -> None:
+    def __init__(self, spool: Spool | None, ahead: DeliveryAhead | None, warn: Callable[[str], None]) -> None:
         super().__init__()
+        self.refusal: TrackingRefused | None = None
+        """Why no line was executed: MLflow said no for good."""
         self.gave_up = False
         """Whether a line was given up: its thread may still run."""
+        self.run_id = ""
+        """The batch's name, once its lines are about to start."""
         self._spool = spool
         self._ahead = ahead
+        self._warn = warn
+        self._asked = False
         self._batch_uid = ""
         self._total = self._failed = self._tokens = 0
         self._durations = array("d")
         self._started = 0.0
         self._lock = threading.Lock()
 
+    def hear_mlflow(self) -> None:
+        """Wait for what MLflow says to the batch, once.
+
+        Raises:
+            TrackingRefused: it said no for good.
+        """
+        if self._asked or self._ahead is None:
+            return
+        self._asked = True
+        try:
+            warning = self._ahead.warning()
+        except TrackingRefused as error:
+            self.refusal = error
+            raise
+        if warning:
+            self._warn(f"{warning} The batch runs all the same; its records wait in the spool.")
+
     def batch_started(self, run_id: str, total: int) -> None:
-        """Have the batch delivered."""
+        """Have the batch delivered, if MLflow lets it.
+
+        Raises:
+            TrackingRefused: it does not.
+        """
+        self.run_id = run_id
+        self.hear_mlflow()
         self._started, self._total = time.monotonic(), total
         batch = live_source.batch_started(run_id) if self._spool else None
         if batch and self._spool:

@@ -125,9 +125,12 @@ def test_bad_input_stops_before_the_first_call(
 def test_a_server_that_refuses_stops_it(machine: Machine, proxy: CountingProxy, fake_llm: FakeLlm, status: int) -> None:
     proxy.answer = status
     asked = fake_llm.requests.total()
-    code, _, err = run(machine, ["tea"], MLFLOW_TRACKING_URI=proxy.uri)
+    name = f"refused_{status}"
+    code, _, err = run(machine, ["tea"], "--name", name, MLFLOW_TRACKING_URI=proxy.uri)
     assert code == 1 and str(status) in err and proxy.uri in err and "Traceback" not in err
+    assert [line for line in err.splitlines() if name in line] == []
     assert fake_llm.requests.total() == asked
+    assert name not in machine.pf("run", "list").stdout, "its name is free again"
 
 
 def test_a_deleted_experiment_stops_it(machine: Machine, server: str) -> None:
