@@ -9,12 +9,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pf_mlflow.evaluation import checked_scores, sum_up
 from pf_mlflow.live_source import attach, child_run_id, open_line, record_nodes
 
 if TYPE_CHECKING:
-    from pf_mlflow.run_request import Outcome
+    from pf_mlflow.outcome import Outcome
 
-__all__ = ["__version__", "attach", "child_run_id", "open_line", "record_nodes", "run"]
+__all__ = [
+    "__version__",
+    "attach",
+    "checked_scores",
+    "child_run_id",
+    "open_line",
+    "record_nodes",
+    "run",
+    "sum_up",
+]
 
 __version__ = "0.1.0"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,15 +13,16 @@ from typing import Any
 from pf_mlflow import told
 from pf_mlflow.ahead import DeliveryAhead
 from pf_mlflow.errors import BadInput, BatchFailed, TrackingRefused
-from pf_mlflow.launch import deliver_in_background
-from pf_mlflow.links import run_link
-from pf_mlflow.live_source import attach, batch_started, begin_anew
+from pf_mlflow.finding import known_batches
+from pf_mlflow.finished_batch import flow_nodes
+from pf_mlflow.live_source import attach, begin_anew
 from pf_mlflow.llm import Connections, Llm, chosen_llm
+from pf_mlflow.local_batch import tracking_uri_of
+from pf_mlflow.outcome import Outcome, outcome_of
 from pf_mlflow.preflight import check_data, check_mapping, check_versions
 from pf_mlflow.promptflow_private import promptflow_home
-from pf_mlflow.records import Batch
-from pf_mlflow.run_record import batch_uid, failure, run_record
-from pf_mlflow.run_request import THREADS, Outcome, RunRequest, Watcher
+from pf_mlflow.run_record import run_record
+from pf_mlflow.run_request import THREADS, RunRequest, Watcher
 from pf_mlflow.run_watch import RunWatch
 from pf_mlflow.runnable import Runnable, read_runnable
 from pf_mlflow.settings import (
@@ -33,7 +33,6 @@ from pf_mlflow.settings import (
     without_password,
 )
 from pf_mlflow.spool import Spool
-from pf_mlflow.summary import BatchSummary
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
         settings = read_settings()
         _check(request, flow)
         begin_anew()
-        ahead = _track_here(settings, flow.folder)
+        ahead = _track_here(*_place(request, flow, settings), settings)
         if ahead:
             stack.callback(ahead.dismiss)
         client = _client(flow, request.engine)
@@ -70,7 +69,7 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
         watcher.running(watch)
         run = _submitted(client, request, llm, watch, settings)
         seconds = time.monotonic() - started
-        return _outcome(run, llm, settings, watch, seconds)
+        return outcome_of(run, llm, settings, watch, seconds)
 
 
 @contextmanager
@@ -107,15 +106,23 @@ def _check(request: RunRequest, flow: Runnable) -> None:
         check_mapping(request.column_mapping, columns, {"inputs": flow.inputs}, request.data)
 
 
-def _track_here(settings: Settings, flow_dir: Path) -> DeliveryAhead | None:
+def _place(request: RunRequest, flow: Runnable, settings: Settings) -> tuple[str, str]:
+    """Return store and experiment of the batch: if it scores the lines of another, they are that one's."""
+    if request.run and flow.is_dag and flow_nodes(flow.folder).aggregates:
+        base = known_batches(Spool(settings.spool_dir), settings, request.run)[-1]
+        return tracking_uri_of(base, settings), base.experiment
+    uri = settings.tracking_uri or default_tracking_uri(flow.folder)
+    return uri, settings.experiment or flow.folder.name
+
+
+def _track_here(uri: str, experiment: str, settings: Settings) -> DeliveryAhead | None:
     """Fix the store for this process and its children, and begin to ask it."""
     told.silence()
     if not settings.enabled:
         return None
-    uri = settings.tracking_uri or default_tracking_uri(flow_dir)
     os.environ["MLFLOW_TRACKING_URI"] = uri
     os.environ["PF_MLFLOW_SPOOL_DIR"] = str(settings.spool_dir)
-    return DeliveryAhead(uri, settings.experiment or flow_dir.name, settings.spool_dir)
+    return DeliveryAhead(uri, experiment, settings.spool_dir)
 
 
 def _client(flow: Runnable, engine: str) -> Any:
@@ -196,46 +203,3 @@ def _arguments(request: RunRequest, llm: Llm, settings: Settings) -> dict[str, A
 
 def _merged(ours: Connections, theirs: Connections) -> dict[str, dict[str, str]]:
     return {node: {**ours.get(node, {}), **theirs.get(node, {})} for node in {**ours, **theirs}}
-
-
-def _outcome(run: Any, llm: Llm, settings: Settings, watch: RunWatch, seconds: float) -> Outcome:
-    home = promptflow_home()
-    record = run_record(home, run.name)
-    spool = Spool(settings.spool_dir)
-    uid = batch_uid(home, run.name, record.created_on) if record else ""
-    if settings.enabled and spool.state(uid) is None and (batch := batch_started(run.name)):
-        deliver_in_background(spool, batch.uid)  # no node of the flow has told of a line
-    state = _await_delivery(spool, uid) if settings.enabled else None
-    return Outcome(
-        run.name,
-        run.status,
-        llm,
-        Batch.from_json(state["info"]) if state else None,
-        state["parent_run_id"] if state else None,
-        _link(state) if state else None,
-        BatchSummary.from_json(state["summary"]) if state and state["summary"] else None,
-        state["told"] if state else None,
-        failure(record) if record and run.status == "Failed" else None,
-        record.lines_failed if record else 0,
-        seconds,
-        interrupted=watch.stops,
-        threads_left=watch.gave_up or watch.hurries,
-    )
-
-
-def _link(state: sqlite3.Row) -> str | None:
-    return run_link(Batch.from_json(state["info"]).tracking_uri, state["experiment_id"], state["parent_run_id"])
-
-
-def _await_delivery(spool: Spool, uid: str, patience: float = 60.0) -> Any:
-    """Wait while lines go to MLflow; stop waiting when none has gone for a minute or trouble is told."""
-    waiting, until = -1, time.monotonic() + patience
-    while (state := spool.state(uid)) and not state["closed"] and not state["told"]:
-        left = spool.waiting(uid)
-        if left != waiting:
-            waiting, until = left, time.monotonic() + patience
-        if time.monotonic() > until:
-            break
-        deliver_in_background(spool, uid)  # the process of the batch may have been killed
-        time.sleep(0.1)
-    return state

@@ -14,6 +14,8 @@ from pf_mlflow.batch_end import BatchEnd
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
 from pf_mlflow.payload import NOT_LOGGED, PARAM_LIMIT, RunPayload, line_payload
 from pf_mlflow.records import Batch, LineRecord
+from pf_mlflow.results_table import log_results
+from pf_mlflow.score_payload import EVALUATION, add_scores, evaluation_tags
 from pf_mlflow.standing import KnownRun, Standing
 from pf_mlflow.summary import BatchSummary, LineStats
 from pf_mlflow.written import Changes, Written
@@ -169,6 +171,9 @@ class BatchWriter:
         payload = line_payload(record, self.end.display_name, self._param_limit)
         if self.batch.single:
             payload.add_tag("promptflow.run_id", record.run_name)
+        if record.scores:
+            add_scores(payload, record.scores)
+            payload.tags |= evaluation_tags(self.batch)
         stats = LineStats.of(record.line_number, payload)
         try:
             if outdated := [key for key in _CUT_OFF if key in known.values.tags]:
@@ -222,6 +227,9 @@ class BatchWriter:
         if self.standing.parent:
             payload = self.end.closing_payload()
             payload.metrics.update(summary.metrics())
+            if summary.scores and EVALUATION not in self.standing.parent.values.tags:  # it is its own evaluation
+                payload.tags |= evaluation_tags(self.batch)
+                log_results(self.projection, self.batch.uid, self.standing.parent.run_id)
             payload.end_ms = max(payload.end_ms, self.standing.parent.values.start_ms, self._last_end_ms)
             self._update_parent(payload)
         return summary

@@ -19,7 +19,7 @@ from filelock import Timeout
 from pf_mlflow.ahead import AHEAD, answer_ahead
 from pf_mlflow.batch_end import BatchEnd
 from pf_mlflow.errors import PfMlflowError, TrackingDown
-from pf_mlflow.launch import is_held, lock_of, start_delivery
+from pf_mlflow.launch import deliver_in_background, is_held, lock_of, start_delivery
 from pf_mlflow.local_batch import tracking_uri_of
 from pf_mlflow.mending import Mending, Settled
 from pf_mlflow.patience import Patience, keep_trying
@@ -98,14 +98,14 @@ class Delivery:
     """Brings one batch from the spool to MLflow; whoever runs it holds the batch's lock."""
 
     def __init__(self, spool: Spool, batch: Batch, settings: Settings, patient: bool) -> None:
-        from pf_mlflow.batch_writer import BatchWriter
         from pf_mlflow.projection import Projection
+        from pf_mlflow.score_writer import writer_of
 
         self.spool = spool
         self.batch = batch
         self.end = BatchEnd(batch, lambda: spool.workers(batch.uid))
         self.projection = Projection(tracking_uri_of(batch, settings), batch.experiment, spool.folder)
-        self.writer = BatchWriter(self.projection, batch, self.end)
+        self.writer = writer_of(self.projection, batch, self.end)
         self._settled = Settled(spool, batch.uid, self.writer)
         self._give_up_after = settings.give_up_after if patient else -1.0
         self._failures = 0
@@ -136,12 +136,25 @@ class Delivery:
     def _open(self) -> None:
         self._beat()
         check_versions()
+        if self.batch.base_uid:
+            self._await_base(self.batch.base_uid)
         self._try(self.projection.connect)
         self._try(self.writer.take_up)
         parent = self._try(self.writer.open_parent)
         with self._spool_may_fail():
             self.spool.set_parent(self.batch.uid, parent, self.projection.experiment_id)
         log.info("batch %s: parent run %s", self.batch.name, parent)
+
+    def _await_base(self, base_uid: str) -> None:
+        """Let the batch be delivered first whose lines this one scores."""
+        while self._is_on_its_way(base_uid) and not self._is_time_up():
+            self._beat()
+            deliver_in_background(self.spool, base_uid)
+            time.sleep(_POLL)
+
+    def _is_on_its_way(self, uid: str) -> bool:
+        waiting = self.spool.waiting(uid) > len(self.spool.refused(uid))
+        return waiting or is_held(self.spool.folder, uid)
 
     def _follow(self, work: Work) -> None:
         """Write lines as they come, until the batch is over and none is left."""

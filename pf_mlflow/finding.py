@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pf_mlflow.errors import BadInput
+from pf_mlflow.finished_batch import is_evaluation
 from pf_mlflow.local_batch import local_batch, tracking_uri_of
 from pf_mlflow.promptflow_private import promptflow_home
 from pf_mlflow.records import Batch
@@ -13,7 +14,7 @@ from pf_mlflow.run_record import batch_uid, run_record
 from pf_mlflow.settings import Settings, default_tracking_uri, without_password
 from pf_mlflow.spool import Spool
 
-__all__ = ["Found", "find_batch", "known_batches"]
+__all__ = ["Found", "evaluation_of", "find_batch", "known_batches"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,19 @@ def known_batches(spool: Spool, settings: Settings, name: str) -> list[Batch]:
     known = spool.batches_named(name)
     record = run_record(home, name)
     if record and batch_uid(home, name, record.created_on) not in {batch.uid for batch in known}:
-        known.append(local_batch(home, name, record, settings))
+        batch = local_batch(home, name, record, settings)
+        scores = record.base_batch if is_evaluation(record) else None
+        known.append((scores and evaluation_of(scores, batch, spool, settings)) or batch)
     return known
+
+
+def evaluation_of(base: str, batch: Batch, spool: Spool, settings: Settings) -> Batch | None:
+    """Return a batch that scores the lines of another, whose runs are where its scores go; `None` without that one."""
+    bases = known_batches(spool, settings, base)
+    if not bases:
+        return None
+    uri, experiment = bases[-1].tracking_uri, bases[-1].experiment
+    return replace(batch, base_uid=bases[-1].uid, base_name=base, tracking_uri=uri, experiment=experiment)
 
 
 def _in_store(spool: Spool, settings: Settings, name: str) -> Found:

@@ -14,6 +14,7 @@ import yaml
 from pf_mlflow.promptflow_spans import tokens_of, told_error
 from pf_mlflow.records import COMPLETED, FAILED, LineRecord, Span
 from pf_mlflow.run_record import RunRecord, seconds
+from pf_mlflow.saved_scores import saved_scores
 
 __all__ = ["FlowNodes", "flow_nodes", "folder_lines", "is_evaluation", "lines_in_folder", "named_runs", "node_names"]
 
@@ -137,6 +138,7 @@ def _line(uid: str, name: str, number: int, info: Mapping[str, Any], nodes: Flow
         nodes.llm,
         run_name=name,
         copied_from=of_batch if of_batch != name else None,
+        scores=saved_scores(spans),
     )
 
 

@@ -115,7 +115,7 @@ class _Planning:
     # Whole files
 
     def _put_nodes(self) -> None:
-        source = _flow_files() / "nodes"
+        source = flow_files() / "nodes"
         self._nodes_in = self._nodes_folder(source)
         for name in CALLS:
             path = f"{self._nodes_in}/{name}.py"
@@ -203,7 +203,7 @@ class _Planning:
         """Add the missing requirements; return the file's name if the flow should name it."""
         environment = self._dag.get("environment") or {}
         name = str(environment.get("python_requirements_txt") or "requirements.txt")
-        wanted = [line for line in _lines(_flow_files() / "requirements.txt") if not line.startswith("#")]
+        wanted = [line for line in _lines(flow_files() / "requirements.txt") if not line.startswith("#")]
         if name in self._included:
             if lacking := missing(wanted, _lines(self._included[name])):
                 self._plan.notes.append(f"{self._included[name]} lacks what a cloud needs: {_said(lacking)}.")
@@ -223,7 +223,7 @@ class _Planning:
             self._append(name, [one for one in _IGNORED if not any(fnmatch(one, line) for line in known)])
 
 
-def _flow_files() -> Path:
+def flow_files() -> Path:
     """Return the folder of what is copied into flows: in the installed package, or beside it."""
     installed = PACKAGE / _FLOW_FILES
     return installed if installed.is_dir() else PACKAGE.parent

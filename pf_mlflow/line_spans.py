@@ -73,6 +73,10 @@ class LineSpanProcessor(SpanProcessor):
             llm_nodes=nodes.llm,
             run_name=line.run_name,
         )
+        if place.batch.base_uid:
+            if not record.scores:
+                return
+            record = replace(record, inputs={}, outputs={}, spans=())  # which the line that it scores has
         record = cleaned(replace(record, **failure), place.batch.content, self._secrets())
         self.opening.cancel(place)
         try:

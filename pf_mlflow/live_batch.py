@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from pf_mlflow.finding import evaluation_of
 from pf_mlflow.finished_batch import is_evaluation
 from pf_mlflow.local_batch import destination, local_batch
 from pf_mlflow.processes import client_process, started_at
@@ -72,22 +73,22 @@ class LiveBatches:
             return self._single_numbers[run_name]
 
     def _batch(self, name: str) -> Batch | None:
-        """Return the batch of a name, `None` if its lines are those of another, which it evaluates."""
+        """Return the batch of a name, `None` if it scores the lines of another that nobody knows."""
         with self._lock:
             if name not in self._batches:
-                batch = _single_batch(self.settings) if not name else _batch(name, self.settings)
+                batch = _single_batch(self.settings) if not name else self._local_batch(name)
                 if batch:
                     self.spool.add_batch(batch)
                 self._batches[name] = batch
             return self._batches[name]
 
-
-def _batch(name: str, settings: Settings) -> Batch | None:
-    home = promptflow_home()
-    record = run_record(home, name)
-    if record and is_evaluation(record):
-        return None
-    return local_batch(home, name, record, settings, client_process())
+    def _local_batch(self, name: str) -> Batch | None:
+        home = promptflow_home()
+        record = run_record(home, name)
+        batch = local_batch(home, name, record, self.settings, client_process())
+        if record and is_evaluation(record):
+            return evaluation_of(record.base_batch or "", batch, self.spool, self.settings)
+        return batch
 
 
 def _single_batch(settings: Settings) -> Batch:

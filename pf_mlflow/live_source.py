@@ -72,7 +72,7 @@ def batch_started(name: str) -> Batch | None:
 def line_started(name: str, number: int, inputs: Mapping[str, Any]) -> None:
     """Show a line of this process as RUNNING whose flow may have no node that does."""
     place = _processor.batches.place(CurrentLine(name, number), None)
-    if place:
+    if place and not place.batch.base_uid:
         _processor.opening.start(place, json.dumps(inputs, default=str))
 
 
@@ -86,7 +86,7 @@ def open_line() -> str:
     """Show the current line in MLflow as RUNNING and return its handle, `""` if nothing is to be logged."""
     line = current_line()
     place = _processor.batches.place(line, started=_processor.line_start()) if line else None
-    if place is None:
+    if place is None or place.batch.base_uid:
         return ""
     if _processor.line_start() is None:
         warn_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ class Llm:
     """A model, and how the flow's nodes must be told of it."""
 
     label: str
-    """What the user is told."""
+    """What the user is told; `""` if none is asked."""
     overrides: Connections = field(default_factory=dict)
     offline: bool = False
 
@@ -50,7 +51,7 @@ def chosen_llm(client: Any, dag: Mapping[str, Any], chosen: Connections) -> Iter
     have = {connection.name for connection in client.connections.list(all_results=True)}
     _remove_stale(client, have)
     if not uses or DEFAULT_CONNECTION in have:
-        yield Llm(f"connection {DEFAULT_CONNECTION}" if uses else "as the flow names it")
+        yield Llm(f"connection {DEFAULT_CONNECTION}" if uses else "as the flow names it" if _may_ask(dag) else "")
     elif os.environ.get("OPENAI_API_KEY"):
         base_url = os.environ.get("OPENAI_BASE_URL")
         with _connection(client, _openai(os.environ["OPENAI_API_KEY"], base_url)) as name:
@@ -65,6 +66,12 @@ def chosen_llm(client: Any, dag: Mapping[str, Any], chosen: Connections) -> Iter
     else:
         with offline_model() as base_url, _connection(client, _openai("offline", base_url)) as name:
             yield Llm("the built-in offline model, which is NO real language model", overrides(uses, name, MODEL), True)
+
+
+def _may_ask(dag: Mapping[str, Any]) -> bool:
+    """Tell whether a flow may ask a model: not one whose nodes are Python without a connection."""
+    nodes = dag.get("nodes") or [{"type": ""}]
+    return any(node.get("type") != "python" or "connection" in json.dumps(node, default=str) for node in nodes)
 
 
 @dataclass(frozen=True)

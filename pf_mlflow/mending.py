@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from pf_mlflow.batch_end import BatchEnd
-from pf_mlflow.batch_writer import BatchWriter
 from pf_mlflow.records import LineRecord
 from pf_mlflow.spool import Pending, Spool
 from pf_mlflow.work import Work
-from pf_mlflow.written import Written
+from pf_mlflow.written import Writer, Written
 
 __all__ = ["Mending", "Settled"]
 
@@ -29,7 +28,7 @@ class Settled:
     With `rehearsed` nothing was written, and the spool is left as it is.
     """
 
-    def __init__(self, spool: Spool, batch_uid: str, writer: BatchWriter, rehearsed: bool = False) -> None:
+    def __init__(self, spool: Spool, batch_uid: str, writer: Writer, rehearsed: bool = False) -> None:
         self._spool = spool
         self._rehearsed = rehearsed
         self._batch_uid = batch_uid
@@ -104,7 +103,7 @@ class Mending:
 
     def __init__(
         self,
-        writer: BatchWriter,
+        writer: Writer,
         end: BatchEnd,
         spool: Spool,
         settled: Settled,

@@ -72,7 +72,7 @@ class RunPayload:
 
     def add_param(self, key: str, value: Any, limit: int = PARAM_LIMIT) -> None:
         """Add a param under a name that MLflow takes; a value that is too long is cut and kept whole as a text."""
-        key = _free_key(_valid_key(key), self.params)
+        key = _free_key(valid_key(key), self.params)
         self.params[key] = self._fitting(key, readable(value), limit)
 
     def add_tag(self, key: str, value: str, limit: int = TAG_LIMIT) -> None:
@@ -82,7 +82,7 @@ class RunPayload:
     def add_metric(self, key: str, value: float | None) -> None:
         """Add a metric unless its value is unknown: absent, not zero."""
         if value is not None and abs(value) < _LARGEST:
-            self.metrics[_valid_key(key)] = float(value)
+            self.metrics[valid_key(key)] = float(value)
 
     def _fitting(self, key: str, text: str, limit: int) -> str:
         if len(text) <= limit:
@@ -142,7 +142,7 @@ def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM
     if not any(tells_lines_apart(name) for node in reached for name in node.inputs):
         others = {name: value for name, value in record.inputs.items() if f"input_{name}" not in payload.params}
         _add_inputs(payload, others, "", param_limit)
-    if (len(names) > 1 or not reached) and record.outputs:
+    if (len(names) > 1 or not reached) and record.outputs and not record.scores:
         payload.add_param("output", next(iter(record.outputs.values())), param_limit)
     calls = [call for node in reached for call in record.llm_calls(node)]
     if not names:  # no nodes at all: a flex flow, a prompty
@@ -237,7 +237,7 @@ def batches_of(values: Mapping[str, str], most: int = 100, most_bytes: int = 700
         yield part
 
 
-def _valid_key(key: str) -> str:
+def valid_key(key: str) -> str:
     key = re.sub(r"[^\w.\- ]", "_", readable(key)).strip() or "_"
     if len(key) > _KEY_LIMIT:
         digest = hashlib.sha256(key.encode()).hexdigest()[:8]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 import time
@@ -15,6 +16,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from sqlalchemy.engine import make_url
 
 from pf_mlflow.errors import TrackingRefused
@@ -221,6 +223,15 @@ class Projection:
             if params or metrics or tags:
                 self._writer_of(run_id).log_batch(run_id, metrics, params, tags)
             metrics, tags = [], []
+
+    @told
+    def log_table(self, run_id: str, path: Path) -> None:
+        """Log a file as an artifact that MLflow shows as a table, and `mlflow.load_table` reads."""
+        self._client.log_artifact(run_id, str(path))
+        tables = json.loads(self._client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+        if not any(table["path"] == path.name for table in tables):
+            told = json.dumps([*tables, {"path": path.name, "type": "table"}])
+            self._client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, told)
 
     @told
     def end(self, run_id: str, status: str, end_ms: int) -> None:

@@ -15,7 +15,9 @@ __all__ = [
     "CurrentLine",
     "KEYRING_ENTRY",
     "batch_logger",
+    "current_batch",
     "current_line",
+    "data_rows",
     "promptflow_home",
     "run_database",
     "snapshot_ignores",
@@ -40,6 +42,21 @@ def current_line() -> CurrentLine | None:
 
     context = OperationContext.get_instance()
     return line_of_attributes(context.get("_otel_attributes") or {})
+
+
+def current_batch() -> str:
+    """Return the name of the batch whose line or aggregation is executed in this context, `""` outside of any."""
+    from promptflow.tracing._operation_context import OperationContext
+
+    attributes = OperationContext.get_instance().get("_otel_attributes") or {}
+    return str(attributes.get("batch_run_id", ""))
+
+
+def data_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a data file, or of a folder of such, as promptflow reads them."""
+    from promptflow._utils.load_data import load_data
+
+    return load_data(path)  # type: ignore[no-any-return]
 
 
 def line_of_attributes(attributes: Any) -> CurrentLine | None:

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from pf_mlflow.records import COMPLETED, FAILED, LineRecord, Span, Tokens
+from pf_mlflow.saved_scores import saved_scores
 
 __all__ = ["is_root", "line_record", "tokens_of", "told_error"]
 
@@ -52,6 +53,7 @@ def line_record(
         error,
         error_type,
         read,
+        scores=saved_scores(read),
         **more,
     )
 

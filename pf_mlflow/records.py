@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["COMPLETED", "FAILED", "INTERRUPTED", "Batch", "LineRecord", "Span", "Tokens"]
+__all__ = ["COMPLETED", "FAILED", "INTERRUPTED", "Batch", "LineRecord", "Score", "Span", "Tokens"]
 
 COMPLETED = "Completed"
 FAILED = "Failed"
@@ -59,6 +59,30 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Score:
+    """One evaluator's verdict on one line: a value, or why there is none."""
+
+    name: str
+    value: float | bool | str | None = None
+    rationale: str | None = None
+    error: str | None = None
+    model: str | None = None
+    """The model that judged, where one did; its tokens and seconds are the judgement's, not the line's."""
+    seconds: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is known of it."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Score:
+        """Return what `as_dict` gave."""
+        return cls(**_known(cls, data))
+
+
+@dataclass(frozen=True)
 class LineRecord:
     """Everything known about one line of a batch. Times are Unix seconds."""
 
@@ -81,6 +105,8 @@ class LineRecord:
     """Name of the execution that this line was: the batch's name, or a single run's own id."""
     copied_from: str | None = None
     """Name of the batch that this line was copied from when a batch was resumed."""
+    scores: tuple[Score, ...] = ()
+    """What evaluators said of the line, or, in the batch of an evaluation, of the line that it scores."""
 
     def node_spans(self) -> dict[str, Span]:
         """Return the span of each node of the line that was started, by node name."""
@@ -114,6 +140,7 @@ class LineRecord:
         """Return the record that `to_json` wrote."""
         data = json.loads(text)
         data["spans"] = tuple(_span(span) for span in data.get("spans", ()))
+        data["scores"] = tuple(map(Score.from_dict, data.get("scores", ())))
         for name in ("named_nodes", "llm_nodes"):
             data[name] = tuple(data.get(name, ()))
         return cls(**_known(cls, data))
@@ -127,7 +154,7 @@ def _span(data: dict[str, Any]) -> Span:
 
 def _fields(value: object) -> Any:
     """Return the fields of a part of a record; unlike `dataclasses.asdict`, without copying all of it."""
-    return vars(value) if isinstance(value, (Span, Tokens)) else str(value)
+    return vars(value) if isinstance(value, (Score, Span, Tokens)) else str(value)
 
 
 def _known(cls: Any, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,6 +180,9 @@ class Batch:
     """`all`, or `none` for sizes only."""
     single: bool = False
     """Whether its lines are executions on their own (`pf flow test`, an endpoint), without a parent run."""
+    base_uid: str | None = None
+    """The batch that this one scores: it has no runs of its own then, but adds to those of that one."""
+    base_name: str = ""
 
     def to_json(self) -> str:
         """Return the batch as JSON."""

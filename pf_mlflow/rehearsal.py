@@ -40,6 +40,9 @@ class Rehearsal(Projection):
     def log(self, run_id: str, payload: RunPayload) -> None:
         """Log nothing."""
 
+    def log_table(self, run_id: str, path: Path) -> None:
+        """Log nothing."""
+
     def end(self, run_id: str, status: str, end_ms: int) -> None:
         """End nothing."""
 

@@ -18,7 +18,7 @@ from mlflow.utils.validation import (
     _validate_batch_log_limits,
     _validate_param_keys_unique,
 )
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
@@ -98,9 +98,11 @@ class Rows:
         self._add(SqlParam, run_id, {param.key: param.value for param in params})
         self._add(SqlTag, run_id, {tag.key: tag.value for tag in tags})
         for metric in metrics:
-            row = {"key": metric.key, "value": metric.value, "timestamp": metric.timestamp, "step": metric.step}
+            is_nan = metric.value != metric.value
+            value = 0.0 if is_nan else metric.value
+            row = {"key": metric.key, "value": value, "timestamp": metric.timestamp, "step": metric.step}
             for table in (SqlMetric, SqlLatestMetric):
-                self._values[table].append({**row, "is_nan": False, "run_uuid": run_id})
+                self._values[table].append({**row, "is_nan": is_nan, "run_uuid": run_id})
 
     def update_run_info(self, run_id: str, status: int, end_ms: int, name: None) -> None:
         """Set a run's status and end."""
@@ -131,6 +133,10 @@ class Rows:
 def _merging(insert: Any, table: Any, keys: Sequence[str]) -> Any:
     if table not in _OVERWRITTEN:
         return insert.on_conflict_do_nothing(index_elements=keys)
+    later = None
+    if table is SqlLatestMetric:
+        order = ("step", "timestamp", "value")
+        later = tuple_(*(insert.excluded[name] for name in order)) > tuple_(*(getattr(table, name) for name in order))
     return insert.on_conflict_do_update(
-        index_elements=keys, set_={name: insert.excluded[name] for name in _OVERWRITTEN[table]}
+        index_elements=keys, set_={name: insert.excluded[name] for name in _OVERWRITTEN[table]}, where=later
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -34,6 +34,8 @@ class RunRecord:
     variant: str | None
     base_batch: str | None
     lines_failed: int
+    lines_completed: int = 0
+    column_mapping: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def mlflow_status(self) -> str | None:
@@ -72,6 +74,7 @@ def _records(home: Path, which: str, *values: str) -> Iterator[RunRecord]:
 def _record(row: sqlite3.Row) -> RunRecord:
     properties = json.loads(row["properties"] or "{}")
     output_path = properties.get("output_path")
+    metrics = properties.get("system_metrics") or {}
     return RunRecord(
         name=row["name"],
         created_on=row["created_on"],
@@ -84,7 +87,9 @@ def _record(row: sqlite3.Row) -> RunRecord:
         output_path=Path(output_path) if output_path else None,
         variant=properties.get("node_variant"),
         base_batch=properties.get("run"),
-        lines_failed=(properties.get("system_metrics") or {}).get("__pf__.lines.failed") or 0,
+        lines_failed=metrics.get("__pf__.lines.failed") or 0,
+        lines_completed=metrics.get("__pf__.lines.completed") or 0,
+        column_mapping=properties.get("column_mapping") or {},
     )
 
 

@@ -1,18 +1,15 @@
-"""What a user asks of `pf-mlflow run`, is told meanwhile, and gets."""
+"""What a user asks of `pf-mlflow run`, and is told meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pf_mlflow.llm import Connections, Llm
-from pf_mlflow.records import Batch
 from pf_mlflow.run_watch import RunWatch
-from pf_mlflow.summary import BatchSummary
 
-__all__ = ["PROCESSES", "THREADS", "Outcome", "RunRequest", "Watcher"]
+__all__ = ["PROCESSES", "THREADS", "RunRequest", "Watcher"]
 
 THREADS, PROCESSES = "threads", "processes"
 
@@ -41,50 +38,6 @@ class RunRequest:
     """How many lines are executed at the most, the first ones."""
     line_timeout: int | None = None
     """Seconds; `None` is promptflow's own, 600."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a batch."""
-
-    name: str
-    status: str
-    llm: Llm
-    batch: Batch | None
-    """`None` if no line of it was tracked."""
-    parent_run_id: str | None
-    link: str | None
-    """Address of the parent run's page; `None` while no server shows it."""
-    summary: BatchSummary | None
-    """`None` while MLflow does not have all its lines."""
-    trouble: str | None
-    failure: str | None
-    """Why the batch as a whole failed, in promptflow's words."""
-    lines_failed: int
-    seconds: float
-    """From the call to the last line's result, delivery not counted."""
-    interrupted: bool = False
-    threads_left: bool = False
-    """Whether a line was given up whose thread may still run: this process would wait for it at its end."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what a program wants to know."""
-        batch = self.batch
-        return {
-            "batch": self.name,
-            "status": self.status,
-            "interrupted": self.interrupted,
-            "seconds": round(self.seconds, 3),
-            "language_model": self.llm.label,
-            "lines_failed": self.lines_failed,
-            **(asdict(self.summary) if self.summary else {}),
-            "tracking_uri": batch.tracking_uri if batch else None,
-            "experiment": batch.experiment if batch else None,
-            "parent_run_id": self.parent_run_id,
-            "link": self.link,
-            "trouble": self.trouble,
-            "failure": self.failure,
-        }
 
 
 class Watcher:

@@ -15,7 +15,7 @@ from pf_mlflow.engine.watch import LineDone, Watch
 from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.launch import deliver_in_background
 from pf_mlflow.spool import Spool
-from pf_mlflow.summary import percentile
+from pf_mlflow.spread import percentile
 
 __all__ = ["Counts", "RunWatch"]
 

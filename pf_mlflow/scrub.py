@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from pf_mlflow.records import LineRecord, Span
+from pf_mlflow.records import LineRecord, Score, Span
 
 __all__ = ["MASK", "cleaned", "environment_secrets", "without_content", "without_secrets"]
 
@@ -48,7 +48,11 @@ def cleaned(record: LineRecord, content: str, known: tuple[str, ...] | None = No
 def without_content(record: LineRecord) -> LineRecord:
     """Return the record with every input and output replaced by its size, errors by their type, calls without name."""
     record = _map_values(record, _size_of, lambda text: None)
-    return replace(record, spans=tuple(replace(span, name=span.node or "") for span in record.spans))
+    return replace(
+        record,
+        spans=tuple(replace(span, name=span.node or "") for span in record.spans),
+        scores=tuple(replace(score, rationale=None) for score in record.scores),
+    )
 
 
 def _map_values(record: LineRecord, of_value: Any, of_error: Any) -> LineRecord:
@@ -59,12 +63,18 @@ def _map_values(record: LineRecord, of_value: Any, of_error: Any) -> LineRecord:
         output = of_value(one.output) if one.has_output else None
         return replace(one, inputs=mapped(one.inputs), output=output, error=one.error and of_error(one.error))
 
+    def score(one: Score) -> Score:
+        value = of_value(one.value) if isinstance(one.value, str) and one.model is None else one.value
+        error = None if one.error is None else of_error(one.error) or "not told"
+        return replace(one, value=value, error=error, rationale=one.rationale and of_error(one.rationale))
+
     return replace(
         record,
         inputs=mapped(record.inputs),
         outputs=mapped(record.outputs),
         error=record.error and of_error(record.error),
         spans=tuple(map(span, record.spans)),
+        scores=tuple(map(score, record.scores)),
     )
 
 

@@ -89,7 +89,7 @@ class Shown:
         return {**batch, **place, **own, **lines}
 
 
-def show_batch(spool: Spool, settings: Settings, name: str, only_failed: bool = False) -> Shown:
+def show_batch(spool: Spool, settings: Settings, name: str, only_failed: bool = False, worst_by: str = "") -> Shown:
     """Read a batch back: all its lines summed up, or only those that failed, each with its whole error.
 
     Raises:
@@ -107,16 +107,18 @@ def show_batch(spool: Spool, settings: Settings, name: str, only_failed: bool = 
 
     reader = Reader(found.tracking_uri, found.batch.experiment, spool.folder)
     reader.connect()
-    return _View(spool, found, end, reader, only_failed).shown()
+    return _View(spool, found, end, reader, only_failed, worst_by).shown()
 
 
 class _View:
-    def __init__(self, spool: Spool, found: Found, end: BatchEnd, reader: Reader, only_failed: bool) -> None:
+    def __init__(
+        self, spool: Spool, found: Found, end: BatchEnd, reader: Reader, only_failed: bool, worst_by: str
+    ) -> None:
         self._spool, self._found, self._end, self._reader = spool, found, end, reader
         self._uid = found.batch.uid
         self._only_failed = only_failed
         self._failed: dict[str, FailedLine] = {}
-        self._standing = Standing.of(self._runs())
+        self._standing = Standing.of(self._runs(), worst_by=worst_by)
 
     def _runs(self) -> Iterable[KnownRun]:
         if not self._only_failed:
@@ -131,8 +133,6 @@ class _View:
     def shown(self) -> Shown:
         parent, row = self._standing.parent, self._spool.state(self._uid)
         over = {number: known for number, known in self._standing.incomplete.items() if known.is_over}
-        for number, known in over.items():  # what shows less than the line was still counts
-            self._standing.tally.add(LineStats.of(number, known.values))
         has_runs = bool(parent or self._standing.complete or self._standing.incomplete)
         return Shown(
             batch=self._found.batch,
@@ -148,7 +148,7 @@ class _View:
             lines_refused=sum(NOT_LOGGED in known.values.tags for known in over.values()),
             runs_twice=len(self._standing.surplus),
             trouble=row["told"] if row else None,
-            summary=self._standing.tally.summary() if has_runs and not self._only_failed else None,
+            summary=self._standing.summary() if has_runs and not self._only_failed else None,
             failures=tuple(sorted(self._failures(), key=lambda line: line.line_number)),
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pf_mlflow.payload import NOT_LOGGED, RunPayload
 from pf_mlflow.records import INTERRUPTED
-from pf_mlflow.summary import LineStats, Tally
+from pf_mlflow.summary import BatchSummary, LineStats, Tally
 
 __all__ = ["KnownRun", "Standing"]
 
@@ -47,15 +47,18 @@ class Standing:
     """The complete children summed up; not to be relied on while there is surplus."""
 
     @classmethod
-    def of(cls, runs: Iterable[KnownRun], named: Callable[[], Mapping[int, str]] = dict) -> Standing:
+    def of(
+        cls, runs: Iterable[KnownRun], named: Callable[[], Mapping[int, str]] = dict, worst_by: str = ""
+    ) -> Standing:
         """Sort the runs of a batch.
 
         Args:
             runs: The batch's parent and child runs, in any order.
             named: Gives the run ids that the batch's own outputs name, by line. Of several runs of a line the one named
                 there stays, else a complete one, else the first.
+            worst_by: The score by which the worst lines are told.
         """
-        standing = cls()
+        standing = cls(tally=Tally(worst_by=worst_by))
         parents: list[KnownRun] = []
         children_of: Counter[str | None] = Counter()
         for run in runs:
@@ -83,6 +86,13 @@ class Standing:
             self.tally.add(LineStats.of(number, run.values))
         else:
             self.incomplete[number] = run
+
+    def summary(self) -> BatchSummary:
+        """Return the lines that are over summed up, also those whose run shows less than the line was."""
+        for number, known in self.incomplete.items():
+            if known.is_over:
+                self.tally.add(LineStats.of(number, known.values))
+        return self.tally.summary()
 
     def run_id(self, line_number: int) -> str | None:
         """Return the id of a line's child run, `None` if MLflow has none."""

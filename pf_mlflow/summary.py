@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pf_mlflow.payload import RunPayload, tells_lines_apart
+from pf_mlflow.score_payload import failed_scores, score_numbers, score_texts
+from pf_mlflow.score_sums import ScoreSums
+from pf_mlflow.spread import mean, percentile
 
-__all__ = ["BatchSummary", "LineStats", "Tally", "percentile"]
+__all__ = ["BatchSummary", "LineStats", "Tally", "evaluated"]
 
 _PERCENTILES = (50, 90, 99)
 _SLOWEST = 5
+_WORST = 10
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,11 @@ class LineStats:
     total_tokens: int | None = None
     label: str = ""
     error: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Those that are numbers, by name."""
+    other_scores: int = 0
+    """How many are not."""
+    failed_scores: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, line_number: int, payload: RunPayload) -> LineStats:
@@ -47,6 +55,9 @@ class LineStats:
             _int(total),
             _label(payload.params)[:60],
             payload.tags.get("promptflow.error", "")[:300] or None,
+            score_numbers(payload),
+            len(score_texts(payload)),
+            failed_scores(payload),
         )
 
 
@@ -71,6 +82,10 @@ class BatchSummary:
     durations: Mapping[str, float]
     slowest: tuple[LineStats, ...]
     failed: tuple[LineStats, ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Metrics of an evaluation, and over how many lines it was; empty where there was none."""
+    worst: tuple[LineStats, ...] = ()
+    """The lines with the lowest scores, where those of one metric were asked for."""
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics of the parent run."""
@@ -80,7 +95,7 @@ class BatchSummary:
             "lines_failed": self.lines_failed,
         }
         durations = {f"duration/{name}": value for name, value in self.durations.items()}
-        return {k: float(v) for k, v in {**counts, **self.tokens, **durations}.items()}
+        return {k: float(v) for k, v in {**counts, **self.tokens, **durations, **self.scores}.items()}
 
     def to_json(self) -> str:
         """Return the summary as JSON."""
@@ -90,16 +105,19 @@ class BatchSummary:
     def from_json(cls, text: str) -> BatchSummary:
         """Return what `to_json` wrote."""
         data: dict[str, Any] = json.loads(text)
-        for name in ("slowest", "failed"):
-            data[name] = tuple(LineStats(**line) for line in data[name])
+        for name in ("slowest", "failed", "worst"):
+            data[name] = tuple(LineStats(**line) for line in data.get(name, ()))
         return cls(**data)
 
 
 class Tally:
     """Sums a batch up line by line, each once, in memory that hardly grows: a number per completed line."""
 
-    def __init__(self, most_failed: int = 20) -> None:
+    def __init__(self, most_failed: int = 20, worst_by: str = "") -> None:
         self._most_failed = most_failed
+        self._worst_by = worst_by
+        self._worst: list[LineStats] = []
+        self._scores = ScoreSums()
         self._completed = self._failed = 0
         self._durations = array("d")
         self._tokens: dict[str, int] = {}
@@ -116,6 +134,9 @@ class Tally:
             self._first_failed = sorted([*self._first_failed, line], key=_number)[: self._most_failed]
             return
         self._completed += 1
+        self._scores.add(line.scores, line.failed_scores, line.other_scores)
+        if self._worst_by in line.scores:
+            self._worst = sorted([*self._worst, line], key=lambda one: one.scores[self._worst_by])[:_WORST]
         if line.duration is not None:
             self._durations.append(line.duration)
             self._slowest = sorted([*self._slowest, line], key=lambda one: -(one.duration or 0))[:_SLOWEST]
@@ -130,7 +151,21 @@ class Tally:
             _spread(sorted(self._durations)),
             tuple(self._slowest),
             tuple(self._first_failed),
+            self._evaluation(),
+            tuple(self._worst),
         )
+
+    def _evaluation(self) -> dict[str, float]:
+        scores = self._scores.metrics()
+        return scores | evaluated(self._completed + self._failed, self._scores.lines) if scores else {}
+
+
+def evaluated(lines_total: int, lines_evaluated: int) -> dict[str, float]:
+    """Return the metrics that tell over how many lines an evaluation was."""
+    return {
+        "lines_evaluated": float(lines_evaluated),
+        "lines_not_evaluated": float(lines_total - lines_evaluated),
+    }
 
 
 def _number(line: LineStats) -> int:
@@ -140,13 +175,4 @@ def _number(line: LineStats) -> int:
 def _spread(durations: Sequence[float]) -> dict[str, float]:
     if not durations:
         return {}
-    spread = {"mean": math.fsum(durations) / len(durations)}
-    return spread | {f"p{p}": percentile(durations, p) for p in _PERCENTILES}
-
-
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Return a percentile of ascending values, linear between neighbours (numpy's default, Hyndman and Fan type 7)."""
-    place = (len(ordered) - 1) * percent / 100
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+    return {"mean": mean(durations)} | {f"p{p}": percentile(durations, p) for p in _PERCENTILES}

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from filelock import Timeout
 
 from pf_mlflow.batch_end import BatchEnd
-from pf_mlflow.batch_writer import BatchWriter
 from pf_mlflow.errors import BadInput, PfMlflowError, TrackingDown
 from pf_mlflow.finding import known_batches
 from pf_mlflow.finished_batch import lines_in_folder
@@ -116,7 +115,7 @@ def sync_batch(spool: Spool, batch: Batch, settings: Settings, rehearse: bool, w
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # its client would send again what may have been done
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     end = BatchEnd(batch, lambda: spool.workers(batch.uid))
-    if end.is_evaluation():
+    if end.is_evaluation() and not _has_scores(spool, batch, end):
         return Synced(batch.name, EVALUATION, batch.tracking_uri, batch.experiment)
     if end.is_running():
         return Synced(batch.name, RUNNING, batch.tracking_uri, batch.experiment)
@@ -129,6 +128,11 @@ def sync_batch(spool: Spool, batch: Batch, settings: Settings, rehearse: bool, w
     except PfMlflowError as error:
         state, trouble = FAILED, str(error)
     return pass_.told(state, trouble, time.monotonic() - started)
+
+
+def _has_scores(spool: Spool, batch: Batch, end: BatchEnd) -> bool:
+    """Tell whether an evaluation has saved scores: some only print them, or log promptflow's metrics."""
+    return spool.waiting(batch.uid) > 0 or any(record.scores for record in end.lines(lambda number: True))
 
 
 @contextmanager
@@ -157,12 +161,13 @@ class _Pass:
     ) -> None:
         from pf_mlflow.projection import Projection
         from pf_mlflow.rehearsal import Rehearsal
+        from pf_mlflow.score_writer import writer_of
 
         kind = Rehearsal if rehearse else Projection
         self._spool, self._batch, self._end, self._watcher = spool, batch, end, watcher
         self._rehearse = rehearse
         self._projection = kind(tracking_uri_of(batch, settings), batch.experiment, spool.folder)
-        self._writer = BatchWriter(self._projection, batch, end)
+        self._writer = writer_of(self._projection, batch, end)
         self._failing_since: float | None = None
         self._lines = 0
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from pf_mlflow.score_sums import VERSION
 from pf_mlflow.summary import BatchSummary, LineStats
 from pf_mlflow.sync import Synced
 
-__all__ = ["failures", "seconds", "slowest", "synced", "totals"]
+__all__ = ["failures", "scores", "seconds", "slowest", "synced", "totals", "worst"]
 
 
 def totals(summary: BatchSummary, status: str | None = None) -> Table:
@@ -26,6 +27,9 @@ def totals(summary: BatchSummary, status: str | None = None) -> Table:
         _count(summary.tokens.get(f"{kind}_tokens")) for kind in ("prompt", "completion", "total")
     )
     table.add_row("tokens, prompt + completion = total", f"{prompt} + {completion} = {total}")
+    if summary.scores:
+        evaluated, not_evaluated = (summary.scores[f"lines_{kind}"] for kind in ("evaluated", "not_evaluated"))
+        table.add_row("lines evaluated / not evaluated", f"{evaluated:.0f} / {not_evaluated:.0f}")
     for name in ("p50", "p90", "p99"):
         table.add_row(f"latency {name}", seconds(summary.durations.get(name)))
     return table
@@ -47,6 +51,31 @@ def failures(summary: BatchSummary) -> Table:
     if (more := summary.lines_failed - len(summary.failed)) > 0:
         table.add_row("…", f"and {more} more", "")
     return table
+
+
+def scores(summary: BatchSummary) -> Table:
+    """Return the table of a batch's scores: over all lines that have them."""
+    table = _table("Scores", "metric", "mean", "p90", "variance", "lines", "errors")
+    told = summary.scores
+    names = {name.rpartition(f"{VERSION}/")[0]: None for name in told if f"{VERSION}/" in name}
+    for name in names:
+        values = [told.get(f"{name}{VERSION}/{kind}") for kind in ("mean", "p90", "variance")]
+        count, errors = (told.get(f"{name}{VERSION}/{kind}", 0) for kind in ("count", "error_count"))
+        table.add_row(Text(name), *map(_number, values), f"{count:,.0f}", f"{errors:,.0f}" if errors else "–")
+    return table
+
+
+def worst(summary: BatchSummary, metric: str) -> Table:
+    """Return the table of the lines with the lowest scores of a metric."""
+    table = _table(f"Worst lines by {metric}", "line", metric, "latency", "tokens", "input")
+    for line in summary.worst:
+        cells = (_number(line.scores[metric]), seconds(line.duration), _count(line.total_tokens))
+        table.add_row(str(line.line_number), *cells, Text(line.label))
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
 
 
 def _table(title: str | None, *columns: str) -> Table:

@@ -8,10 +8,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
-from pf_mlflow.batch_writer import BatchWriter
 from pf_mlflow.errors import TrackingDown, TrackingError
 from pf_mlflow.patience import Patience
-from pf_mlflow.written import Written
+from pf_mlflow.written import Writer, Written
 
 __all__ = ["Work"]
 
@@ -56,7 +55,7 @@ class Work:
     @classmethod
     def of(
         cls,
-        writer: BatchWriter,
+        writer: Writer,
         is_time_up: Callable[[], bool],
         on_failure: Callable[[TrackingDown, Patience], None],
     ) -> Work:

@@ -13,7 +13,8 @@ from promptflow.tools.openai import OpenAI
 
 from pf_mlflow.payload import RunPayload, line_payload
 from pf_mlflow.records import FAILED, LineRecord
-from pf_mlflow.summary import BatchSummary, LineStats, Tally, percentile
+from pf_mlflow.spread import percentile
+from pf_mlflow.summary import BatchSummary, LineStats, Tally
 
 durations = st.lists(st.floats(0, 1e6), min_size=1, max_size=200)
 

@@ -6,6 +6,7 @@ import click
 
 from pf_mlflow import __version__
 from pf_mlflow.cli.doctor import doctor
+from pf_mlflow.cli.evaluate import evaluate
 from pf_mlflow.cli.init import init
 from pf_mlflow.cli.run import run
 from pf_mlflow.cli.show import show
@@ -24,5 +25,5 @@ def main() -> None:
     """
 
 
-for command in (doctor, init, run, show, sync, ui):
+for command in (doctor, evaluate, init, run, show, sync, ui):
     main.add_command(command)

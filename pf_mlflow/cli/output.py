@@ -78,6 +78,8 @@ def print_summary(summary: BatchSummary, name: str, status: str | None = None) -
     """Print the tables of a batch: totals, slowest lines, failed lines."""
     out.print(f"[italic]Batch {escape(name)}[/italic]")
     out.print(tables.totals(summary, status))
+    if any("/" in name for name in summary.scores):
+        out.print(tables.scores(summary))
     if summary.slowest:
         out.print(tables.slowest(summary))
     if summary.failed:

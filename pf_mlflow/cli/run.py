@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
 
 from pf_mlflow.batch_run import run_batch
+from pf_mlflow.cli.evaluate import evaluation_request
 from pf_mlflow.cli.live import LiveRun
-from pf_mlflow.cli.output import err, one_sentence, out, own_command, print_place, print_summary, stdout_kept, warn
-from pf_mlflow.llm import Llm
-from pf_mlflow.run_request import PROCESSES, THREADS, Outcome, RunRequest, Watcher
-from pf_mlflow.run_watch import RunWatch
+from pf_mlflow.cli.outcome import Pairs, Printer, leave, print_json, print_outcome
+from pf_mlflow.cli.output import err, one_sentence, stdout_kept
+from pf_mlflow.evaluation_run import evaluate as run_evaluation
+from pf_mlflow.run_request import PROCESSES, THREADS, RunRequest
 
 __all__ = ["run"]
 
-SOME_FAILED = 3
-INTERRUPTED = 130
 _DEFAULT_LINES = {THREADS: 32, PROCESSES: 4}
-
-
-class Pairs(click.ParamType[Any]):
-    """`name=value`."""
-
-    name = "name=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Split a pair at its first `=`."""
-        name, separator, text = str(value).partition("=")
-        if not separator or not name:
-            self.fail(f"{value!r} is no name=value pair", param, ctx)
-        return name.strip(), text.strip().strip("'\"")
 
 
 @click.command()
@@ -72,8 +55,10 @@ class Pairs(click.ParamType[Any]):
     show_default=True,
     help="What executes the lines: threads of this process, or promptflow's own pool of processes.",
 )
+@click.option("--evaluate", type=click.Path(path_type=Path), metavar="FLOW", help="Then score its lines by this flow.")
+@click.option("--metrics", help="With --evaluate: metrics, or files with your own, with commas.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else on stdout.")
-def run(as_json: bool, **options: Any) -> None:
+def run(as_json: bool, evaluate: Path | None, metrics: str | None, **options: Any) -> None:
     """Run a flow over a data file; every line becomes an MLflow child run.
 
     Takes DAG flows with and without our nodes, flex flows and prompties. Ctrl-C stops taking lines and waits for those
@@ -89,9 +74,12 @@ def run(as_json: bool, **options: Any) -> None:
             stack.enter_context(stdout_kept())
         with one_sentence():
             with LiveRun(err) as live:
-                outcome = run_batch(request, _Printer(live, quiet=as_json))
-    _print_json(outcome) if as_json else _print(outcome)
-    _leave(outcome)
+                outcome = run_batch(request, Printer(live, quiet=as_json))
+                if evaluate and not outcome.interrupted:
+                    asked = evaluation_request(outcome.name, metrics, flow=evaluate)
+                    outcome = run_evaluation(asked, Printer(live, quiet=as_json))
+    print_json(outcome) if as_json else print_outcome(outcome)
+    leave(outcome)
 
 
 def _request(**options: Any) -> RunRequest:
@@ -124,70 +112,3 @@ def _by_node(pairs: tuple[tuple[str, str], ...]) -> dict[str, dict[str, str]]:
             )
         nodes.setdefault(node, {})[name] = value
     return nodes
-
-
-class _Printer(Watcher):
-    def __init__(self, live: LiveRun, quiet: bool) -> None:
-        self._live = live
-        self._print = err.print if quiet else out.print
-
-    def starting(self, llm: Llm, tracking_uri: str) -> None:
-        self._print(f"Language model: {escape(llm.label)}")
-        if llm.offline:
-            self._print("  (set OPENAI_API_KEY, or make a promptflow connection open_ai_connection, to use a real one)")
-        self._print(f"Tracking to:    {escape(tracking_uri) or 'nowhere, PF_MLFLOW_ENABLED is false'}")
-
-    def running(self, watch: RunWatch) -> None:
-        self._live.of(watch)
-
-    def warn(self, sentence: str) -> None:
-        warn(sentence)
-
-
-def _print(outcome: Outcome) -> None:
-    out.print()
-    if outcome.summary:
-        print_summary(outcome.summary, outcome.name)
-    else:
-        out.print(f"Batch {escape(outcome.name)}: {outcome.status}")
-    if outcome.failure:
-        warn(outcome.failure)
-    if outcome.trouble:
-        warn(outcome.trouble)
-    if outcome.batch:
-        batch = outcome.batch
-        print_place(outcome.name, batch.tracking_uri, batch.experiment, outcome.parent_run_id, outcome.link)
-    for what, command in _next(outcome).items():
-        out.print(f"{what:<8} {escape(command)}")
-
-
-def _next(outcome: Outcome) -> dict[str, str]:
-    """Return what to do now, by its label."""
-    steps = {}
-    if outcome.lines_failed and outcome.batch:
-        steps["Errors:"] = own_command("show", outcome.name, "--failed")
-    if outcome.interrupted or outcome.lines_failed:
-        steps["Go on:" if outcome.interrupted else "Again:"] = own_command("run", "--resume-from", outcome.name)
-    return steps
-
-
-def _print_json(outcome: Outcome) -> None:
-    out.print_json(data=outcome.as_dict())
-
-
-def _leave(outcome: Outcome) -> None:
-    """End the command; at once if lines were given up, whose threads the interpreter would wait for."""
-    code = _exit_code(outcome)
-    if outcome.threads_left:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    raise SystemExit(code)
-
-
-def _exit_code(outcome: Outcome) -> int:
-    if outcome.interrupted:
-        return INTERRUPTED
-    if outcome.status != "Completed":
-        return 1
-    return SOME_FAILED if outcome.lines_failed else 0

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import click
 from rich.markup import escape
 
+from pf_mlflow import tables
 from pf_mlflow.cli.output import busy, one_sentence, out, own_command, print_place, print_summary, warn
+from pf_mlflow.errors import BadInput
+from pf_mlflow.score_sums import VERSION
 from pf_mlflow.settings import read_settings
 from pf_mlflow.show import DELETED, EVALUATION, MISSING, RUNNING, UNFINISHED, FailedLine, Shown, show_batch
 from pf_mlflow.spool import Spool
@@ -18,8 +21,9 @@ __all__ = ["show"]
 @click.command()
 @click.argument("batch")
 @click.option("--failed", is_flag=True, help="Every line that failed, with its whole error, instead of the summary.")
+@click.option("--worst", metavar="METRIC", help="The lines with the lowest scores of a metric, worst first.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else on stdout.")
-def show(batch: str, failed: bool, as_json: bool) -> None:
+def show(batch: str, failed: bool, worst: str | None, as_json: bool) -> None:
     """Show a batch as MLflow has it: lines, tokens, latency, the slowest and the failed lines, and where to look.
 
     Works from any folder, while the batch runs and afterwards, and changes nothing.
@@ -30,18 +34,30 @@ def show(batch: str, failed: bool, as_json: bool) -> None:
     """
     with one_sentence(), busy("Reading …"):
         settings = read_settings()
-        shown = show_batch(Spool(settings.spool_dir), settings, batch, only_failed=failed)
+        shown = show_batch(Spool(settings.spool_dir), settings, batch, failed, worst or "")
+        _check_metric(shown, worst)
     if as_json:
         out.print_json(data=shown.as_dict())
     else:
-        _print(shown, failed)
+        _print(shown, failed, worst)
 
 
-def _print(shown: Shown, failed: bool) -> None:
+def _check_metric(shown: Shown, worst: str | None) -> None:
+    told = shown.summary.scores if shown.summary else {}
+    if worst and f"{worst}{VERSION}/mean" not in told:
+        known = ", ".join(name.removesuffix(f"{VERSION}/mean") for name in told if name.endswith("/mean"))
+        raise BadInput(
+            f"No line has a score {worst!r}; {f'there are {known}' if known else '`pf-mlflow evaluate` scores them'}."
+        )
+
+
+def _print(shown: Shown, failed: bool, worst: str | None) -> None:
     if shown.summary:
         print_summary(shown.summary, shown.batch.name, shown.status or "no parent run")
     else:
         out.print(f"Batch {escape(shown.batch.name)}")
+    if worst and shown.summary:
+        out.print(tables.worst(shown.summary, worst))
     if failed and shown.parent_run_id:
         _print_failures(shown.failures)
     for sentence in _remarks(shown):

@@ -1,0 +1,72 @@
+"""`pf-mlflow evaluate`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pf_mlflow.cli.live import LiveRun
+from pf_mlflow.cli.outcome import Pairs, Printer, leave, print_json, print_outcome
+from pf_mlflow.cli.output import err, one_sentence, stdout_kept
+from pf_mlflow.evaluation_run import EvaluationRequest
+from pf_mlflow.evaluation_run import evaluate as run_evaluation
+
+__all__ = ["evaluate"]
+
+
+@click.command()
+@click.argument("batch", required=False)
+@click.option(
+    "--flow", type=click.Path(path_type=Path), help="Folder of the evaluation flow. Default: the one included."
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="A JSONL file: the batch's own rows, or finished answers."
+)
+@click.option(
+    "--column-mapping",
+    type=Pairs(),
+    multiple=True,
+    metavar="INPUT='${data.COLUMN}'",
+    help="Where an input comes from that is not found by its name; may be given several times.",
+)
+@click.option(
+    "--metrics", help="Names of metrics, or files with your own, with commas. Default: all that can be given."
+)
+@click.option("--name", help="Name of the evaluation. Default: promptflow makes one up.")
+@click.option("--concurrency", type=click.IntRange(min=1), default=32, show_default=True, help="Lines at once.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else on stdout.")
+def evaluate(as_json: bool, metrics: str | None, **options: Any) -> None:
+    """Score the lines of a batch, or finished answers: onto their child runs, summed up on their parent run.
+
+    Answers, questions, ground truths and contexts are found by their names in the batch's outputs and data. A second
+    evaluation takes the place of the first.
+
+    Exit code: 0 all lines were scored, 3 some were not, 1 error, 2 wrong command line, 130 interrupted.
+
+    Example: pf-mlflow evaluate my_batch
+    """
+    request = evaluation_request(options.pop("batch"), metrics, **options)
+    with ExitStack() as stack:
+        if as_json:
+            stack.enter_context(stdout_kept())
+        with one_sentence():
+            with LiveRun(err) as live:
+                outcome = run_evaluation(request, Printer(live, quiet=as_json))
+    print_json(outcome) if as_json else print_outcome(outcome)
+    leave(outcome)
+
+
+def evaluation_request(batch: str | None, metrics: str | None, **options: Any) -> EvaluationRequest:
+    """Return what the options of a command ask for."""
+    options["column_mapping"] = dict(options.get("column_mapping", ()))
+    named = tuple(name for name in (metrics or "").replace(",", " ").split())
+    return EvaluationRequest(base=batch, metrics=tuple(map(_found, named)), **options)
+
+
+def _found(metric: str) -> str:
+    """Return a metric with its file's whole path: the flow runs in another folder."""
+    path, colon, function = metric.partition(":")
+    return f"{Path(path).resolve()}{colon}{function}" if path.endswith(".py") else metric

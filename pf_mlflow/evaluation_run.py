@@ -1,0 +1,173 @@
+"""Runs an evaluation flow: over the lines of a batch, or over finished answers in a file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pf_mlflow.batch_run import run_batch
+from pf_mlflow.errors import BadInput
+from pf_mlflow.finding import evaluation_of
+from pf_mlflow.init_flow import PACKAGE, flow_files
+from pf_mlflow.local_batch import local_batch
+from pf_mlflow.outcome import Outcome, outcome_without_lines
+from pf_mlflow.preflight import check_data
+from pf_mlflow.promptflow_private import promptflow_home
+from pf_mlflow.row_check import first_with_data, wrong_rows
+from pf_mlflow.run_record import RunRecord, run_record
+from pf_mlflow.run_request import RunRequest, Watcher
+from pf_mlflow.scoring import LineFields, chosen_metrics
+from pf_mlflow.settings import read_settings
+from pf_mlflow.spool import Spool
+
+__all__ = ["EvaluationRequest", "evaluate"]
+
+_FLOW = "eval_flow"
+_ID = "child_run_id"
+_INCLUDES = re.compile(r"^additional_includes:\n(- .*\n)+", re.M)
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What the user asked for: a batch to score, a file with answers, or both."""
+
+    base: str | None = None
+    flow: Path | None = None
+    """The evaluation flow; `None` is the one that comes with this package."""
+    data: Path | None = None
+    column_mapping: Mapping[str, str] = field(default_factory=dict)
+    """Where inputs come from that are not found by their names."""
+    metrics: tuple[str, ...] = ()
+    name: str | None = None
+    concurrency: int = 32
+
+
+def evaluate(request: EvaluationRequest, watcher: Watcher) -> Outcome:
+    """Score lines and wait until MLflow has the scores.
+
+    Raises:
+        BadInput: a batch, file, column, metric or setting that cannot be used; nothing was scored.
+        TrackingRefused: MLflow said no for good; nothing was scored.
+    """
+    flow = request.flow or _own_flow(read_settings().spool_dir)
+    chosen_metrics(LineFields(), request.metrics or None)
+    base = _base(request)
+    if base and not base.lines_completed:
+        return _nothing_to_score(base, request)
+    data = request.data or _data_of(base)
+    run = RunRequest(
+        flow,
+        data,
+        run=request.base,
+        column_mapping=_mapping(request, base, data),
+        name=request.name,
+        concurrency=request.concurrency,
+    )
+    return run_batch(run, watcher)
+
+
+def _own_flow(spool_dir: Path) -> Path:
+    """Return the folder of the evaluation flow: beside the package, or, where that is installed, a copy of its own."""
+    source = flow_files() / _FLOW
+    if not (source / "flow.dag.yaml").is_file():
+        raise BadInput(f"There is no evaluation flow at {source}; name one with --flow.")
+    if source.parent == PACKAGE.parent:
+        return source
+    copy = spool_dir / _FLOW
+    shutil.copytree(source, copy, dirs_exist_ok=True)
+    flow = (source / "flow.dag.yaml").read_text("utf-8")
+    (copy / "flow.dag.yaml").write_text(_INCLUDES.sub("", flow), "utf-8")  # the package is installed
+    return copy
+
+
+def _base(request: EvaluationRequest) -> RunRecord | None:
+    if request.base is None:
+        if request.data is None:
+            raise BadInput("There is nothing to score; name a batch, or a file of answers with --data.")
+        return None
+    record = run_record(promptflow_home(), request.base)
+    if record is None:
+        raise BadInput(f"There is no batch {request.base!r} on this machine; `pf run list` shows those there are.")
+    if record.mlflow_status is None:
+        raise BadInput(f"The batch {request.base!r} still runs; score it when it is over.")
+    return record
+
+
+def _data_of(base: RunRecord | None) -> Path | None:
+    """Return the batch's own data, if they are still there: their other columns may be of use."""
+    record = base and first_with_data(promptflow_home(), base.name)
+    path = Path(record.data) if record and record.data else None
+    return path if path and path.is_file() and path.suffix == ".jsonl" else None
+
+
+def _mapping(request: EvaluationRequest, base: RunRecord | None, data: Path | None) -> dict[str, str]:
+    """Return where the inputs of the evaluation flow come from: by their names, and as the user says."""
+    columns = sorted(check_data(data) or ()) if data else []
+    found = {name: f"${{data.{name}}}" for name in ("question", "ground_truth", "context", "answer") if name in columns}
+    if base:
+        if data:
+            _check_rows(base.name, data, is_given=request.data is not None)
+        found |= _from_batch(base, found, request.column_mapping)
+    if request.metrics:
+        found["metrics"] = json.dumps(request.metrics)
+    mapping = {**found, **request.column_mapping}
+    if "answer" not in mapping:
+        raise BadInput(
+            f"{str(data)!r} has no column 'answer' (its columns are {', '.join(columns)}); name the one that holds the "
+            "answers: --column-mapping answer='${data.COLUMN}'."
+        )
+    return mapping
+
+
+def _check_rows(base: str, data: Path, is_given: bool) -> None:
+    wrong = wrong_rows(promptflow_home(), base, data)
+    if wrong:
+        remedy = "" if is_given else " That file was changed since."
+        raise BadInput(f"{wrong[min(wrong)]}{remedy} {len(wrong)} rows differ; nothing was scored.")
+
+
+def _from_batch(base: RunRecord, found: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    outputs = _outputs(base)
+    names = [name for name in outputs if name not in (_ID, "line_number")]
+    mapping = {_ID: f"${{run.outputs.{_ID}}}"} if _ID in outputs else {}
+    if "context" in names:
+        mapping["context"] = "${run.outputs.context}"
+    if "question" not in found and len(base.column_mapping) == 1:
+        mapping["question"] = next(iter(base.column_mapping.values()))
+    if "answer" in given:
+        return mapping
+    answer = "answer" if "answer" in names else names[0] if len(names) == 1 else None
+    if answer is None:
+        raise BadInput(
+            f"Which output of {base.name!r} is the answer? It has {', '.join(names)}; say "
+            f"--column-mapping answer='${{run.outputs.{names[0]}}}'."
+        )
+    return mapping | {"answer": f"${{run.outputs.{answer}}}"}
+
+
+def _outputs(base: RunRecord) -> dict[str, Any]:
+    """Return the outputs of a batch's first completed line."""
+    path = (base.output_path or Path()) / "flow_outputs" / "output.jsonl"
+    try:
+        with path.open(encoding="utf-8") as lines:
+            first: dict[str, Any] = json.loads(lines.readline())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"The outputs of the batch {base.name!r} cannot be read: {error}.") from error
+    return first
+
+
+def _nothing_to_score(base: RunRecord, request: EvaluationRequest) -> Outcome:
+    """Write down that no line of a batch could be scored, since none completed: promptflow would run nothing."""
+    settings = read_settings()
+    spool, home = Spool(settings.spool_dir), promptflow_home()
+    name = request.name or f"evaluation_of_{base.name}"
+    nobody = replace(local_batch(home, base.name, base, settings), uid=uuid.uuid4().hex, name=name)
+    batch = evaluation_of(base.name, replace(nobody, promptflow_home=None), spool, settings)
+    assert batch
+    return outcome_without_lines(batch, spool)

@@ -1,0 +1,308 @@
+"""The evaluation flow: every score on the child run of the very line it is of, their sums on the parent."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from batches import until
+from machine import ROOT, Machine, Tracked, tracked
+from mlflow import MlflowClient
+from servers import CountingProxy
+
+LINES, FAILED = 12, {3, 7}
+SCORED = sorted(set(range(LINES)) - FAILED)
+WORDS = [f"word{number}" for number in range(LINES)]
+QA, EVAL = ROOT / "examples" / "qa", ROOT / "eval_flow"
+MAPPING = ("--column-mapping", "question=${data.question}", "--column-mapping", "context=${data.context}")
+MATCHES = ["exact_match", "token_f1", "rouge1", "rouge2", "rougeL", "bleu"]
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """Lines of which each is answered with one word more, out of as many as there are lines: no two score alike."""
+    return [
+        {
+            "question": f"[[status=400]] {name} {n}?"
+            if n in FAILED
+            else f"[[say={json.dumps(' '.join(WORDS[: n + 1]))}]] {name} {n}?",
+            "context": " ".join(WORDS),
+            "ground_truth": " ".join(WORDS),
+        }
+        for n in range(LINES)
+    ]
+
+
+def f1(n: int) -> float:
+    precision, recall = 1.0, (n + 1) / LINES
+    return 2 * precision * recall / (precision + recall)
+
+
+def uri(machine: Machine) -> str:
+    return f"sqlite:///{machine.folder / 'evaluated.db'}"
+
+
+def base(machine: Machine, name: str, lines: list[dict[str, Any]], *more: str, **env: str) -> Path:
+    data = machine.data(name, lines)
+    words = ["--flow", str(QA), "--data", str(data), *MAPPING, "--name", name, *more]
+    done = machine.command("pf-mlflow", "run", *words, **{"MLFLOW_TRACKING_URI": uri(machine), **env})
+    assert done.returncode in (0, 3), done.stdout + done.stderr
+    return data
+
+
+def evaluated(machine: Machine, *words: str, code: int = 3, **env: str) -> str:
+    done = machine.command("pf-mlflow", "evaluate", *words, **{"MLFLOW_TRACKING_URI": uri(machine), **env})
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def scores(batch: Tracked, metric: str) -> dict[int, float]:
+    """The scores that MLflow shows, by line; one that is no number any more is none."""
+    found = {n: run.data.metrics.get(f"{metric}/v1", math.nan) for n, run in batch.children.items()}
+    return {n: value for n, value in found.items() if value == value}
+
+
+def results(machine: Machine, batch: Tracked) -> Any:
+    run = batch.parent.info
+    mlflow.set_tracking_uri(uri(machine))
+    return MlflowClient(uri(machine)).load_table(run.experiment_id, "eval_results_table.json", [run.run_id])
+
+
+def assert_sums(batch: Tracked, metric: str, values: list[float]) -> None:
+    told, key = batch.parent.data.metrics, f"{metric}/v1"
+    assert told[f"{key}/mean"] == pytest.approx(statistics.fmean(values), abs=1e-9)
+    assert told[f"{key}/variance"] == pytest.approx(statistics.pvariance(values), abs=1e-9)
+    assert told[f"{key}/p90"] == pytest.approx(statistics.quantiles(values, n=10, method="inclusive")[8], abs=1e-9)
+    assert told[f"{key}/count"] == len(values)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tracking_uri_restored() -> Iterator[None]:
+    before = mlflow.get_tracking_uri()
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def scored(machine: Machine) -> Tracked:
+    """A batch of which two lines failed, scored by promptflow's own command."""
+    data = base(machine, "asked", rows("asked"))
+    words = ["--flow", str(EVAL), "--data", str(data), "--run", "asked", "--name", "scores_of_asked"]
+    mapping = ["answer='${run.outputs.answer}'", "question='${data.question}'", "ground_truth='${data.ground_truth}'"]
+    machine.pf("run", "create", *words, "--column-mapping", *mapping, MLFLOW_TRACKING_URI=uri(machine))
+    return read(machine, "asked", "scores_of_asked")
+
+
+def read(machine: Machine, name: str, evaluation: str) -> Tracked:
+    def is_summed_up() -> bool:
+        parent = tracked(uri(machine), name).parent
+        by = parent.data.tags.get("promptflow.evaluation")
+        return by == evaluation and "eval_results_table.json" in parent.data.tags.get("mlflow.loggedArtifacts", "")
+
+    until(is_summed_up, f"{evaluation} is summed up", 30)
+    return tracked(uri(machine), name)
+
+
+def test_every_score_is_on_the_child_run_of_its_line(scored: Tracked) -> None:
+    assert scores(scored, "token_f1") == {n: pytest.approx(f1(n), abs=1e-9) for n in SCORED}
+    assert scores(scored, "exact_match") == {n: float(n == LINES - 1) for n in SCORED}
+    assert scores(scored, "answer_length") == {n: n + 1 for n in SCORED}
+    assert {run.data.tags.get("promptflow.evaluation") for n, run in scored.children.items() if n in SCORED} == {
+        "scores_of_asked"
+    }
+    child = scored.children[5]
+    assert child.data.params["output"] == " ".join(WORDS[:6]) and child.data.metrics["total_tokens"] > 0
+
+
+def test_the_parent_sums_them_up(machine: Machine, scored: Tracked) -> None:
+    for metric in MATCHES:
+        assert_sums(scored, metric, list(scores(scored, metric).values()))
+    told = scored.parent.data.metrics
+    assert told["exact_match/v1"] == 1 / len(SCORED)
+    assert (told["lines_total"], told["lines_evaluated"], told["lines_not_evaluated"]) == (12, 12 - 2, 2)
+    shown = json.loads(machine.pf("run", "show-metrics", "--name", "scores_of_asked").stdout)
+    ours = {key: value for key, value in told.items() if "/v1" in key or "evaluated" in key}
+    assert shown == pytest.approx(ours, abs=1e-9)
+
+
+def test_the_table_has_a_row_a_line_with_everything(machine: Machine, scored: Tracked) -> None:
+    table = results(machine, scored)
+    assert list(table["line_number"]) == list(range(LINES))
+    assert [status == "FAILED" for status in table["status"]] == [n in FAILED for n in range(LINES)]
+    row = table.iloc[5]
+    child = scored.children[5].data
+    assert row["run_id"] == scored.children[5].info.run_id and row["output"] == child.params["output"]
+    assert row["input_question"] == child.params["input_question"] and row["total_tokens"] == 18
+    assert row["token_f1/v1"] == pytest.approx(f1(5)) and row["duration"] > 0
+    assert "content" in table.iloc[3]["promptflow.error"] and math.isnan(table.iloc[3]["token_f1/v1"])
+
+
+def test_show_has_the_scores_and_the_worst_lines_first(machine: Machine, scored: Tracked) -> None:
+    env = {"MLFLOW_TRACKING_URI": uri(machine)}
+    shown = json.loads(machine.command("pf-mlflow", "show", "asked", "--worst", "token_f1", "--json", **env).stdout)
+    assert [line["line_number"] for line in shown["worst"]] == SCORED[:10]
+    assert shown["scores"]["token_f1/v1/mean"] == pytest.approx(statistics.fmean(map(f1, SCORED)))
+    text = machine.command("pf-mlflow", "show", "asked", "--worst", "bleu", **env)
+    assert "Worst lines by bleu" in text.stdout and "10 / 2" in text.stdout
+    unknown = machine.command("pf-mlflow", "show", "asked", "--worst", "blue", **env)
+    assert (
+        unknown.returncode == 1 and "no line has a score 'blue'" in unknown.stderr.lower() and "bleu" in unknown.stderr
+    )
+
+
+def test_sync_leaves_scores_alone_and_brings_lost_ones_back(machine: Machine, scored: Tracked) -> None:
+    env = {"MLFLOW_TRACKING_URI": uri(machine)}
+    before = tracked(uri(machine), "asked")
+    synced = json.loads(machine.command("pf-mlflow", "sync", "asked", "scores_of_asked", "--json", **env).stdout)
+    assert [one["state"] for one in synced["batches"]] == ["in line", "in line"], synced
+    after = tracked(uri(machine), "asked")
+    assert after.parent.data.metrics == before.parent.data.metrics
+    assert {n: run.data.metrics for n, run in after.children.items()} == {
+        n: run.data.metrics for n, run in before.children.items()
+    }
+
+
+def test_a_second_evaluation_takes_the_place_of_the_first(machine: Machine) -> None:
+    base(machine, "twice", rows("twice"))
+    evaluated(machine, "twice", "--name", "first")
+    text = evaluated(machine, "twice", "--name", "second", "--metrics", "token_f1,answer_length")
+    batch = read(machine, "twice", "second")
+    assert "token_f1" in text and "rouge1" not in text
+    assert scores(batch, "token_f1") == {n: pytest.approx(f1(n)) for n in SCORED}
+    assert scores(batch, "rouge1") == {} and scores(batch, "exact_match") == {}
+    told = {key: value for key, value in batch.parent.data.metrics.items() if value == value}
+    assert {key.partition("/")[0] for key in told if "/v1" in key} == {"token_f1", "answer_length"}
+    table = results(machine, batch)
+    assert "rouge1/v1" not in table.columns and list(table["promptflow.evaluation"].dropna()) == ["second"] * 10
+
+
+def test_rows_of_other_lines_are_refused(machine: Machine) -> None:
+    lines = rows("shuffled")
+    base(machine, "shuffled", lines)
+    turned = machine.data("turned", [lines[1], lines[0], *lines[2:]])
+    env = {"MLFLOW_TRACKING_URI": uri(machine)}
+    done = machine.command("pf-mlflow", "evaluate", "shuffled", "--data", str(turned), **env)
+    assert done.returncode == 1
+    assert "Row 0 of" in done.stderr and "line 0 of 'shuffled'" in done.stderr and "2 rows differ" in done.stderr
+    assert not any(scores(tracked(uri(machine), "shuffled"), metric) for metric in MATCHES)
+    words = ["--flow", str(EVAL), "--data", str(turned), "--run", "shuffled", "--name", "turned"]
+    mapping = ["answer='${run.outputs.answer}'", "ground_truth='${data.ground_truth}'"]
+    machine.pf("run", "create", *words, "--column-mapping", *mapping, **env)
+    batch = read(machine, "shuffled", "turned")
+    rest = [n for n in SCORED if n > 1]
+    assert scores(batch, "token_f1") == {n: pytest.approx(f1(n)) for n in rest}
+    assert batch.parent.data.metrics["lines_not_evaluated"] == 2 + 2
+
+
+def test_a_resumed_batch_and_a_limited_one(machine: Machine) -> None:
+    lines = rows("whole")
+    base(machine, "part", lines, "--limit", "5")
+    evaluated(machine, "part", "--name", "scores_of_part")
+    part = read(machine, "part", "scores_of_part")
+    assert scores(part, "token_f1") == {n: pytest.approx(f1(n)) for n in SCORED if n < 5}
+    assert part.parent.data.metrics["lines_not_evaluated"] == 1
+    done = machine.command(
+        *("pf-mlflow", "run", "--resume-from", "part", "--name", "rest"), MLFLOW_TRACKING_URI=uri(machine)
+    )
+    assert done.returncode == 3, done.stderr
+    evaluated(machine, "rest", "--name", "scores_of_rest")
+    rest = read(machine, "rest", "scores_of_rest")
+    assert scores(rest, "token_f1") == {n: pytest.approx(f1(n)) for n in SCORED}
+    assert scores(tracked(uri(machine), "part"), "token_f1").keys() == {n for n in SCORED if n < 5}
+
+
+def test_a_batch_without_a_completed_line_has_a_clear_result(machine: Machine) -> None:
+    base(machine, "none", [row for n, row in enumerate(rows("none")) if n in FAILED])
+    text = evaluated(machine, "none", "--name", "scores_of_none")
+    told = tracked(uri(machine), "none").parent.data.metrics
+    assert (told["lines_evaluated"], told["lines_not_evaluated"]) == (0, 2)
+    assert "0 / 2" in text and not any("/v1" in key for key in told)
+
+
+def test_answers_without_a_batch_get_runs_of_their_own(machine: Machine) -> None:
+    answers = [
+        {"question": f"q{n}", "answer": " ".join(WORDS[: n + 1]), "ground_truth": " ".join(WORDS)} for n in SCORED
+    ]
+    answers.append({"question": "nothing", "answer": None, "ground_truth": "word0"})
+    data = machine.data("answers", answers)
+    evaluated(machine, "--data", str(data), "--name", "finished", code=0)
+    batch = tracked(uri(machine), "finished")
+    expected = {place: pytest.approx(f1(n)) for place, n in enumerate(SCORED)}
+    assert scores(batch, "token_f1") == {**expected, len(SCORED): 0.0}
+    assert_sums(batch, "token_f1", [*map(f1, SCORED), 0.0])
+    assert batch.children[0].data.params["input_answer"] == WORDS[0]
+    table = results(machine, batch)
+    assert len(table) == len(SCORED) + 1
+
+
+CUSTOM = """
+def politeness(answer):
+    if "word5" in answer:
+        raise ValueError("rude")
+    return "word2" in answer
+
+def mood(question, answer):
+    return "long" if len(answer) > 20 else "short"
+"""
+
+
+def test_metrics_of_ones_own(machine: Machine) -> None:
+    base(machine, "own", rows("own")[:6])
+    (machine.cwd / "own.py").write_text(CUSTOM)
+    evaluated(machine, "own", "--name", "by_own", "--metrics", "own.py:politeness,own.py:mood,token_f1")
+    batch = read(machine, "own", "by_own")
+    assert scores(batch, "politeness") == {n: float(n >= 2) for n in (0, 1, 2, 4)}
+    assert batch.column("tags", "politeness/v1/error") == [None] * 5 + ["ValueError: rude"]
+    moods = ["short", "short", "short", None, "long", "long"]
+    assert batch.column("tags", "mood/v1") == moods
+    assert batch.parent.data.metrics["politeness/v1/error_count"] == 1
+    assert batch.parent.data.metrics["politeness/v1/mean"] == 2 / 4
+    assert scores(batch, "token_f1").keys() == {0, 1, 2, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nowhere"], ["no batch 'nowhere'", "pf run list"]),
+        ([], ["name a batch", "--data"]),
+        (["asked", "--metrics", "rogue1"], ["'rogue1'", "rouge1", "token_f1"]),
+        (["asked", "--metrics", "missing.py"], ["missing.py"]),
+        (["--data", "bare.jsonl"], ["no column 'answer'", "text", "--column-mapping answer="]),
+        (["asked", "--flow", "nowhere"], ["no flow at 'nowhere'"]),
+    ],
+)
+def test_bad_input_is_one_sentence(machine: Machine, scored: Tracked, words: list[str], says: list[str]) -> None:
+    machine.data("bare", [{"text": "no answer"}])
+    done = machine.command("pf-mlflow", "evaluate", *words, MLFLOW_TRACKING_URI=uri(machine))
+    assert done.returncode == 1, done.stdout
+    assert len([line for line in done.stderr.splitlines() if line.startswith("Error:")]) == 1
+    assert all(word in done.stderr for word in says) and "Traceback" not in done.stderr
+    assert tracked(uri(machine), "asked").parent.data.tags["promptflow.evaluation"] == "scores_of_asked"
+
+
+def test_one_request_a_line_and_nothing_lost_while_mlflow_is_down(machine: Machine, proxy: CountingProxy) -> None:
+    env = {"MLFLOW_TRACKING_URI": proxy.uri}
+    base(machine, "counted", rows("counted"), **env)
+    before = proxy.counted()
+    evaluated(machine, "counted", "--name", "counting", **env)
+    asked = proxy.counted() - before
+    logged = sum(number for what, number in asked.items() if "log-batch" in what)
+    assert logged <= len(SCORED) + 3, asked
+    batch = tracked(proxy.uri, "counted")
+    assert scores(batch, "token_f1") == {n: pytest.approx(f1(n)) for n in SCORED}
+    proxy.answer = 503
+    gave_up = {"PF_MLFLOW_GIVE_UP_AFTER": "1"}
+    done = machine.command(
+        "pf-mlflow", "evaluate", "counted", "--name", "later", "--metrics", "rougeL", **env, **gave_up
+    )
+    assert done.returncode in (0, 3) and "wait in the spool" in done.stderr
+    proxy.answer = None
+    synced = machine.command("pf-mlflow", "sync", "later", **env)
+    assert synced.returncode == 0, synced.stdout + synced.stderr
+    batch = tracked(proxy.uri, "counted")
+    assert scores(batch, "rougeL").keys() == set(SCORED) and scores(batch, "token_f1") == {}
