@@ -45,7 +45,8 @@ class LineFields:
 
     def has(self, name: str) -> bool:
         """Say whether the line has a field of this name that is not empty."""
-        return self.get(name) not in (None, "", ())
+        value = self.get(name)
+        return value is not None and not (isinstance(value, (str, tuple)) and not value)
 
     def get(self, name: str) -> Any:
         """Return a field; `None` where the line has none of this name."""
