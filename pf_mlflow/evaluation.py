@@ -8,7 +8,6 @@ from typing import Any
 
 from pf_mlflow.finished_batch import is_evaluation, lines_in_folder
 from pf_mlflow.promptflow_private import current_batch, current_line, promptflow_home
-from pf_mlflow.records import Score
 from pf_mlflow.row_check import check_row
 from pf_mlflow.run_record import RunRecord, run_record
 from pf_mlflow.saved_scores import read_scores
@@ -38,19 +37,9 @@ def sum_up(lines: Iterable[Any]) -> dict[str, float]:
     Args:
         lines: The scores of each line that was scored.
     """
-    sums = ScoreSums()
     scored = [read_scores(line) for line in lines]
-    for scores in scored:
-        _add_to(sums, scores)
+    sums = ScoreSums.of(scored)
     return sums.metrics() | evaluated(max(len(scored), _lines_to_score()), sums.lines)
-
-
-def _add_to(sums: ScoreSums, scores: Iterable[Score]) -> None:
-    """Add the scores of a line to their sums."""
-    given = [score for score in scores if score.error is None and score.value is not None]
-    numbers = {score.name: float(score.value) for score in given if not isinstance(score.value, (str, type(None)))}
-    failed = [score.name for score in scores if score.error is not None]
-    sums.add(numbers, failed, others=len(given) - len(numbers))
 
 
 def _lines_to_score() -> int:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 __all__ = ["mean", "percentile", "variance"]
 
 
 def mean(values: Sequence[float]) -> float:
-    """Return the mean of at least one value."""
-    return math.fsum(values) / len(values)
+    """Return the mean of at least one value; infinity if their sum is no float."""
+    return _sum(values) / len(values)
 
 
 def variance(values: Sequence[float]) -> float:
     """Return the variance of at least one value as of a whole population (numpy's and MLflow's default, `ddof=0`)."""
     middle = mean(values)
-    return math.fsum((value - middle) ** 2 for value in values) / len(values)
+    return _sum((value - middle) * (value - middle) for value in values) / len(values)
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
@@ -25,3 +25,10 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     low = math.floor(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def _sum(values: Iterable[float]) -> float:
+    try:
+        return math.fsum(values)
+    except OverflowError:
+        return math.inf

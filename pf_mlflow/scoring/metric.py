@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pf_mlflow.records import Score
 from pf_mlflow.scoring.line_fields import LineFields
-from pf_mlflow.scoring.score import Score
 
 __all__ = ["Metric", "MissingLibrary", "library", "sentence"]
 
