@@ -60,6 +60,11 @@ class LineStats:
             failed_scores(payload),
         )
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LineStats:
+        """Return what came out of JSON."""
+        return cls(**{**data, "failed_scores": tuple(data.get("failed_scores", ()))})
+
 
 def _label(params: Mapping[str, str]) -> str:
     """Return what tells a line from others at a glance: its first input that is no setting of the model."""
@@ -106,7 +111,7 @@ class BatchSummary:
         """Return what `to_json` wrote."""
         data: dict[str, Any] = json.loads(text)
         for name in ("slowest", "failed", "worst"):
-            data[name] = tuple(LineStats(**line) for line in data.get(name, ()))
+            data[name] = tuple(map(LineStats.from_dict, data.get(name, ())))
         return cls(**data)
 
 

@@ -95,6 +95,21 @@ def test_values_that_are_there_already_stay_or_are_overwritten_as_ever(twins: tu
     assert tables[0] == tables[1]
 
 
+@pytest.mark.parametrize("later", [{"bleu/v1": 0.25}, {"bleu/v1": float("nan")}, {"bleu/v1": 0.75, "f1/v1": 1.0}])
+@pytest.mark.parametrize("at", [101_400, 101_500, 101_600])
+def test_of_several_values_of_a_metric_the_same_is_the_latest(
+    twins: tuple[Projection, Projection], later: dict[str, float], at: int
+) -> None:
+    tables = []
+    for store in twins:
+        child = store.create_single(ONE, 7, 100.0)
+        store.log(child, RunPayload("", 0, 101_500, metrics={"bleu/v1": 0.5, "gone/v1": float("nan")}))
+        with store.together() if store is twins[1] else nullcontext():
+            store.log(child, RunPayload("", 0, at, metrics=later))
+        tables.append(rows_of(store, {child: "child"}))
+    assert tables[0] == tables[1]
+
+
 @pytest.mark.parametrize(
     "values",
     [
