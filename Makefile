@@ -6,8 +6,11 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
 
-run: .venv/run.installed  ## Run the flow over data/topics.jsonl; every line becomes an MLflow child run
+run: .venv/run.installed  ## Run two flows over data/; every line becomes an MLflow child run, answers get scores
 	@.venv/bin/pf-mlflow run --flow . --data data/topics.jsonl --column-mapping topic='$${data.topic}'
+	@echo
+	@.venv/bin/pf-mlflow run --flow examples/qa --data data/questions.jsonl --column-mapping question='$${data.question}' \
+		--column-mapping context='$${data.context}' --evaluate eval_flow
 
 ui: .venv/run.installed  ## Open the MLflow UI on mlflow.db
 	@.venv/bin/pf-mlflow ui
@@ -56,7 +59,7 @@ clean:  ## Remove the environment and what runs left behind
 
 .venv/run.installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing into .venv, once (about a minute) …"
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install -c constraints.txt -e '.[eval]'
 	@touch $@
 
 .venv/dev.installed: pyproject.toml constraints.txt | .venv/bin/python

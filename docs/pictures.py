@@ -21,7 +21,7 @@ from servers import mlflow_server  # noqa: E402
 
 MOST = 300_000
 BARS = 18
-_COLUMNS = ("params.`input_question`", "params.`output`", "metrics.`duration`", "metrics.`total_tokens`")
+_COLUMNS = ("params.`input_question`", "params.`output`", "metrics.`duration`", "metrics.`token_f1/v1`")
 _MANY_RUNS = "document.querySelectorAll('.ag-row a').length > 12"
 _OVERVIEW = "document.body.innerText.includes('Parameters (')"
 _CHARTS = "document.querySelectorAll('.plotly .bars .point').length > 50"
@@ -43,7 +43,7 @@ def _run(machine: Machine) -> None:
     words = ["run", "--flow", str(flow), "--data", str(data), "--name", "qa_offline"]
     for column in ("question", "context"):
         words += ["--column-mapping", f"{column}=${{data.{column}}}"]
-    done = machine.command("pf-mlflow", *words)
+    done = machine.command("pf-mlflow", *words, "--evaluate", str(ROOT / "eval_flow"))
     assert done.returncode == 0, done.stderr
 
 

@@ -172,6 +172,7 @@ class BatchWriter:
         if self.batch.single:
             payload.add_tag("promptflow.run_id", record.run_name)
         if record.scores:
+            payload.metrics.pop("line_duration", None)  # of the scoring: what the answer took is not known
             add_scores(payload, record.scores)
             payload.tags |= evaluation_tags(self.batch)
         stats = LineStats.of(record.line_number, payload)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import statistics
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
+import yaml
 from batches import until
 from machine import ROOT, Machine, Tracked, tracked
 from mlflow import MlflowClient
-from servers import CountingProxy
+from servers import CountingProxy, mlflow_server
 
 LINES, FAILED = 12, {3, 7}
 SCORED = sorted(set(range(LINES)) - FAILED)
@@ -306,3 +309,42 @@ def test_one_request_a_line_and_nothing_lost_while_mlflow_is_down(machine: Machi
     assert synced.returncode == 0, synced.stdout + synced.stderr
     batch = tracked(proxy.uri, "counted")
     assert scores(batch, "rougeL").keys() == set(SCORED) and scores(batch, "token_f1") == {}
+
+
+def test_the_parents_page_shows_the_scores(machine: Machine, scored: Tracked, tmp_path: Path) -> None:
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))):
+        pytest.skip("there is no Chromium")
+    sys.path.insert(0, str(ROOT / "docs"))
+    from browser import browser
+
+    run = scored.parent.info
+    with mlflow_server(uri(machine), tmp_path) as address, browser() as page:
+        page.open(f"{address}/#/experiments/{run.experiment_id}/runs/{run.run_id}", 1300, 2000)
+        page.until("document.body.innerText.includes('token_f1/v1/mean')")
+        text = page.until("document.body.innerText")
+    assert "lines_not_evaluated" in text and "exact_match/v1" in text
+
+
+@pytest.mark.parametrize("path", ["run_evaluation.yml"])
+def test_the_run_file_names_what_there_is(path: str) -> None:
+    told = yaml.safe_load((ROOT / path).read_text("utf-8"))
+    flow = yaml.safe_load((ROOT / told["flow"] / "flow.dag.yaml").read_text("utf-8"))
+    assert set(told["column_mapping"]) == set(flow["inputs"]) - {"metrics"}
+    row = json.loads((ROOT / told["data"]).read_text("utf-8").splitlines()[0])
+    columns = [source for source in told["column_mapping"].values() if source.startswith("${data.")]
+    assert columns and all(source[7:-1] in row for source in columns)
+
+
+def test_the_flow_lacks_nothing_when_it_is_uploaded_alone() -> None:
+    flow = yaml.safe_load((EVAL / "flow.dag.yaml").read_text("utf-8"))
+    assert all((EVAL / path).exists() for path in flow["additional_includes"])
+    assert "../pf_mlflow" in flow["additional_includes"]
+    ours, base = ((folder / "requirements.txt").read_text().splitlines() for folder in (EVAL, ROOT))
+    assert set(base[1:]) < set(ours)
+    extra = {line.partition(" #")[0].strip(' ",') for line in _eval_extra()}
+    assert extra <= set(ours)
+
+
+def _eval_extra() -> list[str]:
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    return text.partition("\neval = [\n")[2].partition("\n]")[0].splitlines()

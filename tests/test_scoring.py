@@ -279,7 +279,7 @@ SPACELESS = "is defined for text in words, and the answer is mainly in a script 
         (LineFields.of("x", ground_truth="x"), "token_f1", Score("token_f1", 1.0)),
         (LineFields.of("", ground_truth="x"), "token_f1", Score("token_f1", 0.0)),
         (LineFields.of("None", ground_truth="x"), "exact_match", Score("exact_match", 0.0)),
-        (LineFields.of("None", ground_truth="None"), "exact_match", Score("exact_match", 1.0)),
+        (LineFields.of("x", ground_truth="None"), "exact_match", Score("exact_match", error="needs ground_truth")),
         (LineFields.of("x"), "token_f1", Score("token_f1", error="needs ground_truth")),
         (LineFields.of("x", ground_truth=" "), "bleu", Score("bleu", error="needs ground_truth")),
         (LineFields.of(), "ari_grade_level", Score("ari_grade_level", error="needs answer")),

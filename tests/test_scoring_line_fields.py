@@ -68,14 +68,14 @@ def test_context(context: Any, texts: tuple[str, ...]) -> None:
 
 def test_fields_by_name() -> None:
     assert LineFields.of("a", vector=numpy.zeros(2)).has("vector")  # two numbers, to compare with "" is no answer
-    line = LineFields.of("a", ground_truth="None", style="", mood=["sad"])
+    line = LineFields.of("a", question="None", ground_truth="b", style="", mood=["sad"])
     assert (line.get("answer"), line.get("mood"), line.get("nothing")) == ("a", ["sad"], None)
     assert [name for name in ("answer", "question", "ground_truth", "style", "mood", "extra") if line.has(name)] == [
         "answer",
         "ground_truth",
         "mood",
     ]
-    assert line.as_dict() == {"answer": "a", "ground_truth": "None", "mood": ["sad"]}
+    assert line.as_dict() == {"answer": "a", "ground_truth": "b", "mood": ["sad"]}
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner)), st.text())

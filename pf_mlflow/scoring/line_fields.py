@@ -28,8 +28,7 @@ class LineFields:
     ) -> LineFields:
         """Return a line from values as a flow gives them: numbers, dicts and lists become text, lists as JSON.
 
-        promptflow writes the output of a line that returned `None` as the text "None", so an answer "None" is none,
-        unless "None" is what is expected.
+        promptflow makes the text "None" of an output or a column that is `None`, so "None" is none.
 
         Args:
             answer: What the flow answered.
@@ -38,10 +37,8 @@ class LineFields:
             context: What it was given to answer from: a text, a list of texts or of documents, or such a list as JSON.
             extra: Further fields for metrics of the user's own, kept as they are.
         """
-        answered, expected = _text(answer), _text(ground_truth)
-        if answered == "None" and expected != "None":
-            answered = None
-        return cls(answered, _text(question), expected, _texts(context), extra)
+        answered, asked, expected = (_known(_text(value)) for value in (answer, question, ground_truth))
+        return cls(answered, asked, expected, tuple(filter(_known, _texts(context))), extra)
 
     def has(self, name: str) -> bool:
         """Say whether the line has a field of this name that is not empty."""
@@ -58,6 +55,10 @@ class LineFields:
 
 
 _OWN = ("answer", "question", "ground_truth", "context")
+
+
+def _known(text: str | None) -> str | None:
+    return None if text == "None" else text
 
 
 def _text(value: Any) -> str | None:
