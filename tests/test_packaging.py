@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,18 +10,36 @@ import sys
 import zipfile
 from pathlib import Path
 
-from machine import FLOWS, ROOT
+import pytest
+from machine import FLOWS, ROOT, Machine
 
 MAIN = "import sys; from pf_mlflow.cli import main; main(prog_name='pf-mlflow')"
 
 
-def test_init_works_from_the_wheel(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path], cwd=ROOT, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
+    (wheel,) = folder.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "installed")
+    return folder / "installed"
+
+
+def test_answers_are_scored_from_the_wheel(installed: Path, machine: Machine) -> None:
+    env = {"PYTHONPATH": str(installed), "MLFLOW_TRACKING_URI": f"sqlite:///{machine.folder}/installed.db"}
+    data = machine.data("installed", [{"answer": "Paris", "ground_truth": "paris."}])
+    words = ["evaluate", "--data", str(data), "--json"]
+    done = machine.command(sys.executable, "-c", MAIN, *words, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["scores"]["exact_match/v1"] == 1.0
+    assert (machine.folder / "spool" / "eval_flow" / "flow.dag.yaml").is_file()
+
+
+def test_init_works_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     flow = shutil.copytree(FLOWS / "public" / "chat", tmp_path / "chat")
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    env |= {"PYTHONPATH": str(tmp_path / "installed"), "PWD": str(tmp_path)}
+    env |= {"PYTHONPATH": str(installed), "PWD": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", MAIN, "init", str(flow), "--yes"], cwd=tmp_path, env=env, capture_output=True, text=True
     )
