@@ -90,9 +90,14 @@ def _difference(row: Mapping[str, Any] | None, inputs: Mapping[str, Any], column
     for name, column in columns.items():
         if column not in row:
             return f"it has no {column!r}"
-        if name in inputs and row[column] != inputs[name] and not _is_picture(inputs[name]):
+        if name in inputs and _told(row[column]) != _told(inputs[name]) and not _is_picture(inputs[name]):
             return f"{column!r} is {_short(row[column])} and was {_short(inputs[name])}"
     return ""
+
+
+def _told(value: Any) -> str:
+    """Return a value as JSON; what is lacking in a file, promptflow reads as NaN, and so writes it."""
+    return json.dumps(None if value != value else value, sort_keys=True, default=str)
 
 
 def _is_picture(value: Any) -> bool:

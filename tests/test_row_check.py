@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def rows(folder: Path, given: list[dict[str, Any]]) -> Path:
         (lines(0, 1), [{"truth": "t0"}, ROWS[1]], {0: "'question'"}),
         (lines(5, 7), [{"question": "q7", "line_number": 7}, {"question": "q5", "line_number": 5}], {}),
         (lines(0), [{"question": "Q0"}], {0: "Q0"}),
+        ([{"topic": math.nan}, {"topic": [1, None]}], [{"question": None}, {"question": [1, None]}], {}),
         ([{"topic": {"data:image/png;path": "/a/b.png"}}], [{"question": {"data:image/png;path": "b.png"}}], {}),
     ],
 )
