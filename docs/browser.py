@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -88,9 +89,22 @@ def browser() -> Iterator[Page]:
         raise SystemExit(f"No browser: install one of {', '.join(_NAMES)}.")
     profile = tempfile.mkdtemp(prefix="browser")
     (read, commands), (answers, write) = os.pipe(), os.pipe()
-    # it takes its commands from file descriptor 3 and answers on 4
-    words = ["sh", "-c", f'exec "$@" 3<&{read} 4>&{write}', "sh", program, *_OPTIONS, f"--user-data-dir={profile}"]
-    process = subprocess.Popen(words, pass_fds=(read, write), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    high = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (read, write)]
+
+    def put_in_place() -> None:
+        """It takes its commands from file descriptor 3 and answers on 4."""
+        for number, end in enumerate(high, 3):
+            os.dup2(end, number)
+
+    process = subprocess.Popen(
+        [program, *_OPTIONS, f"--user-data-dir={profile}"],
+        pass_fds=(3, 4),
+        preexec_fn=put_in_place,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    for end in high:
+        os.close(end)
     os.close(read)
     os.close(write)
     try:

@@ -158,7 +158,7 @@ def test_show_has_the_scores_and_the_worst_lines_first(machine: Machine, scored:
     )
 
 
-def test_sync_leaves_scores_alone_and_brings_lost_ones_back(machine: Machine, scored: Tracked) -> None:
+def test_sync_leaves_scores_alone(machine: Machine, scored: Tracked) -> None:
     env = {"MLFLOW_TRACKING_URI": uri(machine)}
     before = tracked(uri(machine), "asked")
     synced = json.loads(machine.command("pf-mlflow", "sync", "asked", "scores_of_asked", "--json", **env).stdout)
@@ -168,6 +168,17 @@ def test_sync_leaves_scores_alone_and_brings_lost_ones_back(machine: Machine, sc
     assert {n: run.data.metrics for n, run in after.children.items()} == {
         n: run.data.metrics for n, run in before.children.items()
     }
+
+
+def test_scores_that_never_left_for_mlflow_come_by_sync(machine: Machine) -> None:
+    base(machine, "offline", rows("offline"))
+    evaluated(machine, "offline", "--name", "unseen", code=0, PF_MLFLOW_ENABLED="false")
+    assert scores(tracked(uri(machine), "offline"), "token_f1") == {}
+    done = machine.command("pf-mlflow", "sync", "unseen", MLFLOW_TRACKING_URI=uri(machine))
+    assert done.returncode == 0, done.stdout + done.stderr
+    batch = read(machine, "offline", "unseen")
+    assert scores(batch, "token_f1") == {n: pytest.approx(f1(n)) for n in SCORED}
+    assert_sums(batch, "token_f1", list(map(f1, SCORED)))
 
 
 def test_a_second_evaluation_takes_the_place_of_the_first(machine: Machine) -> None:
@@ -325,9 +336,13 @@ def test_the_parents_page_shows_the_scores(machine: Machine, scored: Tracked, tm
     assert "lines_not_evaluated" in text and "exact_match/v1" in text
 
 
-@pytest.mark.parametrize("path", ["run_evaluation.yml"])
-def test_the_run_file_names_what_there_is(path: str) -> None:
-    told = yaml.safe_load((ROOT / path).read_text("utf-8"))
+def test_doctor_finds_the_flow_in_order(machine: Machine) -> None:
+    done = machine.command("pf-mlflow", "doctor", str(EVAL))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_run_file_names_what_there_is() -> None:
+    told = yaml.safe_load((ROOT / "run_evaluation.yml").read_text("utf-8"))
     flow = yaml.safe_load((ROOT / told["flow"] / "flow.dag.yaml").read_text("utf-8"))
     assert set(told["column_mapping"]) == set(flow["inputs"]) - {"metrics"}
     row = json.loads((ROOT / told["data"]).read_text("utf-8").splitlines()[0])

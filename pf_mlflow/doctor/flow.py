@@ -25,6 +25,8 @@ _DOES = {
     "child_run_id": "gives the child run's id",
 }
 """What the three nodes call, and what for."""
+_SCORES = "checked_scores"
+"""What a node of an evaluation flow calls, which needs no other."""
 
 
 def node_shapes(dag: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -55,10 +57,12 @@ def check_nodes(setup: Setup) -> Iterator[Finding]:
     wrong = [*_roles(setup, called), *_wires(setup, called), *_named(setup, called)]
     yield from wrong
     if not (missing or wrong):
-        yield Finding(OK, ", ".join(node for node, names in called.items() if names & _DOES.keys()))
+        yield Finding(OK, ", ".join(node for node, names in called.items() if names & {*_DOES, _SCORES}))
 
 
 def _roles(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[Finding]:
+    if any(_SCORES in names for names in called.values()):
+        return
     missing = [name for name in _DOES if not any(name in names for names in called.values())]
     if len(missing) == len(_DOES):
         yield Finding(
