@@ -13,7 +13,7 @@ from typing import Any
 
 from pf_mlflow.batch_run import run_batch
 from pf_mlflow.errors import BadInput
-from pf_mlflow.finding import evaluation_of
+from pf_mlflow.finding import evaluation_of, known_batches
 from pf_mlflow.init_flow import PACKAGE, flow_files
 from pf_mlflow.local_batch import local_batch
 from pf_mlflow.outcome import Outcome, outcome_without_lines
@@ -58,6 +58,8 @@ def evaluate(request: EvaluationRequest, watcher: Watcher) -> Outcome:
     flow = request.flow or _own_flow(read_settings().spool_dir)
     chosen_metrics(LineFields(), request.metrics or None)
     base = _base(request)
+    if base:
+        _bring_in(base, watcher)
     if base and not base.lines_completed:
         return _nothing_to_score(base, request)
     data = request.data or _data_of(base)
@@ -97,6 +99,20 @@ def _base(request: EvaluationRequest) -> RunRecord | None:
     if record.mlflow_status is None:
         raise BadInput(f"The batch {request.base!r} still runs; score it when it is over.")
     return record
+
+
+def _bring_in(base: RunRecord, watcher: Watcher) -> None:
+    """See to it that MLflow has the batch whose lines are to be scored: it may have run without being tracked."""
+    settings = read_settings()
+    spool = Spool(settings.spool_dir)
+    batch = known_batches(spool, settings, base.name)[-1]
+    state = spool.state(batch.uid)
+    if not settings.enabled or (state and state["closed"]):
+        return
+    from pf_mlflow import sync
+
+    if trouble := sync.sync_batch(spool, batch, settings, rehearse=False, watcher=sync.Watcher()).trouble:
+        watcher.warn(f"{trouble} The scores wait in the spool.")
 
 
 def _data_of(base: RunRecord | None) -> Path | None:

@@ -81,7 +81,7 @@ def outcome_of(run: Any, llm: Llm, settings: Settings, watch: RunWatch, seconds:
     record = run_record(home, run.name)
     why = None
     if record and (run.status == "Failed" or is_evaluation(record)):
-        why = failure(record) or _first_failure(record)
+        why = _first_failure(record) if run.status != "Failed" else failure(record)
     spool = Spool(settings.spool_dir)
     uid = batch_uid(home, run.name, record.created_on) if record else ""
     if settings.enabled and spool.state(uid) is None and (batch := batch_started(run.name)):

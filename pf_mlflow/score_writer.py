@@ -155,17 +155,18 @@ class ScoreWriter:
     def close_parent(self) -> BatchSummary:
         """Write sums and table of the scored batch onto its run, and return it summed up.
 
-        An evaluation that could score no line leaves an earlier one's scores as they are.
+        An evaluation that scored no line changes nothing, unless the batch has none that it could have scored.
         """
-        before = self.standing.parent
+        before, scored = self.standing.parent, bool(self.standing.complete)
         assert before is not None
-        self._superseded |= not self.standing.complete and EVALUATION in before.values.tags
+        self._superseded |= not scored
         with ResultsTable() as table:
             standing = Standing.of(table.filled(self._runs_as_scored()))
             parent, summary = standing.parent or before, standing.summary()
-            if not summary.scores:
+            if not scored:
                 summary = replace(summary, scores=evaluated(summary.lines_total, 0))
-            if not self._superseded and self._started_of(parent) <= self._started():
+            is_latest = self._started_of(parent) <= self._started()
+            if is_latest and not (self._superseded if scored else summary.lines_completed):
                 self._write_sums(parent, summary, table)
         return summary
 

@@ -181,6 +181,28 @@ def test_scores_that_never_left_for_mlflow_come_by_sync(machine: Machine) -> Non
     assert_sums(batch, "token_f1", list(map(f1, SCORED)))
 
 
+def test_a_batch_that_was_not_tracked_is_brought_in_first(machine: Machine) -> None:
+    base(machine, "untracked", rows("untracked"), PF_MLFLOW_ENABLED="false")
+    evaluated(machine, "untracked", "--name", "scores_of_untracked")
+    batch = read(machine, "untracked", "scores_of_untracked")
+    assert scores(batch, "token_f1") == {n: pytest.approx(f1(n)) for n in SCORED}
+
+
+def test_an_evaluation_that_scores_nothing_says_why_and_leaves_the_earlier_one(machine: Machine) -> None:
+    base(machine, "kept", rows("kept")[:3])
+    evaluated(machine, "kept", "--name", "good", code=0)
+    flow = shutil.copytree(EVAL, machine.cwd / "broken_flow", dirs_exist_ok=True)
+    includes = (flow / "flow.dag.yaml").read_text().replace("- ../", f"- {ROOT}/")
+    (flow / "flow.dag.yaml").write_text(includes)
+    (flow / "nodes" / "score.py").write_text(
+        "from promptflow.core import tool\n\n\n@tool\ndef score(**given):\n    boom\n"
+    )
+    text = evaluated(machine, "kept", "--flow", str(flow), "--name", "bad")
+    assert "3 lines could not be scored" in text and "'boom' is not defined" in text and "0 / 3" in text
+    batch = tracked(uri(machine), "kept")
+    assert batch.parent.data.tags["promptflow.evaluation"] == "good" and len(scores(batch, "token_f1")) == 3
+
+
 def test_a_second_evaluation_takes_the_place_of_the_first(machine: Machine) -> None:
     base(machine, "twice", rows("twice"))
     evaluated(machine, "twice", "--name", "first")

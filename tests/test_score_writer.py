@@ -132,6 +132,13 @@ def test_one_that_scores_nothing_leaves_an_earlier_one(store: Projection) -> Non
     evaluation(store, "broken", {}, started=300.0)
     parent, children = runs(store)
     assert parent.data.tags["promptflow.evaluation"] == "first" and numbers(children[2]) == {"bleu/v1": 2 / 4}
+    assert parent.data.metrics["lines_evaluated"] == 3
+
+
+def test_one_that_scores_nothing_is_not_told(store: Projection) -> None:
+    evaluation(store, "somebody else's", {})
+    parent, _ = runs(store)
+    assert "promptflow.evaluation" not in parent.data.tags and "lines_evaluated" not in parent.data.metrics
 
 
 def test_written_again_it_is_the_same(store: Projection) -> None:
