@@ -124,9 +124,9 @@ class ScoreWriter:
         child = self._children.get(line_number)
         if child is None:
             return Written(line_number, "", None, refused=self._no_run_of(line_number))
-        written = Written(line_number, child.run_id, None)
         if record is None or not record.scores or self._superseded:
-            return written
+            return Written(line_number, "", None)
+        written = Written(line_number, child.run_id, None)
         payload = score_payload(record, evaluation_tags(self.batch), child.stale_metrics)
         try:
             if gone := child.stale_tags - payload.tags.keys():
@@ -148,7 +148,7 @@ class ScoreWriter:
         """Count a line that was written."""
         if written.refused:
             self.changes.refused += 1
-        elif written.line_number not in self.standing.complete:
+        elif written.run_id and written.line_number not in self.standing.complete:
             self.standing.complete[written.line_number] = written.run_id
             self.changes.completed += 1
 

@@ -129,7 +129,7 @@ def test_an_earlier_one_that_comes_later_changes_nothing(store: Projection) -> N
 
 def test_one_that_scores_nothing_leaves_an_earlier_one(store: Projection) -> None:
     evaluation(store, "first", FIRST)
-    evaluation(store, "broken", {}, started=300.0)
+    evaluation(store, "broken", {0: [], 2: []}, started=300.0)  # lines that failed
     parent, children = runs(store)
     assert parent.data.tags["promptflow.evaluation"] == "first" and numbers(children[2]) == {"bleu/v1": 2 / 4}
     assert parent.data.metrics["lines_evaluated"] == 3
