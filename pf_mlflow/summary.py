@@ -116,8 +116,9 @@ class BatchSummary:
 
 
 def _line_stats(data: dict[str, Any]) -> LineStats:
-    verdicts = data.get("verdicts")
-    return LineStats(**data | {"verdicts": verdicts and LineVerdicts.from_dict(verdicts)})
+    """Return a line's numbers as they were; JSON has no tuples."""
+    verdicts, failed = data.get("verdicts"), tuple(data.get("failed_scores", ()))
+    return LineStats(**data | {"failed_scores": failed, "verdicts": verdicts and LineVerdicts.from_dict(verdicts)})
 
 
 class Tally:

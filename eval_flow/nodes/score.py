@@ -1,6 +1,7 @@
 from typing import Union
 
-from promptflow.core import AzureOpenAIConnection, OpenAIConnection, tool
+from promptflow.connections import AzureOpenAIConnection, OpenAIConnection
+from promptflow.core import tool
 
 from pf_mlflow.scoring import LineFields, score_line
 
