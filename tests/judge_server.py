@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-DIRECTIVE = re.compile(r"\[\[(?:(\w+):)?([\w.:/ -]+)\]\]")
+DIRECTIVE = re.compile(r"\[\[(?:([a-z_]+):)?([\w.:/ -]+)\]\]")
 TITLES = {
     "context_sufficiency": "Does the context contain everything",
     "chunk_relevance": "Does the text (context) help",
@@ -139,6 +139,7 @@ class JudgeServer:
         return 200, {
             "id": "chatcmpl-1",
             "object": "chat.completion",
+            "created": 1,
             "model": "offline-model (no real LLM)" if do == "offline" else "judge-1",
             "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
             "usage": usage | {"total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS},
