@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pytest
 from judge_server import KEY, JudgeServer
 from promptflow.connections import AzureOpenAIConnection, OpenAIConnection
 
@@ -34,14 +32,3 @@ def judged(connection: Any, fields: LineFields, *metrics: str) -> dict[str, Scor
     by_name = {score.name: score for score in scores if score.model is not None or score.name == "chunk_precision"}
     assert len(by_name) == len([score for score in scores if score.name in by_name])
     return by_name
-
-
-@pytest.fixture
-def server() -> Any:
-    with JudgeServer() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def own_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PF_MLFLOW_SPOOL_DIR", str(tmp_path / "spool"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from judge_server import COMPLETION_TOKENS, KEY, PROMPT_TOKENS, JudgeServer
-from judged import MODEL, azure, judged, line, openai, own_spool, server  # noqa: F401 - fixtures
+from judged import MODEL, azure, judged, line, openai
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.judging import judged_line
@@ -37,24 +37,24 @@ def test_by_default_those_run_whose_inputs_the_line_has(fields: LineFields, name
     assert [judge.name for judge in default_judges(fields)] == names
 
 
-def test_metrics_name_judges_among_others(server: JudgeServer) -> None:  # noqa: F811
-    scores = judged_line(line(**FULL), "safety token_f1, answer_similarity", MODEL, openai(server))
+def test_metrics_name_judges_among_others(judges: JudgeServer) -> None:
+    scores = judged_line(line(**FULL), "safety token_f1, answer_similarity", MODEL, openai(judges))
     assert [(score.name, score.value, score.model) for score in scores] == [
         ("token_f1", 1.0, None),
         ("safety", "yes", MODEL),
         ("answer_similarity", 4, MODEL),
         ("overall", "pass", MODEL),
     ]
-    only = judged_line(line(**FULL), "safety", MODEL, openai(server))
+    only = judged_line(line(**FULL), "safety", MODEL, openai(judges))
     assert [score.name for score in only] == ["safety", "overall"]
-    assert [score.name for score in judged_line(line(**FULL), "token_f1", MODEL, openai(server))] == ["token_f1"]
-    assert {one.judge for one in server.asked} == {"safety", "answer_similarity"}
+    assert [score.name for score in judged_line(line(**FULL), "token_f1", MODEL, openai(judges))] == ["token_f1"]
+    assert {one.judge for one in judges.asked} == {"safety", "answer_similarity"}
 
 
-def test_each_is_told_what_it_needs_and_no_more(server: JudgeServer) -> None:  # noqa: F811
+def test_each_is_told_what_it_needs_and_no_more(judges: JudgeServer) -> None:
     fields = LineFields.of("the answer", "the question", "the truth", ["chunk one", "chunk two"])
-    judged(openai(server), fields, *JUDGES)
-    told = {asked.judge: asked for asked in server.asked}
+    judged(openai(judges), fields, *JUDGES)
+    told = {asked.judge: asked for asked in judges.asked}
     texts = {"answer": "the answer", "question": "the question", "ground_truth": "the truth", "context": "chunk"}
     for name, judge in JUDGES.items():
         shown = {
@@ -64,7 +64,7 @@ def test_each_is_told_what_it_needs_and_no_more(server: JudgeServer) -> None:  #
         grades = name.startswith("answer_")
         assert told[name].result["enum"] == ([1, 2, 3, 4, 5] if grades else ["yes", "no"])
         assert [message["role"] for message in told[name].body["messages"]] == ["system", "user"]
-    assert set(told) == set(JUDGES) and len(server.asked) == len(JUDGES) + 1
+    assert set(told) == set(JUDGES) and len(judges.asked) == len(JUDGES) + 1
 
 
 REPLIES = {
@@ -103,9 +103,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("connect", [openai, azure])
-def test_each_reply_comes_to_what_it_says(server: JudgeServer, impatient: None, connect: Any) -> None:  # noqa: F811
+def test_each_reply_comes_to_what_it_says(judges: JudgeServer, impatient: None, connect: Any) -> None:
     for do, expected in REPLIES.items():
-        told = judged(connect(server), line(f"[[{do}]]"), "safety")
+        told = judged(connect(judges), line(f"[[{do}]]"), "safety")
         score = told["safety"]
         assert (score.name, score.model) == ("safety", MODEL) and score.seconds is not None and score.cached is None
         if expected in ("yes", "no"):
@@ -122,20 +122,20 @@ def test_each_reply_comes_to_what_it_says(server: JudgeServer, impatient: None, 
         assert KEY not in repr(told)
 
 
-def test_only_what_may_help_is_sent_again(server: JudgeServer, impatient: None) -> None:  # noqa: F811
+def test_only_what_may_help_is_sent_again(judges: JudgeServer, impatient: None) -> None:
     expected = {"429": 3, "500": 3, "503": 3, "429:1": 2, "401": 1, "400": 1, "404": 1, "hang": 1, "prose": 1}
     for do, count in expected.items():
-        server.asked.clear()
-        judged(openai(server), line(f"[[{do}]] count"), "safety")
-        assert len(server.asked) == count, do
+        judges.asked.clear()
+        judged(openai(judges), line(f"[[{do}]] count"), "safety")
+        assert len(judges.asked) == count, do
 
 
-def test_grades(server: JudgeServer) -> None:  # noqa: F811
+def test_grades(judges: JudgeServer) -> None:
     for do, value in {"1": 1, "5": 5, "4.0": 4, "5/5": 5}.items():
-        told = judged(openai(server), line(f"[[{do}]]", **FULL), "answer_correctness")
+        told = judged(openai(judges), line(f"[[{do}]]", **FULL), "answer_correctness")
         assert told["answer_correctness"].value == value and list(told) == ["answer_correctness"]
     for do in ("0", "6", "2.5", "5/10", "yes"):
-        told = judged(openai(server), line(f"[[{do}]]", **FULL), "answer_correctness")
+        told = judged(openai(judges), line(f"[[{do}]]", **FULL), "answer_correctness")
         assert told["answer_correctness"].value is None and "1, 2, 3, 4, 5" in str(told["answer_correctness"].error)
 
 
@@ -149,16 +149,16 @@ def test_grades(server: JudgeServer) -> None:  # noqa: F811
     ],
 )
 def test_chunks_are_judged_one_by_one(
-    server: JudgeServer,  # noqa: F811
+    judges: JudgeServer,
     chunks: list[str],
     value: str | None,
     precision: float | None,
 ) -> None:
     fields = line("fine", context=[f"[[chunk_relevance:{do}]] text {n}" for n, do in enumerate(chunks)])
-    told = judged(openai(server), fields, "chunk_relevance", "groundedness")
+    told = judged(openai(judges), fields, "chunk_relevance", "groundedness")
     score = told["chunk_relevance"]
     assert score.value == value and told["groundedness"].value == "yes"
-    assert sum(asked.judge == "chunk_relevance" for asked in server.asked) == len(chunks)
+    assert sum(asked.judge == "chunk_relevance" for asked in judges.asked) == len(chunks)
     assert score.prompt_tokens == len(chunks) * PROMPT_TOKENS
     if precision is None:
         assert "chunk_precision" not in told and score.rationale is None
@@ -170,10 +170,10 @@ def test_chunks_are_judged_one_by_one(
         assert told["overall"].value == ("pass" if value == "yes" else "fail")
 
 
-def test_a_judge_whose_inputs_are_missing_says_so(server: JudgeServer) -> None:  # noqa: F811
-    told = judged(openai(server), line("a"), "correctness", "safety")
+def test_a_judge_whose_inputs_are_missing_says_so(judges: JudgeServer) -> None:
+    told = judged(openai(judges), line("a"), "correctness", "safety")
     assert told["correctness"] == Score("correctness", error="needs ground_truth", model=MODEL)
-    assert told["overall"].value == "pass" and len(server.asked) == 1
+    assert told["overall"].value == "pass" and len(judges.asked) == 1
 
 
 VERDICTS = [
@@ -220,46 +220,46 @@ def test_their_order_is_that_of_the_defaults() -> None:
 
 
 def test_judges_and_chunks_are_asked_at_once_but_no_more_than_set(
-    server: JudgeServer,  # noqa: F811
+    judges: JudgeServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PF_MLFLOW_JUDGE_REQUESTS", "3")
-    server.latency = 0.2
+    judges.latency = 0.2
     started = time.monotonic()
-    told = judged(openai(server), line(context=[f"c{n}" for n in range(6)]))
+    told = judged(openai(judges), line(context=[f"c{n}" for n in range(6)]))
     seconds = time.monotonic() - started
-    assert len(server.asked) == 9 and server.most_at_once == 3
+    assert len(judges.asked) == 9 and judges.most_at_once == 3
     assert told["overall"].value == "pass" and seconds < 9 * 0.2
 
 
-def test_a_line_is_over_before_its_time_is_up(server: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_line_is_over_before_its_time_is_up(judges: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PF_LINE_TIMEOUT_SEC", "1")
     monkeypatch.setenv("PF_MLFLOW_JUDGE_REQUESTS", "1")
-    server.hang = 1.2
-    told = judged(openai(server), line("[[safety:hang]]", **FULL), "safety", "correctness")
+    judges.hang = 1.2
+    told = judged(openai(judges), line("[[safety:hang]]", **FULL), "safety", "correctness")
     assert all("no verdict within 1 s" in str(score.error) for score in told.values()) and len(told) == 2
 
 
 @pytest.mark.parametrize(
     ("connection", "says"),
     [
-        (lambda server: None, ["'gpt-judge' has no connection", "--judge-connection"]),
-        (lambda server: object(), ["OpenAI or an Azure OpenAI connection, not object"]),
-        (lambda server: openai(server, base_url="api.example.com/v1"), ["'judge'", "'api.example.com/v1'", "https://"]),
-        (lambda server: azure(server, api_base=""), ["'judge'", "''"]),
+        (lambda judges: None, ["'gpt-judge' has no connection", "--judge-connection"]),
+        (lambda judges: object(), ["OpenAI or an Azure OpenAI connection, not object"]),
+        (lambda judges: openai(judges, base_url="api.example.com/v1"), ["'judge'", "'api.example.com/v1'", "https://"]),
+        (lambda judges: azure(judges, api_base=""), ["'judge'", "''"]),
     ],
 )
 def test_a_connection_that_cannot_be_used_is_one_sentence(
-    server: JudgeServer, connection: Any, says: list[str]
-) -> None:  # noqa: F811
+    judges: JudgeServer, connection: Any, says: list[str]
+) -> None:
     with pytest.raises(BadInput) as told:
-        judged(connection(server), line(), "safety")
+        judged(connection(judges), line(), "safety")
     assert all(word in str(told.value) for word in says) and KEY not in str(told.value)
 
 
 @pytest.mark.parametrize(("key", "model"), [("offline", MODEL), (KEY, "offline-model (no real LLM)")])
 def test_the_offline_model_is_no_judge(
-    server: JudgeServer,  # noqa: F811
+    judges: JudgeServer,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     key: str,
@@ -267,15 +267,15 @@ def test_the_offline_model_is_no_judge(
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr("pf_mlflow.judging.chosen.warn_once", said.append)
-    scores = judged_line(line(**FULL), None, model, openai(server, api_key=key))
-    assert scores and all(score.model is None for score in scores) and not server.asked
+    scores = judged_line(line(**FULL), None, model, openai(judges, api_key=key))
+    assert scores and all(score.model is None for score in scores) and not judges.asked
     assert said == ["The built-in offline model is no judge: no judge was asked; name a connection to a real model."]
 
 
-def test_a_key_that_no_header_may_hold_is_not_told(server: JudgeServer) -> None:  # noqa: F811
+def test_a_key_that_no_header_may_hold_is_not_told(judges: JudgeServer) -> None:
     for key in (f"{KEY}\r\nX-Evil: 1", f"{KEY}\u00fc"):
-        score = judged(openai(server, api_key=key), line(), "safety")["safety"]
-        assert score.error and KEY not in score.error and not server.asked
+        score = judged(openai(judges, api_key=key), line(), "safety")["safety"]
+        assert score.error and KEY not in score.error and not judges.asked
 
 
 def test_no_server_there_is_an_error(impatient: None, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pytest
 from judge_server import KEY, Asked, JudgeServer
-from judged import MODEL, azure, judged, line, openai, own_spool, server  # noqa: F401 - fixtures
+from judged import MODEL, azure, judged, line, openai
 from machine import ROOT
 
 from pf_mlflow.errors import BadInput
@@ -21,37 +21,37 @@ from pf_mlflow.judging.asking import _retry_after
 from pf_mlflow.settings import JudgeSettings, read_judge_settings
 
 
-def ask(server: JudgeServer, connection: Any, answer: str = "Paris") -> Asked:  # noqa: F811
+def ask(judges: JudgeServer, connection: Any, answer: str = "Paris") -> Asked:
     told = judged(connection, line(answer), "safety")
     assert told["safety"].value == "yes", told["safety"]
-    return server.asked[-1]
+    return judges.asked[-1]
 
 
-def test_an_openai_connection(server: JudgeServer) -> None:  # noqa: F811
-    asked = ask(server, openai(server, organization="org-1"))
+def test_an_openai_connection(judges: JudgeServer) -> None:
+    asked = ask(judges, openai(judges, organization="org-1"))
     assert (asked.path, asked.body["model"]) == ("/v1/chat/completions", MODEL)
     assert asked.headers["authorization"] == f"Bearer {KEY}" and asked.headers["openai-organization"] == "org-1"
     assert "api-key" not in asked.headers
     assert asked.body.keys() == {"messages", "model", "response_format"}
 
 
-def test_an_azure_openai_connection(server: JudgeServer) -> None:  # noqa: F811
-    asked = ask(server, azure(server, api_base=server.root + "/"))
+def test_an_azure_openai_connection(judges: JudgeServer) -> None:
+    asked = ask(judges, azure(judges, api_base=judges.root + "/"))
     assert asked.path == f"/openai/deployments/{MODEL}/chat/completions?api-version=2024-10-21"
     assert asked.headers["api-key"] == KEY and "authorization" not in asked.headers
     assert "model" not in asked.body
 
 
-def test_an_azure_connection_without_a_key(server: JudgeServer) -> None:  # noqa: F811
-    connection = azure(server, api_key=None, auth_mode="meid_token")
+def test_an_azure_connection_without_a_key(judges: JudgeServer) -> None:
+    connection = azure(judges, api_key=None, auth_mode="meid_token")
     connection.get_token = lambda: "token-of-entra"
-    asked = ask(server, connection)
+    asked = ask(judges, connection)
     assert asked.headers["authorization"] == "Bearer token-of-entra" and "api-key" not in asked.headers
 
 
 @pytest.mark.parametrize(("connect", "header"), [(openai, "authorization"), (azure, "api-key")])
 def test_through_a_proxy_with_more_headers(
-    server: JudgeServer,  # noqa: F811
+    judges: JudgeServer,
     monkeypatch: pytest.MonkeyPatch,
     connect: Any,
     header: str,
@@ -59,35 +59,35 @@ def test_through_a_proxy_with_more_headers(
     with JudgeServer() as proxy:
         monkeypatch.setenv("PF_MLFLOW_JUDGE_PROXY_URL", f"{proxy.root}/gateway/chat?team=7")
         monkeypatch.setenv("PF_MLFLOW_JUDGE_HEADERS", '{"X-Team": "search", "Ocp-Apim-Subscription-Key": "sub-12345"}')
-        asked = ask(proxy, connect(server))
+        asked = ask(proxy, connect(judges))
         assert asked.path == "/gateway/chat?team=7" and asked.body["model"] == MODEL
         assert (asked.headers["x-team"], asked.headers["ocp-apim-subscription-key"]) == ("search", "sub-12345")
-        assert KEY in asked.headers[header] and not server.asked
+        assert KEY in asked.headers[header] and not judges.asked
 
 
-def test_a_server_without_schemas_is_asked_without_from_then_on(server: JudgeServer) -> None:  # noqa: F811
-    server.schemas = False
-    connection = openai(server)
-    ask(server, connection)
-    assert ["response_format" in asked.body for asked in server.asked] == [True, False]
-    ask(server, connection, "Paris!")
-    assert ["response_format" in asked.body for asked in server.asked] == [True, False, False]
+def test_a_server_without_schemas_is_asked_without_from_then_on(judges: JudgeServer) -> None:
+    judges.schemas = False
+    connection = openai(judges)
+    ask(judges, connection)
+    assert ["response_format" in asked.body for asked in judges.asked] == [True, False]
+    ask(judges, connection, "Paris!")
+    assert ["response_format" in asked.body for asked in judges.asked] == [True, False, False]
     with JudgeServer() as other:
         assert "response_format" in ask(other, openai(other)).body
 
 
 @pytest.mark.parametrize(("told", "least", "most"), [("0.4", 0.4, 0.9), (None, 0.5, 1.5), ("soon", 0.5, 1.5)])
-def test_retry_after_is_heeded(server: JudgeServer, told: str | None, least: float, most: float) -> None:  # noqa: F811
-    server.retry_after = told
-    ask(server, openai(server), "[[429:1]]")
-    first, second = (asked.at for asked in server.asked)
+def test_retry_after_is_heeded(judges: JudgeServer, told: str | None, least: float, most: float) -> None:
+    judges.retry_after = told
+    ask(judges, openai(judges), "[[429:1]]")
+    first, second = (asked.at for asked in judges.asked)
     assert least <= second - first < most
 
 
-def test_who_asks_for_more_than_a_minute_is_not_asked_again(server: JudgeServer) -> None:  # noqa: F811
-    server.retry_after = "3600"
-    score = judged(openai(server), line("[[429]]"), "safety")["safety"]
-    assert score.error and score.error.endswith("1 time; it asks to wait 3600 s") and len(server.asked) == 1
+def test_who_asks_for_more_than_a_minute_is_not_asked_again(judges: JudgeServer) -> None:
+    judges.retry_after = "3600"
+    score = judged(openai(judges), line("[[429]]"), "safety")["safety"]
+    assert score.error and score.error.endswith("1 time; it asks to wait 3600 s") and len(judges.asked) == 1
 
 
 def test_retry_after_as_a_date() -> None:
@@ -96,10 +96,10 @@ def test_retry_after_as_a_date() -> None:
     assert _retry_after({"retry-after": "-5"}) == 0 and _retry_after({}) is None
 
 
-def test_retries_can_be_none(server: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_retries_can_be_none(judges: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PF_MLFLOW_JUDGE_RETRIES", "0")
-    score = judged(openai(server), line("[[500]]"), "safety")["safety"]
-    assert score.error and score.error.endswith("1 time") and len(server.asked) == 1
+    score = judged(openai(judges), line("[[500]]"), "safety")["safety"]
+    assert score.error and score.error.endswith("1 time") and len(judges.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_settings_of_an_empty_environment() -> None:
     assert told.cache and all(field.description for field in JudgeSettings.model_fields.values())
 
 
-def test_the_request_is_that_of_mlflows_own_judge(server: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_request_is_that_of_mlflows_own_judge(judges: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.genai.judges import make_judge
 
     monkeypatch.setenv("MLFLOW_MODEL_CATALOG_URI", "")
@@ -152,12 +152,12 @@ def test_the_request_is_that_of_mlflows_own_judge(server: JudgeServer, monkeypat
         instructions="Is {{ outputs }} safe?",
         feedback_value_type=Literal["yes", "no"],
         model=f"gateway:/{MODEL}",
-        base_url=f"{server.base_url}/chat/completions",
+        base_url=f"{judges.base_url}/chat/completions",
         extra_headers={"Authorization": f"Bearer {KEY}"},
     )
     told = theirs(outputs={"a": "Paris"})
-    ours = ask(server, openai(server))
-    mlflows = server.asked[0]
+    ours = ask(judges, openai(judges))
+    mlflows = judges.asked[0]
     assert (told.value, ours.path) == ("yes", mlflows.path)
     assert ours.headers["authorization"] == mlflows.headers["authorization"]
     assert ours.body.keys() == mlflows.body.keys() and ours.body["model"] == mlflows.body["model"]
@@ -213,10 +213,10 @@ def outcome(tmp_path: Path, base_url: str) -> tuple[Any, str]:
     return json.loads(done.stdout), done.stdout + done.stderr
 
 
-def test_judging_changes_nothing_of_its_process(server: JudgeServer, tmp_path: Path) -> None:  # noqa: F811
-    told, said = outcome(tmp_path, server.base_url)
+def test_judging_changes_nothing_of_its_process(judges: JudgeServer, tmp_path: Path) -> None:
+    told, said = outcome(tmp_path, judges.base_url)
     assert told["changed"] == [] and told["mlflow"] == [] and KEY not in said
-    assert server.asked
+    assert judges.asked
 
 
 def test_without_a_judge_none_is_imported(tmp_path: Path) -> None:

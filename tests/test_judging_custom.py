@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from judge_server import JudgeServer
-from judged import judged, line, openai, own_spool, server  # noqa: F401 - fixtures
+from judged import judged, line, openai
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.judging.custom import load_judge
@@ -102,32 +102,32 @@ def test_a_changed_file_counts_at_once(tmp_path: Path) -> None:
     assert load_judge(str(path)).values == ("a", "b")
 
 
-def test_it_is_asked_as_it_is_written(server: JudgeServer, tmp_path: Path) -> None:  # noqa: F811
+def test_it_is_asked_as_it_is_written(judges: JudgeServer, tmp_path: Path) -> None:
     path = tmp_path / "tone.yaml"
     path.write_text(
         "name: tone\nprompt: |\n  Q={{ question }} A={{answer}} T={{ ground_truth }} C={{ context }}\nvalues: [1, 2, 3]"
     )
     fields = line("[[3]] {{ question }}", ground_truth='"t"', context=["c1", "c2"])
-    told = judged(openai(server), fields, str(path))
+    told = judged(openai(judges), fields, str(path))
     assert told["tone"].value == 3 and "overall" not in told
-    (asked,) = server.asked
+    (asked,) = judges.asked
     assert asked.text == 'Q=Capital of France? A=[[3]] {{ question }} T="t" C=[1] c1\n\n[2] c2'
     assert asked.result == {"type": "integer", "enum": [1, 2, 3]}
 
 
-def test_guidelines_come_with_what_the_line_has(server: JudgeServer, tmp_path: Path) -> None:  # noqa: F811
+def test_guidelines_come_with_what_the_line_has(judges: JudgeServer, tmp_path: Path) -> None:
     path = tmp_path / "polite.yaml"
     path.write_text(NAME + "guidelines: [Say please., Say thanks.]")
-    told = judged(openai(server), line("[[no]]", context=None), str(path))
+    told = judged(openai(judges), line("[[no]]", context=None), str(path))
     assert (told["polite"].value, told["overall"].value, told["root_cause"].value) == ("no", "fail", "polite")
-    (asked,) = server.asked
+    (asked,) = judges.asked
     assert "- Say please.\n- Say thanks." in asked.text
     assert json.loads(asked.text[asked.text.index("{") :]) == {"question": "Capital of France?", "answer": "[[no]]"}
     assert asked.result == {"type": "string", "enum": ["yes", "no"]}
 
 
-def test_two_of_one_name_are_refused(server: JudgeServer, tmp_path: Path) -> None:  # noqa: F811
+def test_two_of_one_name_are_refused(judges: JudgeServer, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.yaml").write_text(NAME + "guidelines: g")
     with pytest.raises(BadInput, match="both named polite"):
-        judged(openai(server), line(), str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"))
+        judged(openai(judges), line(), str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"))
