@@ -15,7 +15,7 @@ import psutil
 from pf_mlflow.errors import BadInput
 from pf_mlflow.offline_model import KEY, MODEL, offline_model
 
-__all__ = ["Connections", "DEFAULT_CONNECTION", "Llm", "Use", "chosen_llm", "overrides", "uses_of"]
+__all__ = ["Connections", "DEFAULT_CONNECTION", "Llm", "Use", "chosen_llm", "overrides", "uses_of", "with_connections"]
 
 Connections = Mapping[str, Mapping[str, str]]
 """promptflow's `connections` argument: by node, the connection, model and deployment to use instead."""
@@ -103,6 +103,17 @@ def uses_of(dag: Mapping[str, Any], connection: str) -> list[Use]:
         elif names := tuple(dict.fromkeys(inputs)):
             uses.append(Use(node["name"], names, False))
     return uses
+
+
+def with_connections(dag: Mapping[str, Any], connections: Connections) -> Mapping[str, Any]:
+    """Return a flow in which inputs of nodes are given connections."""
+    nodes = [
+        {**node, "inputs": {**(node.get("inputs") or {}), **connections[node["name"]]}}
+        if node["name"] in connections
+        else node
+        for node in dag.get("nodes") or []
+    ]
+    return {**dag, "nodes": nodes} if connections else dag
 
 
 def overrides(uses: list[Use], connection: str, model: str | None) -> dict[str, dict[str, str]]:

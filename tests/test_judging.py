@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -278,7 +277,7 @@ def test_a_key_that_no_header_may_hold_is_not_told(judges: JudgeServer) -> None:
         assert score.error and KEY not in score.error and not judges.asked
 
 
-def test_no_server_there_is_an_error(impatient: None, tmp_path: Path) -> None:
+def test_no_server_there_is_an_error(judges: JudgeServer, impatient: None) -> None:
     with JudgeServer() as gone:
         connection = openai(gone)
     score = judged(connection, line(), "safety")["safety"]

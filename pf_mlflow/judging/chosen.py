@@ -15,6 +15,7 @@ from pf_mlflow.never_fails import warn_once
 from pf_mlflow.records import Score
 from pf_mlflow.scoring.chosen import chosen_metrics, parse_metrics
 from pf_mlflow.scoring.line_fields import LineFields
+from pf_mlflow.settings import read_judge_settings
 
 __all__ = ["SKIPPED", "check_metrics", "chosen_judges", "is_judge", "judged_line", "split_metrics"]
 
@@ -83,15 +84,13 @@ def chosen_judges(names: Sequence[str], folders: Sequence[str | Path] = ()) -> t
     return tuple(judges)
 
 
-def check_metrics(metrics: Sequence[str], model: str, folders: Sequence[str | Path] = ()) -> None:
+def check_metrics(metrics: Sequence[str], folders: Sequence[str | Path] = ()) -> None:
     """Say before a batch what each of its lines would fail by.
 
     Raises:
-        BadInput: a metric or a judge is unknown or cannot be loaded, or a judge is named and no model for it.
+        BadInput: a metric or a judge is unknown or cannot be loaded, or a setting of judges cannot be used.
     """
     judges, others = split_metrics(metrics)
-    if judges and not model:
-        raise BadInput(f"{judges[0]} is a judge and needs a model: --judge-model MODEL, and --judge-connection NAME.")
-    if judges is not None:
-        chosen_judges(judges, folders)
+    chosen_judges(judges or (), folders)
     chosen_metrics(LineFields(), others, folders)
+    read_judge_settings()

@@ -89,7 +89,7 @@ def _named(name: str) -> Metric:
 
     if is_judge(name):
         raise BadInput(
-            f"{name} is a judge and needs a model: give `judge_model`, and its connection to the node score."
+            f"{name} is a judge and needs a model: --judge-model MODEL, or the input `judge_model` of the flow."
         )
     close = difflib.get_close_matches(name.lower(), {known.lower(): known for known in _known}, n=1)
     meant = next((f"; did you mean {known}?" for known in _known if close and known.lower() == close[0]), ".")
