@@ -16,7 +16,7 @@ from pf_mlflow.errors import BadInput, BatchFailed, TrackingRefused
 from pf_mlflow.finding import known_batches
 from pf_mlflow.finished_batch import flow_nodes
 from pf_mlflow.live_source import attach, begin_anew
-from pf_mlflow.llm import Connections, Llm, chosen_llm
+from pf_mlflow.llm import DEFAULT_CONNECTION, Connections, Llm, chosen_llm, with_connections
 from pf_mlflow.local_batch import tracking_uri_of
 from pf_mlflow.outcome import Outcome, outcome_of
 from pf_mlflow.preflight import check_data, check_mapping, check_versions
@@ -61,7 +61,8 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
         if ahead:
             stack.callback(ahead.dismiss)
         client = _client(flow, request.engine)
-        llm = stack.enter_context(chosen_llm(client, flow.definition if flow.is_dag else {}, request.connections))
+        dag = with_connections(flow.definition, _defaults(request)) if flow.is_dag else {}
+        llm = stack.enter_context(chosen_llm(client, dag, request.connections))
         watch = RunWatch(Spool(settings.spool_dir) if ahead else None, ahead, watcher.warn)
         if request.engine != THREADS:  # whose lines wait for MLflow's answer, while promptflow makes ready
             watch.hear_mlflow()
@@ -194,12 +195,21 @@ def _arguments(request: RunRequest, llm: Llm, settings: Settings) -> dict[str, A
         "run": request.run,
         "column_mapping": dict(request.column_mapping) or None,
         "variant": request.variant,
-        "connections": _merged(llm.overrides, request.connections) or None,
+        "connections": _merged(_defaults(request), llm.overrides, request.connections) or None,
         "environment_variables": tracing or None,
         "init": dict(request.init) or None,
         **names,
     }
 
 
-def _merged(ours: Connections, theirs: Connections) -> dict[str, dict[str, str]]:
-    return {node: {**ours.get(node, {}), **theirs.get(node, {})} for node in {**ours, **theirs}}
+def _defaults(request: RunRequest) -> Connections:
+    return {node: {name: DEFAULT_CONNECTION} for node, name in request.default_connection.items()}
+
+
+def _merged(*connections: Connections) -> dict[str, dict[str, str]]:
+    """Return connections by node, of which the later ones count."""
+    merged: dict[str, dict[str, str]] = {}
+    for one in connections:
+        for node, inputs in one.items():
+            merged[node] = {**merged.get(node, {}), **inputs}
+    return merged

@@ -15,6 +15,7 @@ from pf_mlflow.batch_run import run_batch
 from pf_mlflow.errors import BadInput
 from pf_mlflow.finding import evaluation_of, known_batches
 from pf_mlflow.init_flow import PACKAGE, flow_files
+from pf_mlflow.llm import Llm
 from pf_mlflow.local_batch import local_batch
 from pf_mlflow.outcome import Outcome, outcome_without_lines
 from pf_mlflow.preflight import check_data
@@ -30,6 +31,8 @@ __all__ = ["EvaluationRequest", "evaluate"]
 
 _FLOW = "eval_flow"
 _ID = "child_run_id"
+_NODE, _CONNECTION = "score", "connection"
+"""The node that asks judges, and its input for their connection."""
 _INCLUDES = re.compile(r"^additional_includes:\n(- .*\n)+", re.M)
 
 
@@ -44,6 +47,12 @@ class EvaluationRequest:
     column_mapping: Mapping[str, str] = field(default_factory=dict)
     """Where inputs come from that are not found by their names."""
     metrics: tuple[str, ...] = ()
+    judge_model: str = ""
+    """The model of judges, on Azure its deployment; `""` asks none."""
+    judge_connection: str | None = None
+    """promptflow's connection to it; `None` is `open_ai_connection`, or what stands in for it."""
+    retry_errors: bool = False
+    """Whether the last evaluation of the batch is run again, to ask the judges that failed."""
     name: str | None = None
     concurrency: int = 32
 
@@ -55,8 +64,9 @@ def evaluate(request: EvaluationRequest, watcher: Watcher) -> Outcome:
         BadInput: a batch, file, column, metric or setting that cannot be used; nothing was scored.
         TrackingRefused: MLflow said no for good; nothing was scored.
     """
+    request = _as_before(request) if request.retry_errors else request
     flow = request.flow or _own_flow(read_settings().spool_dir)
-    chosen_metrics(LineFields(), request.metrics or None)
+    _check_metrics(request)
     base = _base(request)
     if base:
         _bring_in(base, watcher)
@@ -68,10 +78,54 @@ def evaluate(request: EvaluationRequest, watcher: Watcher) -> Outcome:
         data,
         run=request.base,
         column_mapping=_mapping(request, base, data),
+        connections={_NODE: {_CONNECTION: request.judge_connection}} if request.judge_connection else {},
+        default_connection={_NODE: _CONNECTION} if request.judge_model and not request.judge_connection else {},
         name=request.name,
         concurrency=request.concurrency,
     )
-    return run_batch(run, watcher)
+    return run_batch(run, _JudgeWatcher(watcher) if request.judge_model else watcher)
+
+
+def _check_metrics(request: EvaluationRequest) -> None:
+    """Raise `BadInput` for a metric or judge that there is not; judges are not imported where none is asked for."""
+    if not request.judge_model:
+        chosen_metrics(LineFields(), request.metrics or None)
+        return
+    from pf_mlflow.judging import check_metrics
+
+    check_metrics(request.metrics)
+
+
+class _JudgeWatcher(Watcher):
+    """Hands on what it is told, and says that the offline model is no judge."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.running, self.warn = watcher.running, watcher.warn  # type: ignore[method-assign]
+        self._starting = watcher.starting
+
+    def starting(self, llm: Llm, tracking_uri: str) -> None:
+        """The batch is about to start."""
+        self._starting(llm, tracking_uri)
+        if llm.offline:
+            from pf_mlflow.judging import SKIPPED
+
+            self.warn(SKIPPED)
+
+
+def _as_before(request: EvaluationRequest) -> EvaluationRequest:
+    """Return what the last evaluation of a batch was asked for, but for what is named anew."""
+    if request.base is None:
+        raise BadInput("--retry-errors needs the batch whose judges failed: pf-mlflow evaluate BATCH --retry-errors.")
+    from pf_mlflow.judging.again import last_judged
+
+    last = last_judged(promptflow_home(), request.base)
+    return replace(
+        request,
+        data=request.data or last.data,
+        column_mapping={**last.column_mapping, **request.column_mapping},
+        judge_model=request.judge_model or last.model,
+        judge_connection=request.judge_connection or last.connection,
+    )
 
 
 def _own_flow(spool_dir: Path) -> Path:
@@ -130,9 +184,11 @@ def _mapping(request: EvaluationRequest, base: RunRecord | None, data: Path | No
         if data:
             _check_rows(base.name, data, is_given=request.data is not None)
         found |= _from_batch(base, found, request.column_mapping)
-    if request.metrics:
-        found["metrics"] = json.dumps(request.metrics)
     mapping = {**found, **request.column_mapping}
+    if request.metrics:
+        mapping["metrics"] = json.dumps(request.metrics)
+    if request.judge_model:
+        mapping["judge_model"] = request.judge_model
     if "answer" not in mapping:
         raise BadInput(
             f"{str(data)!r} has no column 'answer' (its columns are {', '.join(columns)}); name the one that holds the "

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.offline_model import MODEL, offline_model
+from pf_mlflow.offline_model import KEY, MODEL, offline_model
 
-__all__ = ["Connections", "DEFAULT_CONNECTION", "Llm", "Use", "chosen_llm", "overrides", "uses_of"]
+__all__ = ["Connections", "DEFAULT_CONNECTION", "Llm", "Use", "chosen_llm", "overrides", "uses_of", "with_connections"]
 
 Connections = Mapping[str, Mapping[str, str]]
 """promptflow's `connections` argument: by node, the connection, model and deployment to use instead."""
@@ -64,14 +64,20 @@ def chosen_llm(client: Any, dag: Mapping[str, Any], chosen: Connections) -> Iter
         with _connection(client, connection) as name:
             yield Llm(f"AZURE_OPENAI_API_KEY, deployment {deployment}", overrides(uses, name, deployment))
     else:
-        with offline_model() as base_url, _connection(client, _openai("offline", base_url)) as name:
+        with offline_model() as base_url, _connection(client, _openai(KEY, base_url)) as name:
             yield Llm("the built-in offline model, which is NO real language model", overrides(uses, name, MODEL), True)
 
 
 def _may_ask(dag: Mapping[str, Any]) -> bool:
     """Tell whether a flow may ask a model: not one whose nodes are Python without a connection."""
     nodes = dag.get("nodes") or [{"type": ""}]
-    return any(node.get("type") != "python" or "connection" in json.dumps(node, default=str) for node in nodes)
+    return any(node.get("type") != "python" or _names_connection(node) for node in nodes)
+
+
+def _names_connection(node: Mapping[str, Any]) -> bool:
+    """Tell whether a Python node is given a connection; an empty one is none."""
+    inputs = {key: value for key, value in (node.get("inputs") or {}).items() if value != ""}
+    return "connection" in json.dumps({**node, "inputs": inputs}, default=str)
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,17 @@ def uses_of(dag: Mapping[str, Any], connection: str) -> list[Use]:
         elif names := tuple(dict.fromkeys(inputs)):
             uses.append(Use(node["name"], names, False))
     return uses
+
+
+def with_connections(dag: Mapping[str, Any], connections: Connections) -> Mapping[str, Any]:
+    """Return a flow in which inputs of nodes are given connections."""
+    nodes = [
+        {**node, "inputs": {**(node.get("inputs") or {}), **connections[node["name"]]}}
+        if node["name"] in connections
+        else node
+        for node in dag.get("nodes") or []
+    ]
+    return {**dag, "nodes": nodes} if connections else dag
 
 
 def overrides(uses: list[Use], connection: str, model: str | None) -> dict[str, dict[str, str]]:

@@ -19,9 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["MODEL", "answer", "count_tokens", "offline_model"]
+__all__ = ["KEY", "MODEL", "answer", "count_tokens", "offline_model"]
 
 MODEL = "offline-model (no real LLM)"
+KEY = "offline"
+"""What stands for an API key in connections to it."""
 
 _CJK = re.compile(r"[぀-ヿ㐀-鿿]")
 _TOKEN = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_぀-ヿ㐀-鿿가-힯]+|[^\w\s]|_")

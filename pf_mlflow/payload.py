@@ -18,6 +18,7 @@ __all__ = [
     "PARAM_LIMIT",
     "RunPayload",
     "SINGLE",
+    "VERSION",
     "child_name",
     "child_tags",
     "line_payload",
@@ -34,6 +35,8 @@ TAG_LIMIT = 5000
 LINE = "promptflow.line_number"
 SINGLE = "promptflow.single_number"
 """Tag of a single execution: which of its process's, so that it is written once."""
+VERSION = "/v1"
+"""What the name of a score's metric ends with, as those of MLflow's own evaluation do."""
 NOT_LOGGED = "promptflow.not_logged"
 """Tag of a run whose values MLflow refused: why."""
 _KEY_LIMIT = 240

@@ -71,6 +71,8 @@ class Score:
     seconds: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached: bool | None = None
+    """Whether the verdict was given before, on the very same question, and no model was asked anew."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return what is known of it."""

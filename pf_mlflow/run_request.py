@@ -26,6 +26,8 @@ class RunRequest:
     tags: Mapping[str, str] = field(default_factory=dict)
     variant: str | None = None
     connections: Connections = field(default_factory=dict)
+    default_connection: Mapping[str, str] = field(default_factory=dict)
+    """Inputs of nodes, by node, that take `open_ai_connection`, or what stands in for it where there is none."""
     init: Mapping[str, str] = field(default_factory=dict)
     """Arguments of a flex flow's class."""
     run: str | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pf_mlflow.payload import RunPayload, readable, valid_key
 from pf_mlflow.records import Batch, LineRecord, Score
 from pf_mlflow.score_sums import VERSION
+from pf_mlflow.verdict_payload import add_verdict, is_verdict_key
 
 __all__ = [
     "EVALUATION",
@@ -32,6 +33,9 @@ _ERROR = f"{VERSION}/error"
 def add_scores(payload: RunPayload, scores: Iterable[Score]) -> None:
     """Add scores to what a line's run holds."""
     for score in scores:
+        if score.model is not None:
+            add_verdict(payload, score)
+            continue
         key = f"{valid_key(score.name)}{VERSION}"
         if score.error is not None:
             payload.add_tag(f"{key}/error", score.error)
@@ -65,7 +69,7 @@ def score_payload(record: LineRecord, tags: Mapping[str, str], stale: Iterable[s
 
 def score_keys(values: Mapping[str, object]) -> frozenset[str]:
     """Return those keys of a run's metrics or tags that are an evaluation's."""
-    return frozenset(key for key in values if f"{key}/".find(f"{VERSION}/") > 0)
+    return frozenset(key for key in values if is_verdict_key(key) or f"{key}/".find(f"{VERSION}/") > 0)
 
 
 def score_numbers(payload: RunPayload) -> dict[str, float]:

@@ -7,13 +7,14 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from pf_mlflow.payload import VERSION
 from pf_mlflow.records import Score
 from pf_mlflow.spread import mean, percentile, variance
+from pf_mlflow.verdict_payload import OVERALL, LineVerdicts, verdicts_of_scores
+from pf_mlflow.verdict_sums import VerdictSums
 
 __all__ = ["VERSION", "ScoreSums"]
 
-VERSION = "/v1"
-"""What the name of a score's metric ends with, as those of MLflow's own evaluation do."""
 _RATES = {"exact_match"}
 """Scores whose mean also bears their bare name."""
 
@@ -24,6 +25,7 @@ class ScoreSums:
     def __init__(self) -> None:
         self._values: dict[str, array[float]] = {}
         self._errors: Counter[str] = Counter()
+        self._verdicts = VerdictSums()
         self.lines = 0
         """Lines with at least one score."""
 
@@ -32,14 +34,24 @@ class ScoreSums:
         """Return the sums of lines."""
         sums = cls()
         for scores in map(list, lines):
-            given = {score.name: score.value for score in scores if score.error is None and score.value is not None}
+            own = [score for score in scores if score.model is None or score.name not in OVERALL]
+            given = {score.name: score.value for score in own if score.error is None and score.value is not None}
             numbers = {name: float(value) for name, value in given.items() if not isinstance(value, str)}
-            sums.add(numbers, [score.name for score in scores if score.error is not None], len(given) - len(numbers))
+            errors = [score.name for score in own if score.error is not None and score.model is None]
+            sums.add(numbers, errors, len(given) - len(numbers), verdicts_of_scores(scores))
         return sums
 
-    def add(self, numbers: Mapping[str, float], errors: Iterable[str] = (), others: int = 0) -> None:
-        """Count a line: its scores that are numbers, the names of those that failed, how many others it has."""
+    def add(
+        self,
+        numbers: Mapping[str, float],
+        errors: Iterable[str] = (),
+        others: int = 0,
+        verdicts: LineVerdicts | None = None,
+    ) -> None:
+        """Count a line: its scores that are numbers, the names of those that failed, how many others, its verdicts."""
         self.lines += bool(numbers or others)
+        if verdicts:
+            self._verdicts.add(verdicts)
         self._errors.update(errors)
         for name, value in numbers.items():
             if math.isfinite(value):
@@ -58,4 +70,5 @@ class ScoreSums:
             if name in _RATES:
                 told[key] = told[f"{key}/mean"]
         told |= {f"{name}{VERSION}/error_count": float(count) for name, count in sorted(self._errors.items())}
+        told |= self._verdicts.metrics()
         return {key: value for key, value in told.items() if math.isfinite(value)}

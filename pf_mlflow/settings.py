@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 from platformdirs import user_state_path
@@ -17,14 +18,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pf_mlflow.errors import BadInput
 
 __all__ = [
+    "JudgeSettings",
     "Settings",
     "absolute_store",
     "current_user",
     "default_tracking_uri",
+    "read_judge_settings",
     "read_settings",
     "take_over_environment",
     "without_password",
 ]
+
+
+_Kind = TypeVar("_Kind", bound=BaseSettings)
 
 
 class Settings(BaseSettings):
@@ -78,6 +84,62 @@ class Settings(BaseSettings):
         return absolute_store(uri, _started_in() or Path.cwd())
 
 
+class JudgeSettings(BaseSettings):
+    """The settings of judges. None is needed: key and address come from promptflow's connection."""
+
+    model_config = SettingsConfigDict(env_prefix="PF_MLFLOW_JUDGE_", extra="ignore", env_ignore_empty=True, frozen=True)
+
+    timeout: float = Field(30.0, gt=0, le=600, description="Seconds in which a judge must have answered.")
+    retries: int = Field(
+        3,
+        ge=0,
+        le=10,
+        description="How often a judge is asked again after 429, 5xx or a broken connection, as late as `Retry-After` "
+        "says but within a minute.",
+    )
+    requests: int = Field(16, ge=1, le=256, description="Requests to judges at once, in each process.")
+    proxy_url: str = Field(
+        "",
+        description="The whole address that judges are asked at in place of the connection's, as that of a gateway: "
+        "`https://gateway.example.com/chat/completions`.",
+    )
+    headers: str = Field("{}", description="Further headers of each request to a judge, as a JSON object of texts.")
+    cache: bool = Field(
+        True, description="`false` asks again what was asked before; else the verdict is taken that was given then."
+    )
+
+    @field_validator("proxy_url")
+    @classmethod
+    def _a_whole_address_without_secret(cls, url: str) -> str:
+        if url and not re.match(r"https?://[^/\s]+", url):
+            raise ValueError("write a whole address, https://HOST/PATH")
+        if url != without_password(url):
+            raise ValueError("an address is logged; put what is secret in it into PF_MLFLOW_JUDGE_HEADERS")
+        return url
+
+    @field_validator("headers")
+    @classmethod
+    def _an_object_of_texts(cls, headers: str) -> str:
+        try:
+            told = json.loads(headers)
+        except ValueError:
+            told = None
+        if not isinstance(told, dict) or not all(_is_header(name, value) for name, value in told.items()):
+            raise ValueError('write a JSON object of texts, {"X-Team": "search"}')
+        return headers
+
+    def more_headers(self) -> dict[str, str]:
+        """Return the further headers by name."""
+        headers: dict[str, str] = json.loads(self.headers)
+        return headers
+
+
+def _is_header(name: str, value: object) -> bool:
+    return re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII) is not None and (
+        isinstance(value, str) and value.isascii() and value.isprintable()
+    )
+
+
 def _started_in() -> Path | None:
     folder = os.environ.get("PWD")
     return Path(folder) if folder else None
@@ -85,13 +147,24 @@ def _started_in() -> Path | None:
 
 def read_settings() -> Settings:
     """Return the settings of this process; raise `BadInput` naming the first that cannot be used."""
+    return _read(Settings)
+
+
+def read_judge_settings() -> JudgeSettings:
+    """Return the settings of judges; raise `BadInput` naming the first that cannot be used."""
+    return _read(JudgeSettings)
+
+
+def _read(kind: type[_Kind]) -> _Kind:
     try:
-        return Settings()  # type: ignore[call-arg]  # the environment gives them
+        return kind()
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        variable = name if name.startswith("MLFLOW_") else f"PF_MLFLOW_{name.upper()}"
-        raise BadInput(f"{variable}={first['input']!r} cannot be used: {first['msg']}.") from error
+        prefix = kind.model_config.get("env_prefix", "")
+        variable = name if name.startswith("MLFLOW_") else f"{prefix}{name.upper()}"
+        given = "…" if name in ("headers", "proxy_url") else repr(first["input"])  # which may hold a secret
+        raise BadInput(f"{variable}={given} cannot be used: {first['msg']}.") from error
 
 
 def take_over_environment(flow: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from pf_mlflow.payload import RunPayload, tells_lines_apart
 from pf_mlflow.score_payload import failed_scores, score_numbers, score_texts
 from pf_mlflow.score_sums import ScoreSums
 from pf_mlflow.spread import mean, percentile
+from pf_mlflow.verdict_payload import LineVerdicts, verdicts_of
 
 __all__ = ["BatchSummary", "LineStats", "Tally", "evaluated"]
 
@@ -37,6 +38,8 @@ class LineStats:
     other_scores: int = 0
     """How many are not."""
     failed_scores: tuple[str, ...] = ()
+    verdicts: LineVerdicts | None = None
+    """What judges said; `None` where none was asked."""
 
     @classmethod
     def of(cls, line_number: int, payload: RunPayload) -> LineStats:
@@ -45,6 +48,7 @@ class LineStats:
         The duration is the node's where one node is recorded, else the line's.
         """
         metrics = payload.metrics
+        verdicts = verdicts_of(payload)
         prompt, completion, total = (metrics.get(f"{kind}_tokens") for kind in ("prompt", "completion", "total"))
         return cls(
             line_number,
@@ -56,14 +60,16 @@ class LineStats:
             _label(payload.params)[:60],
             payload.tags.get("promptflow.error", "")[:300] or None,
             score_numbers(payload),
-            len(score_texts(payload)),
+            len(score_texts(payload)) + len(verdicts.ratings),
             failed_scores(payload),
+            verdicts if verdicts.judges else None,
         )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LineStats:
         """Return what came out of JSON."""
-        return cls(**{**data, "failed_scores": tuple(data.get("failed_scores", ()))})
+        verdicts, failed = data.get("verdicts"), tuple(data.get("failed_scores", ()))
+        return cls(**{**data, "failed_scores": failed, "verdicts": verdicts and LineVerdicts.from_dict(verdicts)})
 
 
 def _label(params: Mapping[str, str]) -> str:
@@ -139,7 +145,7 @@ class Tally:
             self._first_failed = sorted([*self._first_failed, line], key=_number)[: self._most_failed]
             return
         self._completed += 1
-        self._scores.add(line.scores, line.failed_scores, line.other_scores)
+        self._scores.add(line.scores, line.failed_scores, line.other_scores, line.verdicts)
         if self._worst_by in line.scores:
             self._worst = sorted([*self._worst, line], key=lambda one: one.scores[self._worst_by])[:_WORST]
         if line.duration is not None:

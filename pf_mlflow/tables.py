@@ -12,7 +12,10 @@ from pf_mlflow.score_sums import VERSION
 from pf_mlflow.summary import BatchSummary, LineStats
 from pf_mlflow.sync import Synced
 
-__all__ = ["failures", "scores", "seconds", "slowest", "synced", "totals", "worst"]
+__all__ = ["failures", "judges", "scores", "seconds", "slowest", "synced", "totals", "worst"]
+
+
+_JUDGED, _ERRORS = "response/llm_judged/", "/error_count"
 
 
 def totals(summary: BatchSummary, status: str | None = None) -> Table:
@@ -62,6 +65,24 @@ def scores(summary: BatchSummary) -> Table:
         values = [told.get(f"{name}{VERSION}/{kind}") for kind in ("mean", "p90", "variance")]
         count, errors = (told.get(f"{name}{VERSION}/{kind}", 0) for kind in ("count", "error_count"))
         table.add_row(Text(name), *map(_number, values), f"{count:,.0f}", f"{errors:,.0f}" if errors else "–")
+    return table
+
+
+def judges(summary: BatchSummary) -> Table:
+    """Return the table of what judges said of a batch: the share of each word among a judge's verdicts, and errors."""
+    table, told = _table("Judges", "judge", "yes", "other words", "errors"), summary.scores
+    for name in (
+        key[len(_JUDGED) : -len(_ERRORS)] for key in told if key.startswith(_JUDGED) and key.endswith(_ERRORS)
+    ):
+        share, start = told.get(f"{_JUDGED}{name}/percentage"), f"{_JUDGED}{name}/percentage/"
+        words = ", ".join(f"{key[len(start) :]} {told[key]:.0%}" for key in told if key.startswith(start))
+        errors = told[f"{_JUDGED}{name}{_ERRORS}"]
+        yes = "–" if share is None else f"{share:.0%}"
+        table.add_row(Text(name), yes, Text(words or "–"), f"{errors:,.0f}" if errors else "–")
+    given, cached, tokens = (told.get(f"judge/{kind}", 0) for kind in ("verdicts", "cached", "total_tokens"))
+    lines = [f"{told['overall/pass_rate']:.0%} of the lines pass"] if "overall/pass_rate" in told else []
+    lines += [f"{given:,.0f} verdicts, {cached:,.0f} from before", f"{tokens:,.0f} tokens"]
+    table.caption, table.caption_justify = "\n".join(lines), "left"
     return table
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from batches import Batch, gated
 from fake_llm import FakeLlm
+from judge_server import JudgeServer
 from machine import OWN_VARIABLES, ROOT, Machine
 from servers import CountingProxy, MlflowServer, mlflow_server, postgres
 from visitor import Visitor
@@ -40,6 +41,14 @@ def fake_llm() -> Iterator[FakeLlm]:
     llm = FakeLlm()
     yield llm
     llm.close()
+
+
+@pytest.fixture
+def judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
+    """A server that judges as told, and a spool of the test's own."""
+    monkeypatch.setenv("PF_MLFLOW_SPOOL_DIR", str(tmp_path / "spool"))
+    with JudgeServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

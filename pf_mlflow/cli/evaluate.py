@@ -35,6 +35,9 @@ __all__ = ["evaluate"]
 @click.option(
     "--metrics", help="Names of metrics, or files with your own, with commas. Default: all that can be given."
 )
+@click.option("--judge-model", default="", metavar="MODEL", help="Model of the judges, on Azure its deployment.")
+@click.option("--judge-connection", metavar="NAME", help="Connection to that model. Default: open_ai_connection.")
+@click.option("--retry-errors", is_flag=True, help="Run the last evaluation again; only judges that failed are asked.")
 @click.option("--name", help="Name of the evaluation. Default: promptflow makes one up.")
 @click.option("--concurrency", type=click.IntRange(min=1), default=32, show_default=True, help="Lines at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else on stdout.")
@@ -69,4 +72,4 @@ def evaluation_request(batch: str | None, metrics: str | None, **options: Any) -
 def _found(metric: str) -> str:
     """Return a metric with its file's whole path: the flow runs in another folder."""
     path, colon, function = metric.partition(":")
-    return f"{Path(path).resolve()}{colon}{function}" if path.endswith(".py") else metric
+    return f"{Path(path).resolve()}{colon}{function}" if path.endswith((".py", ".yaml", ".yml")) else metric

@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from pf_mlflow import tables
 from pf_mlflow.errors import PfMlflowError
+from pf_mlflow.score_sums import VERSION
 from pf_mlflow.settings import read_settings
 from pf_mlflow.summary import BatchSummary
 
@@ -78,8 +79,10 @@ def print_summary(summary: BatchSummary, name: str, status: str | None = None) -
     """Print the tables of a batch: totals, slowest lines, failed lines."""
     out.print(f"[italic]Batch {escape(name)}[/italic]")
     out.print(tables.totals(summary, status))
-    if any("/" in name for name in summary.scores):
+    if any(f"{VERSION}/" in name for name in summary.scores):
         out.print(tables.scores(summary))
+    if "judge/verdicts" in summary.scores:
+        out.print(tables.judges(summary))
     if summary.slowest:
         out.print(tables.slowest(summary))
     if summary.failed:

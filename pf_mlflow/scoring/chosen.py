@@ -85,6 +85,12 @@ def chosen_metrics(
 def _named(name: str) -> Metric:
     if name in _known:
         return _known[name]
+    from pf_mlflow.judging.chosen import is_judge
+
+    if is_judge(name):
+        raise BadInput(
+            f"{name} is a judge and needs a model: --judge-model MODEL, or the input `judge_model` of the flow."
+        )
     close = difflib.get_close_matches(name.lower(), {known.lower(): known for known in _known}, n=1)
     meant = next((f"; did you mean {known}?" for known in _known if close and known.lower() == close[0]), ".")
     raise BadInput(f"There is no metric {name!r}{meant} Known are {', '.join(_known)}, and files as path/to/file.py.")

@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from pf_mlflow.errors import BadInput
+from pf_mlflow.scoring.files import found_file
 from pf_mlflow.scoring.line_fields import LineFields
 from pf_mlflow.scoring.metric import Metric, sentence
 
@@ -50,19 +51,9 @@ def load(spec: str, folders: Sequence[str | Path] = ()) -> Metric:
     named = _SPEC.fullmatch(spec)
     if named is None:
         raise BadInput(f"{spec!r} names no metric file; write path/to/file.py or path/to/file.py:function.")
-    path = _found(named["file"], folders)
+    path = found_file(named["file"], folders, "metric")
     function = _function(_module(path), path, named["function"])
     return Metric(function.__name__, _needs(function), partial(_call, function), by_default=False)
-
-
-def _found(file: str, folders: Sequence[str | Path]) -> Path:
-    wanted = Path(file).expanduser()
-    tried = [Path(folder) / wanted for folder in folders or (Path.cwd(),)]
-    for path in tried:
-        if path.is_file():
-            return path.resolve()
-    told = wanted if wanted.is_absolute() else f"{file} in {' or '.join(str(path.parent) for path in tried)}"
-    raise BadInput(f"There is no metric file {told}.")
 
 
 def _module(path: Path) -> ModuleType:
