@@ -18,7 +18,18 @@ from mlflow import MlflowClient
 
 EVAL = ROOT / "eval_flow"
 MODEL = "gpt-judge"
-SAYS = ["yes", "groundedness:no", "fenced", "told", "prose", "broken", "maybe", "429:1", "safety:400", "correctness:no"]
+SAYS = [
+    "yes",
+    "groundedness:no",
+    "fenced",
+    "verdicts",
+    "prose",
+    "broken",
+    "maybe",
+    "429:1",
+    "safety:400",
+    "correctness:no",
+]
 ERRORS = {4: 4, 5: 4, 6: 4, 8: 1}
 """How many judges give no verdict, by line."""
 FAILS = {1: "groundedness", 9: "correctness"}
@@ -124,12 +135,12 @@ def assert_exact(batch: Tracked, errors: dict[int, int] = ERRORS) -> None:
 
 
 def test_every_verdict_is_on_its_line_and_summed_up(machine: Machine, judge: JudgeServer) -> None:
-    base(machine, "told", SAYS)
+    base(machine, "verdicts", SAYS)
     text = evaluate(
-        machine, "told", "--name", "judged_told", "--judge-model", MODEL, "--judge-connection", "judge",
+        machine, "verdicts", "--name", "judged_verdicts", "--judge-model", MODEL, "--judge-connection", "judge",
         "--column-mapping", "context='${data.context}'",
     )  # fmt: skip
-    batch = shown(machine, "told", "judged_told")
+    batch = shown(machine, "verdicts", "judged_verdicts")
     assert_exact(batch)
     metrics, child = batch.parent.data.metrics, batch.children[0].data
     paid = 4 * len(SAYS) - 1  # all but the one that answered 400
@@ -145,7 +156,7 @@ def test_every_verdict_is_on_its_line_and_summed_up(machine: Machine, judge: Jud
         if key.startswith(JUDGED) and key.endswith("/seconds")
     ]
     assert metrics["judge/seconds"] == pytest.approx(sum(seconds)) and len(seconds) == 4 * len(SAYS)
-    shown_by_pf = json.loads(machine.pf("run", "show-metrics", "--name", "judged_told").stdout)
+    shown_by_pf = json.loads(machine.pf("run", "show-metrics", "--name", "judged_verdicts").stdout)
     ours = {
         key: value for key, value in metrics.items() if not key.startswith(("lines_t", "lines_c", "lines_f", "dur"))
     }
@@ -155,31 +166,40 @@ def test_every_verdict_is_on_its_line_and_summed_up(machine: Machine, judge: Jud
     table = MlflowClient(uri(machine)).load_table(run.experiment_id, "eval_results_table.json", [run.run_id])
     assert list(table[f"{JUDGED}/groundedness/rating"][:3]) == ["yes", "no", "yes"]
     assert "no JSON" in table[f"{JUDGED}/safety/error"][4] and table["response/overall_assessment/root_cause"][1]
-    assert "pf-mlflow show told --worst METRIC" in text
+    assert "pf-mlflow show verdicts --worst METRIC" in text
 
 
 def test_errors_are_judged_again_and_nothing_else(machine: Machine, judge: JudgeServer) -> None:
     judge.asked.clear()
-    evaluate(machine, "told", "--retry-errors", "--name", "again")
-    batch = shown(machine, "told", "again")
+    evaluate(machine, "verdicts", "--retry-errors", "--name", "judged_again")
+    batch = shown(machine, "verdicts", "judged_again")
     assert_exact(batch)
     assert len(judge.asked) == sum(ERRORS.values())
     assert batch.parent.data.metrics["judge/cached"] == 4 * len(SAYS) - sum(ERRORS.values())
     assert batch.children[0].data.tags[f"{JUDGED}/safety/cached"] == "true"
     judge.asked.clear()
     meant, judge.directive = judge.directive, lambda asked: "yes"  # type: ignore[method-assign]
-    evaluate(machine, "told", "--retry-errors", "--name", "at_last")
+    evaluate(machine, "verdicts", "--retry-errors", "--name", "judged_at_last")
     judge.directive = meant  # type: ignore[method-assign]
     assert len(judge.asked) == sum(ERRORS.values())
-    assert_exact(shown(machine, "told", "at_last"), {})
+    assert_exact(shown(machine, "verdicts", "judged_at_last"), {})
 
 
 def test_content_none_leaves_no_text_of_a_judge(machine: Machine, judge: JudgeServer) -> None:
-    data = machine.data("quiet", answers("quiet", ["yes", "prose"]))
-    words = ["--data", str(data), "--name", "quiet", "--judge-model", MODEL, "--judge-connection", "azure_judge"]
+    data = machine.data("judged_quietly", answers("judged_quietly", ["yes", "prose"]))
+    words = [
+        "--data",
+        str(data),
+        "--name",
+        "judged_quietly",
+        "--judge-model",
+        MODEL,
+        "--judge-connection",
+        "azure_judge",
+    ]
     evaluate(machine, *words, PF_MLFLOW_CONTENT="none")
     assert {asked.headers["api-key"] for asked in judge.asked[-8:]} == {KEY}
-    batch = tracked(uri(machine), "quiet")
+    batch = tracked(uri(machine), "judged_quietly")
     assert batch.column("tags", f"{JUDGED}/safety/rating") == ["yes", None]
     assert batch.column("tags", f"{JUDGED}/safety/error") == [None, "not told"]
     assert batch.column("tags", f"{JUDGED}/safety/rationale") == [None, None]
@@ -222,8 +242,8 @@ def test_plain_pf_asks_judges_of_its_own(machine: Machine, judge: JudgeServer) -
     ],
 )
 def test_bad_input_is_one_sentence(machine: Machine, judge: JudgeServer, words: list[str], says: list[str]) -> None:
-    data = machine.data("bad", answers("bad", ["yes"]))
-    text = evaluate(machine, "--data", str(data), "--name", "bad", *words, code=1)
+    data = machine.data("badly_judged", answers("badly_judged", ["yes"]))
+    text = evaluate(machine, "--data", str(data), "--name", "badly_judged", *words, code=1)
     assert len([line for line in text.splitlines() if line.startswith("Error:")]) == 1 and "Traceback" not in text
     assert all(word in " ".join(text.split()) for word in says), text
 
