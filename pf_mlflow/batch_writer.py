@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -239,24 +238,13 @@ class BatchWriter:
         """Write what the parent lacks, and sums that are not true any more."""
         parent = self.standing.parent
         assert parent is not None
-        has = parent.values
-        stale = {key: value for key, value in payload.metrics.items() if not _same(value, has.metrics.get(key))}
-        lacking = payload.without(has)
-        lacking.metrics = stale
-        if stale.keys() & has.metrics.keys():
-            lacking.end_ms = 0  # now: of several values MLflow shows the latest, of one moment's the highest
-        if lacking.params or lacking.tags or stale:
+        lacking = parent.lacks(payload)
+        changes = bool(lacking.params or lacking.tags or lacking.metrics)
+        if changes:
             self.projection.log(parent.run_id, lacking)
-        ends = payload.status != "RUNNING" and payload.status != has.status
+        ends = payload.status not in ("RUNNING", parent.values.status)
         if ends:
             self.projection.end(parent.run_id, payload.status, payload.end_ms)
-        if (lacking.params or lacking.tags or stale or ends) and not self.changes.parent:
+        if (changes or ends) and not self.changes.parent:
             self.changes.parent = "ended" if ends else "updated"
-        status = has.status if payload.status == "RUNNING" else payload.status
-        merged = RunPayload(status, has.start_ms, payload.end_ms, {**has.params, **payload.params})
-        merged.metrics = {**has.metrics, **payload.metrics}
-        self.standing.parent = replace(parent, values=merged)
-
-
-def _same(one: float, other: float | None) -> bool:
-    return other is not None and math.isclose(one, other, rel_tol=1e-9)
+        self.standing.parent = parent.updated(payload)

@@ -183,7 +183,7 @@ def _mapping(request: EvaluationRequest, base: RunRecord | None, data: Path | No
     if base:
         if data:
             _check_rows(base.name, data, is_given=request.data is not None)
-        found |= _from_batch(base, found, request.column_mapping)
+        found |= _from_batch(base, data is not None, found, request.column_mapping)
     mapping = {**found, **request.column_mapping}
     if request.metrics:
         mapping["metrics"] = json.dumps(request.metrics)
@@ -204,14 +204,15 @@ def _check_rows(base: str, data: Path, is_given: bool) -> None:
         raise BadInput(f"{wrong[min(wrong)]}{remedy} {len(wrong)} rows differ; nothing was scored.")
 
 
-def _from_batch(base: RunRecord, found: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+def _from_batch(base: RunRecord, has_data: bool, found: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     outputs = _outputs(base)
     names = [name for name in outputs if name not in (_ID, "line_number")]
     mapping = {_ID: f"${{run.outputs.{_ID}}}"} if _ID in outputs else {}
     if "context" in names:
         mapping["context"] = "${run.outputs.context}"
-    if "question" not in found and len(base.column_mapping) == 1:
-        mapping["question"] = next(iter(base.column_mapping.values()))
+    sources = [source for source in base.column_mapping.values() if source.startswith("${data.")]
+    if has_data and "question" not in found and len(sources) == 1:
+        mapping["question"] = sources[0]
     if "answer" in given:
         return mapping
     answer = "answer" if "answer" in names else names[0] if len(names) == 1 else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pf_mlflow.payload import NOT_LOGGED, RunPayload
 from pf_mlflow.records import INTERRUPTED
@@ -32,6 +33,27 @@ class KnownRun:
         """Whether it also shows all that the line was: it was neither cut off nor were its values refused."""
         cut_off = self.values.tags.get("promptflow.error_type") == INTERRUPTED
         return self.is_over and not cut_off and NOT_LOGGED not in self.values.tags
+
+    def lacks(self, payload: RunPayload) -> RunPayload:
+        """Return what it does not show of a parent's values; of metrics also those that are not true any more."""
+        lacking = payload.without(self.values)
+        known = self.values.metrics
+        lacking.metrics = {key: value for key, value in payload.metrics.items() if not _same(value, known.get(key))}
+        if lacking.metrics.keys() & known.keys():
+            lacking.end_ms = 0  # now: of several values MLflow shows the latest, of one moment's the highest
+        return lacking
+
+    def updated(self, payload: RunPayload) -> KnownRun:
+        """Return it with a parent's values."""
+        has = self.values
+        status = has.status if payload.status == "RUNNING" else payload.status
+        merged = RunPayload(status, has.start_ms, payload.end_ms, {**has.params, **payload.params})
+        merged.metrics = {**has.metrics, **payload.metrics}
+        return replace(self, values=merged)
+
+
+def _same(one: float, other: float | None) -> bool:
+    return other is not None and math.isclose(one, other, rel_tol=1e-9)
 
 
 @dataclass
