@@ -22,7 +22,7 @@ SAYS = [
     "yes",
     "groundedness:no",
     "fenced",
-    "verdicts",
+    "told",
     "prose",
     "broken",
     "maybe",
