@@ -14,9 +14,18 @@ import yaml
 from pf_mlflow.promptflow_spans import tokens_of, told_error
 from pf_mlflow.records import COMPLETED, FAILED, LineRecord, Span
 from pf_mlflow.run_record import RunRecord, seconds
-from pf_mlflow.saved_scores import saved_scores
+from pf_mlflow.saved_scores import SAVES, saved_scores
 
-__all__ = ["FlowNodes", "flow_nodes", "folder_lines", "is_evaluation", "lines_in_folder", "named_runs", "node_names"]
+__all__ = [
+    "FlowNodes",
+    "flow_nodes",
+    "folder_lines",
+    "is_evaluation",
+    "lines_in_folder",
+    "named_runs",
+    "node_names",
+    "saves_scores",
+]
 
 _ROOT = "0"
 
@@ -31,6 +40,8 @@ class FlowNodes:
     """Nodes that the literal `record_nodes` input of a node names."""
     aggregates: bool = False
     """Whether the flow also has nodes that sum all lines up."""
+    saves_scores: bool = False
+    """Whether a node hands scores on that MLflow is to show."""
 
 
 @lru_cache(maxsize=16)
@@ -44,7 +55,16 @@ def flow_nodes(flow_dir: Path) -> FlowNodes:
         return FlowNodes()
     named = next((n for node in nodes if (n := node_names((node.get("inputs") or {}).get("record_nodes")))), ())
     llm = tuple(node["name"] for node in nodes if {node.get("type"), _variant_type(dag, node)} & {"llm", "custom_llm"})
-    return FlowNodes(tuple(node["name"] for node in nodes), llm, named, aggregates)
+    saves = any(_saves_scores(node, flow_dir) for node in nodes)
+    return FlowNodes(tuple(node["name"] for node in nodes), llm, named, aggregates, saves)
+
+
+def _saves_scores(node: Mapping[str, Any], flow_dir: Path) -> bool:
+    path = flow_dir / str((node.get("source") or {}).get("path", ""))
+    try:
+        return path.stem == SAVES or (path.suffix == ".py" and f"def {SAVES}(" in path.read_text("utf-8"))
+    except (OSError, ValueError):  # it is among what the flow includes
+        return False
 
 
 def _variant_type(dag: Mapping[str, Any], node: Mapping[str, Any]) -> str | None:
@@ -97,6 +117,11 @@ def named_runs(folder: Path) -> dict[int, str]:
 def is_evaluation(record: RunRecord) -> bool:
     """Tell whether a batch scores the lines of another: it has a base batch, and its flow sums lines up."""
     return record.base_batch is not None and _flow(record.output_path or Path(), record.flow_dir).aggregates
+
+
+def saves_scores(record: RunRecord) -> bool:
+    """Tell whether the flow of a batch hands scores on: others only print them, or log promptflow's metrics."""
+    return _flow(record.output_path or Path(), record.flow_dir).saves_scores
 
 
 def _flow(folder: Path, flow_dir: Path | None) -> FlowNodes:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from pf_mlflow.finding import evaluation_of
-from pf_mlflow.finished_batch import is_evaluation
+from pf_mlflow.finished_batch import is_evaluation, saves_scores
 from pf_mlflow.local_batch import destination, local_batch
 from pf_mlflow.processes import client_process, started_at
 from pf_mlflow.promptflow_private import CurrentLine, promptflow_home
@@ -73,7 +73,7 @@ class LiveBatches:
             return self._single_numbers[run_name]
 
     def _batch(self, name: str) -> Batch | None:
-        """Return the batch of a name, `None` if it scores the lines of another that nobody knows."""
+        """Return the batch of a name, `None` if it evaluates another and saves no scores."""
         with self._lock:
             if name not in self._batches:
                 batch = _single_batch(self.settings) if not name else self._local_batch(name)
@@ -87,6 +87,8 @@ class LiveBatches:
         record = run_record(home, name)
         batch = local_batch(home, name, record, self.settings, client_process())
         if record and is_evaluation(record):
+            if not saves_scores(record):
+                return None
             return evaluation_of(record.base_batch or "", batch, self.spool, self.settings)
         return batch
 

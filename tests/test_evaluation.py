@@ -94,11 +94,11 @@ def tracking_uri_restored() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def scored(machine: Machine) -> Tracked:
     """A batch of which two lines failed, scored by promptflow's own command."""
-    data = base(machine, "asked", rows("asked"))
-    words = ["--flow", str(EVAL), "--data", str(data), "--run", "asked", "--name", "scores_of_asked"]
+    data = base(machine, "ev_asked", rows("ev_asked"))
+    words = ["--flow", str(EVAL), "--data", str(data), "--run", "ev_asked", "--name", "ev_scores_of_asked"]
     mapping = ["answer='${run.outputs.answer}'", "question='${data.question}'", "ground_truth='${data.ground_truth}'"]
     machine.pf("run", "create", *words, "--column-mapping", *mapping, MLFLOW_TRACKING_URI=uri(machine))
-    return read(machine, "asked", "scores_of_asked")
+    return read(machine, "ev_asked", "ev_scores_of_asked")
 
 
 def read(machine: Machine, name: str, evaluation: str) -> Tracked:
@@ -116,7 +116,7 @@ def test_every_score_is_on_the_child_run_of_its_line(scored: Tracked) -> None:
     assert scores(scored, "exact_match") == {n: float(n == LINES - 1) for n in SCORED}
     assert scores(scored, "answer_length") == {n: n + 1 for n in SCORED}
     assert {run.data.tags.get("promptflow.evaluation") for n, run in scored.children.items() if n in SCORED} == {
-        "scores_of_asked"
+        "ev_scores_of_asked"
     }
     child = scored.children[5]
     assert child.data.params["output"] == " ".join(WORDS[:6]) and child.data.metrics["total_tokens"] > 0
@@ -128,7 +128,7 @@ def test_the_parent_sums_them_up(machine: Machine, scored: Tracked) -> None:
     told = scored.parent.data.metrics
     assert told["exact_match/v1"] == 1 / len(SCORED)
     assert (told["lines_total"], told["lines_evaluated"], told["lines_not_evaluated"]) == (12, 12 - 2, 2)
-    shown = json.loads(machine.pf("run", "show-metrics", "--name", "scores_of_asked").stdout)
+    shown = json.loads(machine.pf("run", "show-metrics", "--name", "ev_scores_of_asked").stdout)
     ours = {key: value for key, value in told.items() if "/v1" in key or "evaluated" in key}
     assert shown == pytest.approx(ours, abs=1e-9)
 
@@ -147,12 +147,12 @@ def test_the_table_has_a_row_a_line_with_everything(machine: Machine, scored: Tr
 
 def test_show_has_the_scores_and_the_worst_lines_first(machine: Machine, scored: Tracked) -> None:
     env = {"MLFLOW_TRACKING_URI": uri(machine)}
-    shown = json.loads(machine.command("pf-mlflow", "show", "asked", "--worst", "token_f1", "--json", **env).stdout)
+    shown = json.loads(machine.command("pf-mlflow", "show", "ev_asked", "--worst", "token_f1", "--json", **env).stdout)
     assert [line["line_number"] for line in shown["worst"]] == SCORED[:10]
     assert shown["scores"]["token_f1/v1/mean"] == pytest.approx(statistics.fmean(map(f1, SCORED)))
-    text = machine.command("pf-mlflow", "show", "asked", "--worst", "bleu", **env)
+    text = machine.command("pf-mlflow", "show", "ev_asked", "--worst", "bleu", **env)
     assert "Worst lines by bleu" in text.stdout and "10 / 2" in text.stdout
-    unknown = machine.command("pf-mlflow", "show", "asked", "--worst", "blue", **env)
+    unknown = machine.command("pf-mlflow", "show", "ev_asked", "--worst", "blue", **env)
     assert (
         unknown.returncode == 1 and "no line has a score 'blue'" in unknown.stderr.lower() and "bleu" in unknown.stderr
     )
@@ -160,102 +160,107 @@ def test_show_has_the_scores_and_the_worst_lines_first(machine: Machine, scored:
 
 def test_sync_leaves_scores_alone(machine: Machine, scored: Tracked) -> None:
     env = {"MLFLOW_TRACKING_URI": uri(machine)}
-    before = tracked(uri(machine), "asked")
-    synced = json.loads(machine.command("pf-mlflow", "sync", "asked", "scores_of_asked", "--json", **env).stdout)
+    before = tracked(uri(machine), "ev_asked")
+    synced = json.loads(machine.command("pf-mlflow", "sync", "ev_asked", "ev_scores_of_asked", "--json", **env).stdout)
     assert [one["state"] for one in synced["batches"]] == ["in line", "in line"], synced
-    after = tracked(uri(machine), "asked")
+    after = tracked(uri(machine), "ev_asked")
     assert after.parent.data.metrics == before.parent.data.metrics
     assert {n: run.data.metrics for n, run in after.children.items()} == {
         n: run.data.metrics for n, run in before.children.items()
     }
 
 
-def test_scores_that_never_left_for_mlflow_come_by_sync(machine: Machine) -> None:
-    base(machine, "offline", rows("offline"))
-    evaluated(machine, "offline", "--name", "unseen", code=0, PF_MLFLOW_ENABLED="false")
-    assert scores(tracked(uri(machine), "offline"), "token_f1") == {}
-    done = machine.command("pf-mlflow", "sync", "unseen", MLFLOW_TRACKING_URI=uri(machine))
+@pytest.fixture(scope="module")
+def answered(machine: Machine) -> str:
+    """A batch that several tests evaluate, one after the other."""
+    base(machine, "ev_answered", rows("ev_answered"))
+    return "ev_answered"
+
+
+def test_scores_that_never_left_for_mlflow_come_by_sync(machine: Machine, answered: str) -> None:
+    evaluated(machine, answered, "--name", "ev_unseen", code=0, PF_MLFLOW_ENABLED="false")
+    assert "ev_unseen" not in tracked(uri(machine), answered).parent.data.tags.values()
+    done = machine.command("pf-mlflow", "sync", "ev_unseen", MLFLOW_TRACKING_URI=uri(machine))
     assert done.returncode == 0, done.stdout + done.stderr
-    batch = read(machine, "offline", "unseen")
+    batch = read(machine, answered, "ev_unseen")
     assert scores(batch, "token_f1") == {n: pytest.approx(f1(n)) for n in SCORED}
     assert_sums(batch, "token_f1", list(map(f1, SCORED)))
 
 
 def test_a_batch_that_was_not_tracked_is_brought_in_first(machine: Machine) -> None:
-    base(machine, "untracked", rows("untracked"), PF_MLFLOW_ENABLED="false")
-    evaluated(machine, "untracked", "--name", "scores_of_untracked")
-    batch = read(machine, "untracked", "scores_of_untracked")
+    base(machine, "ev_untracked", rows("ev_untracked"), PF_MLFLOW_ENABLED="false")
+    evaluated(machine, "ev_untracked", "--name", "ev_scores_of_untracked")
+    batch = read(machine, "ev_untracked", "ev_scores_of_untracked")
     assert scores(batch, "token_f1") == {n: pytest.approx(f1(n)) for n in SCORED}
 
 
-def test_an_evaluation_that_scores_nothing_says_why_and_leaves_the_earlier_one(machine: Machine) -> None:
-    base(machine, "kept", rows("kept")[:3])
-    evaluated(machine, "kept", "--name", "good", code=0)
+def test_an_evaluation_that_scores_nothing_says_why_and_leaves_the_earlier_one(machine: Machine, answered: str) -> None:
+    before = tracked(uri(machine), answered)
     flow = shutil.copytree(EVAL, machine.cwd / "broken_flow", dirs_exist_ok=True)
     includes = (flow / "flow.dag.yaml").read_text().replace("- ../", f"- {ROOT}/")
     (flow / "flow.dag.yaml").write_text(includes)
     (flow / "nodes" / "score.py").write_text(
         "from promptflow.core import tool\n\n\n@tool\ndef score(**given):\n    boom\n"
     )
-    text = evaluated(machine, "kept", "--flow", str(flow), "--name", "bad")
-    assert "3 lines could not be scored" in text and "'boom' is not defined" in text and "0 / 3" in text
-    batch = tracked(uri(machine), "kept")
-    assert batch.parent.data.tags["promptflow.evaluation"] == "good" and len(scores(batch, "token_f1")) == 3
+    text = evaluated(machine, answered, "--flow", str(flow), "--name", "ev_bad")
+    assert "10 lines could not be scored" in text and "'boom' is not defined" in text and "0 / 12" in text
+    batch = tracked(uri(machine), answered)
+    assert "ev_bad" not in batch.parent.data.tags.values()
+    assert scores(batch, "token_f1") == scores(before, "token_f1")
 
 
-def test_a_second_evaluation_takes_the_place_of_the_first(machine: Machine) -> None:
-    base(machine, "twice", rows("twice"))
-    evaluated(machine, "twice", "--name", "first")
-    text = evaluated(machine, "twice", "--name", "second", "--metrics", "token_f1,answer_length")
-    batch = read(machine, "twice", "second")
+def test_a_second_evaluation_takes_the_place_of_the_first(machine: Machine, answered: str) -> None:
+    evaluated(machine, answered, "--name", "ev_first")
+    text = evaluated(machine, answered, "--name", "ev_second", "--metrics", "token_f1,answer_length")
+    batch = read(machine, answered, "ev_second")
     assert "token_f1" in text and "rouge1" not in text
     assert scores(batch, "token_f1") == {n: pytest.approx(f1(n)) for n in SCORED}
     assert scores(batch, "rouge1") == {} and scores(batch, "exact_match") == {}
     told = {key: value for key, value in batch.parent.data.metrics.items() if value == value}
     assert {key.partition("/")[0] for key in told if "/v1" in key} == {"token_f1", "answer_length"}
     table = results(machine, batch)
-    assert "rouge1/v1" not in table.columns and list(table["promptflow.evaluation"].dropna()) == ["second"] * 10
+    assert "rouge1/v1" not in table.columns and list(table["promptflow.evaluation"].dropna()) == ["ev_second"] * 10
 
 
 def test_rows_of_other_lines_are_refused(machine: Machine) -> None:
-    lines = rows("shuffled")
-    base(machine, "shuffled", lines)
-    turned = machine.data("turned", [lines[1], lines[0], *lines[2:]])
+    lines = rows("ev_shuffled")
+    base(machine, "ev_shuffled", lines)
+    turned = machine.data("ev_turned", [lines[1], lines[0], *lines[2:]])
     env = {"MLFLOW_TRACKING_URI": uri(machine)}
-    done = machine.command("pf-mlflow", "evaluate", "shuffled", "--data", str(turned), **env)
+    done = machine.command("pf-mlflow", "evaluate", "ev_shuffled", "--data", str(turned), **env)
     assert done.returncode == 1
-    assert "Row 0 of" in done.stderr and "line 0 of 'shuffled'" in done.stderr and "2 rows differ" in done.stderr
-    assert not any(scores(tracked(uri(machine), "shuffled"), metric) for metric in MATCHES)
-    words = ["--flow", str(EVAL), "--data", str(turned), "--run", "shuffled", "--name", "turned"]
+    assert "Row 0 of" in done.stderr and "line 0 of 'ev_shuffled'" in done.stderr and "2 rows differ" in done.stderr
+    assert not any(scores(tracked(uri(machine), "ev_shuffled"), metric) for metric in MATCHES)
+    words = ["--flow", str(EVAL), "--data", str(turned), "--run", "ev_shuffled", "--name", "ev_turned"]
     mapping = ["answer='${run.outputs.answer}'", "ground_truth='${data.ground_truth}'"]
     machine.pf("run", "create", *words, "--column-mapping", *mapping, **env)
-    batch = read(machine, "shuffled", "turned")
+    batch = read(machine, "ev_shuffled", "ev_turned")
     rest = [n for n in SCORED if n > 1]
     assert scores(batch, "token_f1") == {n: pytest.approx(f1(n)) for n in rest}
     assert batch.parent.data.metrics["lines_not_evaluated"] == 2 + 2
 
 
 def test_a_resumed_batch_and_a_limited_one(machine: Machine) -> None:
-    lines = rows("whole")
-    base(machine, "part", lines, "--limit", "5")
-    evaluated(machine, "part", "--name", "scores_of_part")
-    part = read(machine, "part", "scores_of_part")
+    lines = rows("ev_whole")
+    base(machine, "ev_part", lines, "--limit", "5")
+    evaluated(machine, "ev_part", "--name", "ev_scores_of_part")
+    part = read(machine, "ev_part", "ev_scores_of_part")
     assert scores(part, "token_f1") == {n: pytest.approx(f1(n)) for n in SCORED if n < 5}
     assert part.parent.data.metrics["lines_not_evaluated"] == 1
     done = machine.command(
-        *("pf-mlflow", "run", "--resume-from", "part", "--name", "rest"), MLFLOW_TRACKING_URI=uri(machine)
+        *("pf-mlflow", "run", "--resume-from", "ev_part", "--name", "ev_rest"), MLFLOW_TRACKING_URI=uri(machine)
     )
     assert done.returncode == 3, done.stderr
-    evaluated(machine, "rest", "--name", "scores_of_rest")
-    rest = read(machine, "rest", "scores_of_rest")
+    evaluated(machine, "ev_rest", "--name", "ev_scores_of_rest")
+    rest = read(machine, "ev_rest", "ev_scores_of_rest")
     assert scores(rest, "token_f1") == {n: pytest.approx(f1(n)) for n in SCORED}
-    assert scores(tracked(uri(machine), "part"), "token_f1").keys() == {n for n in SCORED if n < 5}
+    assert scores(tracked(uri(machine), "ev_part"), "token_f1").keys() == {n for n in SCORED if n < 5}
 
 
 def test_a_batch_without_a_completed_line_has_a_clear_result(machine: Machine) -> None:
-    base(machine, "none", [row for n, row in enumerate(rows("none")) if n in FAILED])
-    text = evaluated(machine, "none", "--name", "scores_of_none")
-    told = tracked(uri(machine), "none").parent.data.metrics
+    base(machine, "ev_none", [row for n, row in enumerate(rows("ev_none")) if n in FAILED])
+    text = evaluated(machine, "ev_none", "--name", "ev_scores_of_none")
+    told = tracked(uri(machine), "ev_none").parent.data.metrics
     assert (told["lines_evaluated"], told["lines_not_evaluated"]) == (0, 2)
     assert "0 / 2" in text and not any("/v1" in key for key in told)
 
@@ -265,9 +270,9 @@ def test_answers_without_a_batch_get_runs_of_their_own(machine: Machine) -> None
         {"question": f"q{n}", "answer": " ".join(WORDS[: n + 1]), "ground_truth": " ".join(WORDS)} for n in SCORED
     ]
     answers.append({"question": "nothing", "answer": None, "ground_truth": "word0"})
-    data = machine.data("answers", answers)
-    evaluated(machine, "--data", str(data), "--name", "finished", code=0)
-    batch = tracked(uri(machine), "finished")
+    data = machine.data("ev_answers", answers)
+    evaluated(machine, "--data", str(data), "--name", "ev_finished", code=0)
+    batch = tracked(uri(machine), "ev_finished")
     expected = {place: pytest.approx(f1(n)) for place, n in enumerate(SCORED)}
     assert scores(batch, "token_f1") == {**expected, len(SCORED): 0.0}
     assert_sums(batch, "token_f1", [*map(f1, SCORED), 0.0])
@@ -287,18 +292,19 @@ def mood(question, answer):
 """
 
 
-def test_metrics_of_ones_own(machine: Machine) -> None:
-    base(machine, "own", rows("own")[:6])
+def test_metrics_of_ones_own(machine: Machine, answered: str) -> None:
     (machine.cwd / "own.py").write_text(CUSTOM)
-    evaluated(machine, "own", "--name", "by_own", "--metrics", "own.py:politeness,own.py:mood,token_f1")
-    batch = read(machine, "own", "by_own")
-    assert scores(batch, "politeness") == {n: float(n >= 2) for n in (0, 1, 2, 4)}
-    assert batch.column("tags", "politeness/v1/error") == [None] * 5 + ["ValueError: rude"]
-    moods = ["short", "short", "short", None, "long", "long"]
-    assert batch.column("tags", "mood/v1") == moods
-    assert batch.parent.data.metrics["politeness/v1/error_count"] == 1
+    evaluated(machine, answered, "--name", "ev_by_own", "--metrics", "own.py:politeness,own.py:mood,token_f1")
+    batch = read(machine, answered, "ev_by_own")
+    polite, rude = [n for n in SCORED if n < 5], [n for n in SCORED if n >= 5]
+    assert scores(batch, "politeness") == {n: float(n >= 2) for n in polite}
+    errors = dict(enumerate(batch.column("tags", "politeness/v1/error")))
+    assert errors == {n: "ValueError: rude" if n in rude else None for n in range(LINES)}
+    moods = {n: None if n in FAILED else "long" if n > 2 else "short" for n in range(LINES)}
+    assert dict(enumerate(batch.column("tags", "mood/v1"))) == moods
+    assert batch.parent.data.metrics["politeness/v1/error_count"] == len(rude)
     assert batch.parent.data.metrics["politeness/v1/mean"] == 2 / 4
-    assert scores(batch, "token_f1").keys() == {0, 1, 2, 4, 5}
+    assert scores(batch, "token_f1").keys() == set(SCORED)
 
 
 @pytest.mark.parametrize(
@@ -306,41 +312,41 @@ def test_metrics_of_ones_own(machine: Machine) -> None:
     [
         (["nowhere"], ["no batch 'nowhere'", "pf run list"]),
         ([], ["name a batch", "--data"]),
-        (["asked", "--metrics", "rogue1"], ["'rogue1'", "rouge1", "token_f1"]),
-        (["asked", "--metrics", "missing.py"], ["missing.py"]),
-        (["--data", "bare.jsonl"], ["no column 'answer'", "text", "--column-mapping answer="]),
-        (["asked", "--flow", "nowhere"], ["no flow at 'nowhere'"]),
+        (["ev_asked", "--metrics", "rogue1"], ["'rogue1'", "rouge1", "token_f1"]),
+        (["ev_asked", "--metrics", "missing.py"], ["missing.py"]),
+        (["--data", "ev_bare.jsonl"], ["no column 'answer'", "text", "--column-mapping answer="]),
+        (["ev_asked", "--flow", "nowhere"], ["no flow at 'nowhere'"]),
     ],
 )
 def test_bad_input_is_one_sentence(machine: Machine, scored: Tracked, words: list[str], says: list[str]) -> None:
-    machine.data("bare", [{"text": "no answer"}])
+    machine.data("ev_bare", [{"text": "no answer"}])
     done = machine.command("pf-mlflow", "evaluate", *words, MLFLOW_TRACKING_URI=uri(machine))
     assert done.returncode == 1, done.stdout
     assert len([line for line in done.stderr.splitlines() if line.startswith("Error:")]) == 1
     assert all(word in done.stderr for word in says) and "Traceback" not in done.stderr
-    assert tracked(uri(machine), "asked").parent.data.tags["promptflow.evaluation"] == "scores_of_asked"
+    assert tracked(uri(machine), "ev_asked").parent.data.tags["promptflow.evaluation"] == "ev_scores_of_asked"
 
 
 def test_one_request_a_line_and_nothing_lost_while_mlflow_is_down(machine: Machine, proxy: CountingProxy) -> None:
     env = {"MLFLOW_TRACKING_URI": proxy.uri}
-    base(machine, "counted", rows("counted"), **env)
+    base(machine, "ev_counted", rows("ev_counted"), **env)
     before = proxy.counted()
-    evaluated(machine, "counted", "--name", "counting", **env)
+    evaluated(machine, "ev_counted", "--name", "ev_counting", **env)
     asked = proxy.counted() - before
     logged = sum(number for what, number in asked.items() if "log-batch" in what)
     assert logged <= len(SCORED) + 3, asked
-    batch = tracked(proxy.uri, "counted")
+    batch = tracked(proxy.uri, "ev_counted")
     assert scores(batch, "token_f1") == {n: pytest.approx(f1(n)) for n in SCORED}
     proxy.answer = 503
     gave_up = {"PF_MLFLOW_GIVE_UP_AFTER": "1"}
     done = machine.command(
-        "pf-mlflow", "evaluate", "counted", "--name", "later", "--metrics", "rougeL", **env, **gave_up
+        "pf-mlflow", "evaluate", "ev_counted", "--name", "ev_later", "--metrics", "rougeL", **env, **gave_up
     )
     assert done.returncode in (0, 3) and "wait in the spool" in done.stderr
     proxy.answer = None
-    synced = machine.command("pf-mlflow", "sync", "later", **env)
+    synced = machine.command("pf-mlflow", "sync", "ev_later", **env)
     assert synced.returncode == 0, synced.stdout + synced.stderr
-    batch = tracked(proxy.uri, "counted")
+    batch = tracked(proxy.uri, "ev_counted")
     assert scores(batch, "rougeL").keys() == set(SCORED) and scores(batch, "token_f1") == {}
 
 
@@ -366,7 +372,7 @@ def test_doctor_finds_the_flow_in_order(machine: Machine) -> None:
 def test_the_run_file_names_what_there_is() -> None:
     told = yaml.safe_load((ROOT / "run_evaluation.yml").read_text("utf-8"))
     flow = yaml.safe_load((ROOT / told["flow"] / "flow.dag.yaml").read_text("utf-8"))
-    assert set(told["column_mapping"]) == set(flow["inputs"]) - {"metrics"}
+    assert set(told["column_mapping"]) == set(flow["inputs"]) - {"metrics", "judge_model"}
     row = json.loads((ROOT / told["data"]).read_text("utf-8").splitlines()[0])
     columns = [source for source in told["column_mapping"].values() if source.startswith("${data.")]
     assert columns and all(source[7:-1] in row for source in columns)

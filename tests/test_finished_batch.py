@@ -222,6 +222,10 @@ node_variants:
             b"nodes: [{name: a, type: llm}, {name: b, type: llm, aggregation: true}]",
             FlowNodes(("a",), ("a",), (), aggregates=True),
         ),
+        (
+            b"nodes: [{name: keep, source: {path: nodes/save_scores.py}}, {name: sum, aggregation: true}]",
+            FlowNodes(("keep",), (), (), aggregates=True, saves_scores=True),
+        ),
         (b"nodes: []", FlowNodes()),
         (b"nodes:", FlowNodes()),
         (b"nodes: 5", FlowNodes()),
