@@ -43,6 +43,8 @@ bench: .venv/dev.installed  ## Measure what tracking costs; the tables stand in 
 	.venv/bin/python -m benchmarks.wall
 	.venv/bin/python -m benchmarks.sync --quick
 	.venv/bin/python -m benchmarks.run
+	.venv/bin/python -m benchmarks.evaluation
+	.venv/bin/python -m benchmarks.judging
 
 bench-run: .venv/dev.installed  ## Measure pf-mlflow run beside promptflow's own command (two minutes)
 	.venv/bin/python -m benchmarks.run --quick

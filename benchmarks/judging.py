@@ -1,4 +1,4 @@
-"""How long judges take beside the least that their answers allow: python -m benchmarks.judging [--lines N …].
+"""How long judges take beside the least that their answers allow: `python -m benchmarks.judging [--lines N …]`.
 
 A server answers each judge after a fixed time; lines are judged in threads of one process, as `pf-mlflow evaluate`
 judges them. The bar: wall time / (lines x judges x latency / requests at once) of at most 1.5.
@@ -12,9 +12,6 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from judge_server import KEY, JudgeServer
 
