@@ -58,6 +58,7 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
         _check(request, flow)
         begin_anew()
         ahead = _track_here(*_place(request, flow, settings), settings)
+        settings = read_settings()
         if ahead:
             stack.callback(ahead.dismiss)
         client = _client(flow, request.engine)
@@ -111,6 +112,8 @@ def _place(request: RunRequest, flow: Runnable, settings: Settings) -> tuple[str
     """Return store and experiment of the batch: if it scores the lines of another, they are that one's."""
     if request.run and flow.is_dag and flow_nodes(flow.folder).aggregates:
         base = known_batches(Spool(settings.spool_dir), settings, request.run)[-1]
+        if base.content == "none":  # what was kept out of its runs, its scores do not tell either
+            os.environ["PF_MLFLOW_CONTENT"] = base.content
         return tracking_uri_of(base, settings), base.experiment
     uri = settings.tracking_uri or default_tracking_uri(flow.folder)
     return uri, settings.experiment or flow.folder.name

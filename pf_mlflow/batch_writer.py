@@ -227,11 +227,13 @@ class BatchWriter:
         if self.standing.parent:
             payload = self.end.closing_payload()
             payload.metrics.update(summary.metrics())
-            if summary.scores and EVALUATION not in self.standing.parent.values.tags:  # it is its own evaluation
+            is_own_evaluation = summary.scores and EVALUATION not in self.standing.parent.values.tags
+            if is_own_evaluation:
                 payload.tags |= evaluation_tags(self.batch)
-                log_results(self.projection, self.batch.uid, self.standing.parent.run_id)
             payload.end_ms = max(payload.end_ms, self.standing.parent.values.start_ms, self._last_end_ms)
             self._update_parent(payload)
+            if is_own_evaluation:
+                log_results(self.projection, self.batch.uid, self.standing.parent.run_id)
         return summary
 
     def _update_parent(self, payload: RunPayload) -> None:

@@ -19,7 +19,7 @@ from filelock import Timeout
 from pf_mlflow.ahead import AHEAD, answer_ahead
 from pf_mlflow.batch_end import BatchEnd
 from pf_mlflow.errors import PfMlflowError, TrackingDown
-from pf_mlflow.launch import deliver_in_background, is_held, lock_of, start_delivery
+from pf_mlflow.launch import deliver_in_background, is_held, lock_of, one_evaluation_of, start_delivery
 from pf_mlflow.local_batch import tracking_uri_of
 from pf_mlflow.mending import Mending, Settled
 from pf_mlflow.patience import Patience, keep_trying
@@ -66,7 +66,7 @@ def _deliver_batch(spool: Spool, batch_uid: str, settings: Settings) -> int:
 
 def _deliver(spool: Spool, batch: Batch, settings: Settings, patient: bool) -> bool:
     try:
-        with lock_of(spool.folder, batch.uid).acquire(timeout=2):
+        with lock_of(spool.folder, batch.uid).acquire(timeout=2), one_evaluation_of(spool.folder, batch):
             Delivery(spool, batch, settings, patient).run()
     except Timeout:
         log.info("batch %s: another process is at it", batch.name)

@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from pf_mlflow import __version__
 from pf_mlflow.batch_run import run_batch
 from pf_mlflow.errors import BadInput
+from pf_mlflow.evaluation_inputs import data_of, mapping_of
 from pf_mlflow.finding import evaluation_of, known_batches
 from pf_mlflow.init_flow import PACKAGE, flow_files
 from pf_mlflow.llm import Llm
 from pf_mlflow.local_batch import local_batch
 from pf_mlflow.outcome import Outcome, outcome_without_lines
-from pf_mlflow.preflight import check_data
 from pf_mlflow.promptflow_private import promptflow_home
-from pf_mlflow.row_check import first_with_data, wrong_rows
 from pf_mlflow.run_record import RunRecord, run_record
 from pf_mlflow.run_request import RunRequest, Watcher
+from pf_mlflow.runnable import read_runnable
 from pf_mlflow.scoring import LineFields, chosen_metrics
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool import Spool
@@ -30,7 +32,6 @@ from pf_mlflow.spool import Spool
 __all__ = ["EvaluationRequest", "evaluate"]
 
 _FLOW = "eval_flow"
-_ID = "child_run_id"
 _NODE, _CONNECTION = "score", "connection"
 """The node that asks judges, and its input for their connection."""
 _INCLUDES = re.compile(r"^additional_includes:\n(- .*\n)+", re.M)
@@ -72,12 +73,14 @@ def evaluate(request: EvaluationRequest, watcher: Watcher) -> Outcome:
         _bring_in(base, watcher)
     if base and not base.lines_completed:
         return _nothing_to_score(base, request)
-    data = request.data or _data_of(base)
+    data = request.data or data_of(base)
+    inputs = read_runnable(flow).inputs
+    mapping = mapping_of(base, data, request.column_mapping, inputs, is_own=request.data is None)
     run = RunRequest(
         flow,
         data,
         run=request.base,
-        column_mapping=_mapping(request, base, data),
+        column_mapping=mapping | _asked_for(request),
         connections={_NODE: {_CONNECTION: request.judge_connection}} if request.judge_connection else {},
         default_connection={_NODE: _CONNECTION} if request.judge_model and not request.judge_connection else {},
         name=request.name,
@@ -125,6 +128,7 @@ def _as_before(request: EvaluationRequest) -> EvaluationRequest:
         column_mapping={**last.column_mapping, **request.column_mapping},
         judge_model=request.judge_model or last.model,
         judge_connection=request.judge_connection or last.connection,
+        flow=request.flow or last.flow,
     )
 
 
@@ -135,10 +139,15 @@ def _own_flow(spool_dir: Path) -> Path:
         raise BadInput(f"There is no evaluation flow at {source}; name one with --flow.")
     if source.parent == PACKAGE.parent:
         return source
-    copy = spool_dir / _FLOW
-    shutil.copytree(source, copy, dirs_exist_ok=True)
-    flow = (source / "flow.dag.yaml").read_text("utf-8")
-    (copy / "flow.dag.yaml").write_text(_INCLUDES.sub("", flow), "utf-8")  # the package is installed
+    copy = spool_dir / "flows" / __version__ / _FLOW
+    if not copy.is_dir():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=copy.parent)) / _FLOW
+        shutil.copytree(source, draft)
+        flow = (source / "flow.dag.yaml").read_text("utf-8")
+        (draft / "flow.dag.yaml").write_text(_INCLUDES.sub("", flow), "utf-8")  # the package is installed
+        with suppress(OSError):  # another command was faster
+            draft.rename(copy)
     return copy
 
 
@@ -165,74 +174,16 @@ def _bring_in(base: RunRecord, watcher: Watcher) -> None:
         return
     from pf_mlflow import sync
 
-    if trouble := sync.sync_batch(spool, batch, settings, rehearse=False, watcher=sync.Watcher()).trouble:
-        watcher.warn(f"{trouble} The scores wait in the spool.")
+    synced = sync.sync_batch(spool, batch, settings, rehearse=False, watcher=sync.Watcher())
+    if synced.state == sync.DELETED:
+        raise BadInput(f"Somebody deleted the runs of {base.name!r} in MLflow; `mlflow runs restore` brings them back.")
+    if synced.trouble:
+        watcher.warn(f"{synced.trouble} The scores wait in the spool.")
 
 
-def _data_of(base: RunRecord | None) -> Path | None:
-    """Return the batch's own data, if they are still there: their other columns may be of use."""
-    record = base and first_with_data(promptflow_home(), base.name)
-    path = Path(record.data) if record and record.data else None
-    return path if path and path.is_file() and path.suffix == ".jsonl" else None
-
-
-def _mapping(request: EvaluationRequest, base: RunRecord | None, data: Path | None) -> dict[str, str]:
-    """Return where the inputs of the evaluation flow come from: by their names, and as the user says."""
-    columns = sorted(check_data(data) or ()) if data else []
-    found = {name: f"${{data.{name}}}" for name in ("question", "ground_truth", "context", "answer") if name in columns}
-    if base:
-        if data:
-            _check_rows(base.name, data, is_given=request.data is not None)
-        found |= _from_batch(base, data is not None, found, request.column_mapping)
-    mapping = {**found, **request.column_mapping}
-    if request.metrics:
-        mapping["metrics"] = json.dumps(request.metrics)
-    if request.judge_model:
-        mapping["judge_model"] = request.judge_model
-    if "answer" not in mapping:
-        raise BadInput(
-            f"{str(data)!r} has no column 'answer' (its columns are {', '.join(columns)}); name the one that holds the "
-            "answers: --column-mapping answer='${data.COLUMN}'."
-        )
-    return mapping
-
-
-def _check_rows(base: str, data: Path, is_given: bool) -> None:
-    wrong = wrong_rows(promptflow_home(), base, data)
-    if wrong:
-        remedy = "" if is_given else " That file was changed since."
-        raise BadInput(f"{wrong[min(wrong)]}{remedy} {len(wrong)} rows differ; nothing was scored.")
-
-
-def _from_batch(base: RunRecord, has_data: bool, found: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    outputs = _outputs(base)
-    names = [name for name in outputs if name not in (_ID, "line_number")]
-    mapping = {_ID: f"${{run.outputs.{_ID}}}"} if _ID in outputs else {}
-    if "context" in names:
-        mapping["context"] = "${run.outputs.context}"
-    sources = [source for source in base.column_mapping.values() if source.startswith("${data.")]
-    if has_data and "question" not in found and len(sources) == 1:
-        mapping["question"] = sources[0]
-    if "answer" in given:
-        return mapping
-    answer = "answer" if "answer" in names else names[0] if len(names) == 1 else None
-    if answer is None:
-        raise BadInput(
-            f"Which output of {base.name!r} is the answer? It has {', '.join(names)}; say "
-            f"--column-mapping answer='${{run.outputs.{names[0]}}}'."
-        )
-    return mapping | {"answer": f"${{run.outputs.{answer}}}"}
-
-
-def _outputs(base: RunRecord) -> dict[str, Any]:
-    """Return the outputs of a batch's first completed line."""
-    path = (base.output_path or Path()) / "flow_outputs" / "output.jsonl"
-    try:
-        with path.open(encoding="utf-8") as lines:
-            first: dict[str, Any] = json.loads(lines.readline())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"The outputs of the batch {base.name!r} cannot be read: {error}.") from error
-    return first
+def _asked_for(request: EvaluationRequest) -> dict[str, str]:
+    told = {"metrics": json.dumps(request.metrics) if request.metrics else "", "judge_model": request.judge_model}
+    return {name: value for name, value in told.items() if value}
 
 
 def _nothing_to_score(base: RunRecord, request: EvaluationRequest) -> Outcome:
@@ -241,6 +192,8 @@ def _nothing_to_score(base: RunRecord, request: EvaluationRequest) -> Outcome:
     spool, home = Spool(settings.spool_dir), promptflow_home()
     name = request.name or f"evaluation_of_{base.name}"
     nobody = replace(local_batch(home, base.name, base, settings), uid=uuid.uuid4().hex, name=name)
+    if not settings.enabled:
+        return Outcome(name, "Completed", None, None, None, None, None, None, None, 0, 0.0)
     batch = evaluation_of(base.name, replace(nobody, promptflow_home=None), spool, settings)
     assert batch
     return outcome_without_lines(batch, spool)

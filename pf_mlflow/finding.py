@@ -65,8 +65,10 @@ def evaluation_of(base: str, batch: Batch, spool: Spool, settings: Settings) -> 
     bases = known_batches(spool, settings, base)
     if not bases:
         return None
-    uri, experiment = bases[-1].tracking_uri, bases[-1].experiment
-    return replace(batch, base_uid=bases[-1].uid, base_name=base, tracking_uri=uri, experiment=experiment)
+    of = bases[-1]
+    content = "none" if "none" in (batch.content, of.content) else batch.content
+    place = replace(batch, tracking_uri=of.tracking_uri, experiment=of.experiment, content=content)
+    return replace(place, base_uid=of.uid, base_name=base)
 
 
 def _in_store(spool: Spool, settings: Settings, name: str) -> Found:

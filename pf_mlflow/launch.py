@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 import pf_mlflow
 from pf_mlflow.processes import end_process
+from pf_mlflow.records import Batch
 from pf_mlflow.spool import Spool
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "end_if_hung",
     "is_held",
     "lock_of",
+    "one_evaluation_of",
     "start_delivery",
 ]
 
@@ -53,6 +55,11 @@ def lock_of(folder: Path, name: str) -> FileLock:
     locks = folder / "locks"
     locks.mkdir(parents=True, exist_ok=True, mode=0o700)
     return FileLock(locks / f"{name}.lock")
+
+
+def one_evaluation_of(folder: Path, batch: Batch) -> AbstractContextManager[object]:
+    """Wait until no other evaluation writes to the runs that a batch scores, and let none do so meanwhile."""
+    return lock_of(folder, f"scores-{batch.base_uid}") if batch.base_uid else nullcontext()
 
 
 def is_held(folder: Path, name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,11 @@ class Outcome:
     interrupted: bool = False
     threads_left: bool = False
     """Whether a line was given up whose thread may still run: this process would wait for it at its end."""
+
+    def after(self, base: Outcome) -> Outcome:
+        """Return the outcome of an evaluation with what must not be forgotten of the batch that it scored."""
+        left, trouble = self.threads_left or base.threads_left, self.trouble or base.trouble
+        return replace(self, threads_left=left, trouble=trouble)
 
     @property
     def lines_not_evaluated(self) -> int:

@@ -240,11 +240,12 @@ def batches_of(values: Mapping[str, str], most: int = 100, most_bytes: int = 700
         yield part
 
 
-def valid_key(key: str) -> str:
+def valid_key(key: str, limit: int = _KEY_LIMIT) -> str:
+    """Return a name that MLflow takes as a key, or as the beginning of one."""
     key = re.sub(r"[^\w.\- ]", "_", readable(key)).strip() or "_"
-    if len(key) > _KEY_LIMIT:
+    if len(key) > limit:
         digest = hashlib.sha256(key.encode()).hexdigest()[:8]
-        key = f"{key[: _KEY_LIMIT - 9]}_{digest}"
+        key = f"{key[: limit - 9]}_{digest}"
     return f"_{key[1:]}" if key.startswith("..") or key == "." else key
 
 

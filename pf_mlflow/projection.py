@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,11 @@ class Projection:
     def drop_tags(self, run_id: str, keys: Iterable[str]) -> None:
         """Take tags back that are not true any more."""
         for key in keys:
-            self._client.delete_tag(run_id, key)
+            try:
+                self._client.delete_tag(run_id, key)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # it went when no answer came
+                    raise
 
     @told
     def create_parent(self, batch: Batch, display_name: str, start: float) -> str:
@@ -217,12 +222,14 @@ class Projection:
             self._client.log_text(run_id, text, path)
         at = payload.end_ms or milliseconds(time.time())
         metrics = [Metric(key, value, at, 0) for key, value in payload.metrics.items()]
-        tags = [RunTag(key, value) for key, value in payload.tags.items()]
-        for part in [*batches_of(payload.params)] or [{}]:
-            params = [Param(key, value) for key, value in part.items()]
+        nothing: dict[str, str] = {}
+        parts = zip_longest(batches_of(payload.params), batches_of(payload.tags), fillvalue=nothing)
+        for some_params, some_tags in [*parts] or [(nothing, nothing)]:
+            params = [Param(key, value) for key, value in some_params.items()]
+            tags = [RunTag(key, value) for key, value in some_tags.items()]
             if params or metrics or tags:
                 self._writer_of(run_id).log_batch(run_id, metrics, params, tags)
-            metrics, tags = [], []
+            metrics = []
 
     @told
     def log_table(self, run_id: str, path: Path) -> None:

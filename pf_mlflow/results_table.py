@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,13 +24,15 @@ RESULTS = "eval_results_table.json"
 _FIRST = ("line_number", "status", "run_id")
 _ERROR = "promptflow.error"
 
+log = logging.getLogger(__name__)
+
 
 def log_results(projection: Projection, batch_uid: str, run_id: str) -> None:
     """Write the table of a batch's lines as MLflow shows them, as an artifact of a run."""
     with ResultsTable() as table:
         for _ in table.filled(projection.runs(batch_uid)):
             pass
-        projection.log_table(run_id, table.written())
+        table.log_to(projection, run_id)
 
 
 class ResultsTable:
@@ -57,6 +60,13 @@ class ResultsTable:
         self._places.append((line_number, self._rows.tell()))
         self._columns |= dict.fromkeys(row)
         self._rows.write(json.dumps(row) + "\n")
+
+    def log_to(self, projection: Projection, run_id: str) -> None:
+        """Write it as an artifact of a run, if that can be: artifacts may need rights and packages that runs do not."""
+        try:
+            projection.log_table(run_id, self.written())
+        except Exception as error:  # noqa: BLE001 - whatever the store's own client raises; the runs have all of it
+            log.warning("run %s has no %s: %s", run_id, RESULTS, error)
 
     def written(self) -> Path:
         """Return the table as a file in pandas' `split` orientation."""

@@ -10,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pf_mlflow.errors import BadInput
 from pf_mlflow.promptflow_private import CurrentLine, data_rows, promptflow_home
 from pf_mlflow.run_record import RunRecord, run_record
@@ -24,16 +26,21 @@ def check_row(line: CurrentLine) -> None:
     """Raise `BadInput` if the line of an evaluation has got the data of another line than the one that it scores."""
     with _lock:  # the first line reads the files, the others wait for it
         wrong = _wrong_rows(promptflow_home(), line.run_name)
+    if isinstance(wrong, str):
+        raise BadInput(wrong)
     if line.line_number is not None and line.line_number in wrong:
         raise BadInput(wrong[line.line_number])
 
 
 @lru_cache(maxsize=8)
-def _wrong_rows(home: Path, name: str) -> Mapping[int, str]:
+def _wrong_rows(home: Path, name: str) -> Mapping[int, str] | str:
     record = run_record(home, name)
     if not record or not record.base_batch or not record.data:
         return {}
-    return wrong_rows(home, record.base_batch, Path(record.data))
+    try:
+        return wrong_rows(home, record.base_batch, Path(record.data))
+    except BadInput as error:
+        return str(error)
 
 
 def wrong_rows(home: Path, base: str, data: Path) -> dict[int, str]:
@@ -47,8 +54,8 @@ def wrong_rows(home: Path, base: str, data: Path) -> dict[int, str]:
     lines = list(_inputs(record))
     if not columns or not lines:
         raise BadInput(
-            f"Nobody can tell whether the rows of {str(data)!r} are those of the batch {base!r}: promptflow kept none "
-            "of its inputs. Leave the data out, or run the batch anew."
+            f"Nobody can tell whether the rows of {str(data)!r} are those of the batch {base!r}: nothing says which "
+            "columns its inputs came from. Leave the data out, or run the batch anew with --column-mapping."
         )
     rows = {row.get("line_number", number): row for number, row in enumerate(data_rows(data))}
     told = ((n, _difference(rows.get(n), inputs, columns)) for n, inputs in lines)
@@ -72,8 +79,20 @@ def first_with_data(home: Path, base: str) -> RunRecord:
 
 def _columns(record: RunRecord) -> dict[str, str]:
     """Return the columns that a batch's inputs came from, by input."""
-    found = {name: _FROM_DATA.match(str(source)) for name, source in record.column_mapping.items()}
+    sources = {**(_by_name(record) if record.data else {}), **record.column_mapping}
+    found = {name: _FROM_DATA.match(str(source)) for name, source in sources.items()}
     return {name: match[1] for name, match in found.items() if match}
+
+
+def _by_name(record: RunRecord) -> dict[str, str]:
+    """Return where promptflow takes inputs from that nobody has mapped: the column of their name, or their default."""
+    for folder in ((record.output_path or Path()) / "snapshot", record.flow_dir or Path()):
+        try:
+            inputs = yaml.safe_load((folder / "flow.dag.yaml").read_text("utf-8"))["inputs"]
+            return {name: f"${{data.{name}}}" for name, told in inputs.items() if (told or {}).get("default") is None}
+        except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError):
+            continue
+    return {}
 
 
 def _inputs(record: RunRecord) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -99,7 +99,7 @@ class ScoreWriter:
             raise TrackingRefused(
                 f"MLflow has nothing of the batch {self.batch.base_name!r}, which {self.batch.name!r} scores; "
                 f"`pf-mlflow sync {self.batch.base_name}` brings it in, then `pf-mlflow sync {self.batch.name}` "
-                "its scores."
+                "its scores; if somebody deleted it there, `mlflow runs restore` comes first."
             )
         self._superseded = self._started_of(self.standing.parent) > self._started()
         return self.standing.parent.run_id
@@ -196,9 +196,9 @@ class ScoreWriter:
         lacking = {key: value for key, value in metrics.items() if parent.values.metrics.get(key) != value}
         if not (lacking or self.changes or not self._is_ours(parent)):
             return
-        self.projection.log_table(parent.run_id, table.written())
         tags = {**evaluation_tags(self.batch), EVALUATION_STARTED: str(self._started())}
         self.projection.log(parent.run_id, RunPayload("", 0, 0, metrics=lacking, tags=tags))
+        table.log_to(self.projection, parent.run_id)
         self.changes.parent = "updated"
 
 

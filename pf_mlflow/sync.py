@@ -15,7 +15,7 @@ from pf_mlflow.batch_end import BatchEnd
 from pf_mlflow.errors import BadInput, PfMlflowError, TrackingDown
 from pf_mlflow.finding import known_batches
 from pf_mlflow.finished_batch import lines_in_folder
-from pf_mlflow.launch import end_if_hung, lock_of
+from pf_mlflow.launch import end_if_hung, lock_of, one_evaluation_of
 from pf_mlflow.local_batch import tracking_uri_of
 from pf_mlflow.mending import Mending, Settled
 from pf_mlflow.patience import Patience, keep_trying
@@ -123,7 +123,7 @@ def sync_batch(spool: Spool, batch: Batch, settings: Settings, rehearse: bool, w
     pass_ = _Pass(spool, batch, settings, end, rehearse, watcher)
     trouble = None
     try:
-        with _held(spool, batch, watcher):
+        with _held(spool, batch, watcher), one_evaluation_of(spool.folder, batch):
             state = pass_.run()
     except PfMlflowError as error:
         state, trouble = FAILED, str(error)

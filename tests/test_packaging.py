@@ -33,7 +33,7 @@ def test_answers_are_scored_from_the_wheel(installed: Path, machine: Machine) ->
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)
     assert told["scores"]["exact_match/v1"] == 1.0
-    assert (machine.folder / "spool" / "eval_flow" / "flow.dag.yaml").is_file()
+    assert [*(machine.folder / "spool" / "flows").glob("*/eval_flow/flow.dag.yaml")]
 
 
 def test_init_works_from_the_wheel(installed: Path, tmp_path: Path) -> None:

@@ -69,10 +69,21 @@ def test_of_a_batch_over_another_ones_outputs_that_one_counts(tmp_path: Path) ->
     assert wrong_rows(home, "b2", rows(tmp_path, ROWS[::-1])).keys() == {0, 2}
 
 
+def test_inputs_that_nobody_mapped_came_from_columns_of_their_name(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    batch(home, None, [{"question": f"q{n}", "tone": "polite", "line_number": n} for n in range(3)])
+    snapshot = home / ".runs" / "b1" / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "flow.dag.yaml").write_text("inputs: {question: {type: string}, tone: {default: polite}}\nnodes: []")
+    home_with(home, {"output_path": str(home / ".runs" / "b1")}, name="b1", data="rows.jsonl")
+    assert wrong_rows(home, "b1", rows(tmp_path, [{**row, "tone": "rude"} for row in ROWS])) == {}
+    assert wrong_rows(home, "b1", rows(tmp_path, ROWS[::-1])).keys() == {0, 2}
+
+
 @pytest.mark.parametrize("mapping", [None, {"topic": "atom"}])
 def test_what_nobody_can_tell_is_refused(tmp_path: Path, mapping: dict[str, str] | None) -> None:
     batch(tmp_path / "home", mapping, lines(0, 1, 2))
-    with pytest.raises(BadInput, match="promptflow kept none of its inputs"):
+    with pytest.raises(BadInput, match="nothing says which columns"):
         wrong_rows(tmp_path / "home", "b1", rows(tmp_path, ROWS))
     with pytest.raises(BadInput, match="no batch 'nobody'"):
         wrong_rows(tmp_path / "home", "nobody", rows(tmp_path, ROWS))

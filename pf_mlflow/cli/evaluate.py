@@ -65,7 +65,7 @@ def evaluate(as_json: bool, metrics: str | None, **options: Any) -> None:
 def evaluation_request(batch: str | None, metrics: str | None, **options: Any) -> EvaluationRequest:
     """Return what the options of a command ask for."""
     options["column_mapping"] = dict(options.get("column_mapping", ()))
-    named = tuple(name for name in (metrics or "").replace(",", " ").split())
+    named = tuple(name for entry in (metrics or "").split(",") if (name := entry.strip()))
     return EvaluationRequest(base=batch, metrics=tuple(map(_found, named)), **options)
 
 

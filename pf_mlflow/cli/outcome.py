@@ -84,6 +84,8 @@ def _next(outcome: Outcome) -> dict[str, str]:
     if outcome.batch and outcome.batch.base_uid:
         if any(name.endswith("/mean") for name in (outcome.summary.scores if outcome.summary else ())):
             steps["Worst:"] = own_command("show", outcome.batch.base_name, "--worst", "METRIC")
+        if outcome.summary and outcome.summary.lines_failed:
+            steps["Errors:"] = own_command("show", outcome.batch.base_name, "--failed")
         return steps
     if outcome.lines_failed and outcome.batch:
         steps["Errors:"] = own_command("show", outcome.name, "--failed")

@@ -75,9 +75,9 @@ def run(as_json: bool, evaluate: Path | None, metrics: str | None, **options: An
         with one_sentence():
             with LiveRun(err) as live:
                 outcome = run_batch(request, Printer(live, quiet=as_json))
-                if evaluate and not outcome.interrupted:
+                if evaluate and not outcome.interrupted and outcome.status == "Completed":
                     asked = evaluation_request(outcome.name, metrics, flow=evaluate)
-                    outcome = run_evaluation(asked, Printer(live, quiet=as_json))
+                    outcome = run_evaluation(asked, Printer(live, quiet=as_json)).after(outcome)
     print_json(outcome) if as_json else print_outcome(outcome)
     leave(outcome)
 

@@ -25,6 +25,7 @@ class LastJudged:
     data: Path | None
     column_mapping: Mapping[str, str]
     """Where its inputs came from, `metrics` and `judge_model` among them."""
+    flow: Path | None
     connection: str | None
     """`None` where it was one that only stood while the evaluation ran."""
 
@@ -53,7 +54,8 @@ def last_judged(home: Path, base: str) -> LastJudged:
             f"No judged evaluation of the batch {base!r} is known on this machine; judge it with --judge-model MODEL."
         )
     last = judged[-1]
-    return LastJudged(Path(last.data) if last.data else None, last.column_mapping, _connection(last))
+    data = Path(last.data) if last.data else None
+    return LastJudged(data, last.column_mapping, last.flow_dir, _connection(last))
 
 
 def _connection(record: RunRecord) -> str | None:

@@ -15,6 +15,7 @@ from pf_mlflow.never_fails import warn_once
 from pf_mlflow.records import Score
 from pf_mlflow.scoring.chosen import chosen_metrics, parse_metrics
 from pf_mlflow.scoring.line_fields import LineFields
+from pf_mlflow.scoring.metric import Metric
 from pf_mlflow.settings import read_judge_settings
 
 __all__ = ["SKIPPED", "check_metrics", "chosen_judges", "is_judge", "judged_line", "split_metrics"]
@@ -43,7 +44,9 @@ def judged_line(
     """
     names, others = split_metrics(metrics)
     judges = default_judges(fields) if names is None else chosen_judges(names, folders)
-    scores = [metric.score(fields) for metric in chosen_metrics(fields, others, folders)]
+    metrics_too = chosen_metrics(fields, others, folders)
+    _check_names(judges, metrics_too)
+    scores = [metric.score(fields) for metric in metrics_too]
     if is_offline(connection, model):
         warn_once(SKIPPED)
         return scores
@@ -91,6 +94,10 @@ def check_metrics(metrics: Sequence[str], folders: Sequence[str | Path] = ()) ->
         BadInput: a metric or a judge is unknown or cannot be loaded, or a setting of judges cannot be used.
     """
     judges, others = split_metrics(metrics)
-    chosen_judges(judges or (), folders)
-    chosen_metrics(LineFields(), others, folders)
+    _check_names(chosen_judges(judges or (), folders), chosen_metrics(LineFields(), others, folders))
     read_judge_settings()
+
+
+def _check_names(judges: Sequence[Judge], metrics: Sequence[Metric]) -> None:
+    if both := {judge.name for judge in judges} & {metric.name for metric in metrics}:
+        raise BadInput(f"A judge and a metric are both named {min(both)!r}: rename one.")
