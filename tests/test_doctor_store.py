@@ -30,6 +30,7 @@ def answers(uri: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_is_started_by_what_is_printed(visitor: Visitor) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     visitor.env |= {"MLFLOW_TRACKING_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_WORKERS": "1"}

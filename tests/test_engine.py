@@ -179,9 +179,9 @@ def test_a_prompty(machine: Machine) -> None:
 def test_images_are_files_as_ever(machine: Machine, tmp_path: Path) -> None:
     flow = shutil.copytree(FLOWS / "public" / "images", tmp_path / "images")
     lines = [json.loads(row) for row in (flow / "data.jsonl").read_text().splitlines()]
-    code, _ = run(machine, flow, lines, "images")
+    code, _ = run(machine, flow, lines, "engine_images")
     assert code == 0
-    outputs = machine.outputs("images")
+    outputs = machine.outputs("engine_images")
     named = re.findall(r"'data:image/png;path': '([0-9a-f-]{36}\.png)'", str(outputs))
     assert len(named) == len(lines)
-    assert all((folder(machine, "images") / "flow_outputs" / name).stat().st_size > 0 for name in named)
+    assert all((folder(machine, "engine_images") / "flow_outputs" / name).stat().st_size > 0 for name in named)

@@ -12,6 +12,8 @@ from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS, FakeLlm
 from machine import FLOWS, Machine, Tracked, runs_of, tracked
 from mlflow import MlflowClient
 
+pytestmark = pytest.mark.slow
+
 TOPICS = ["tea", "boom", "milk"]
 TOTAL = PROMPT_TOKENS + COMPLETION_TOKENS
 

@@ -93,7 +93,7 @@ def _finished_runs(uri: str, experiment: str, count: int, patience: float = 30.0
 
 @pytest.fixture(scope="module")
 def by_file(machine: Machine, checkout: Path) -> Tracked:
-    machine.pf(*of_readme("run create --file"), "--name", "by_file", cwd=checkout)
+    machine.pf(*of_readme("run create --file run.yml"), "--name", "by_file", cwd=checkout)
     return tracked(f"sqlite:///{checkout / 'mlflow.db'}", "by_file")
 
 

@@ -29,8 +29,15 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'mlflow.db'}"
 
 
-@pytest.mark.parametrize("store", ["sqlite", "server", "postgres_server"])
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize(
+    ("store", "method"),
+    [
+        ("sqlite", "fork"),
+        ("postgres_server", "spawn"),
+        *(pytest.param(*kind, marks=pytest.mark.slow) for kind in (("sqlite", "spawn"), ("postgres_server", "fork"))),
+        *(pytest.param("server", method, marks=pytest.mark.slow) for method in ("fork", "spawn")),
+    ],
+)
 def test_a_batch_is_exact(machine: Machine, request: pytest.FixtureRequest, store: str, method: str) -> None:
     uri = request.getfixturevalue(store)
     name = f"exact_{store}_{method}"
@@ -116,6 +123,7 @@ def test_two_batches_at_once_into_one_fresh_sqlite_file(machine: Machine) -> Non
         assert tracked(uri, name).column("params", "input_topic") == [f"{name} {i}" for i in range(12)]
 
 
+@pytest.mark.slow
 def test_batches_of_one_name_from_two_homes_are_told_apart(
     machine: Machine, new_machine: Callable[..., Machine], server: str
 ) -> None:
