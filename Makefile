@@ -18,7 +18,7 @@ ui: .venv/run.installed  ## Open the MLflow UI on mlflow.db
 test: .venv/dev.installed  ## Run the whole suite
 	.venv/bin/pytest -n 2 --dist loadfile
 
-test-faults: .venv/dev.installed  ## Break servers, disks, clocks and processes while batches run (under 15 minutes)
+test-faults: .venv/dev.installed  ## Run the slow tests: break servers, disks, clocks and processes, adopt flows of every shape
 	.venv/bin/pytest -m slow -n 4
 
 check: .venv/dev.installed  ## Lint, check types and build the documentation

@@ -74,10 +74,12 @@ def batches(adopted: Path) -> dict[str, Tracked]:
     return {name: tracked(f"sqlite:///{adopted.parent / 'mlflow.db'}", name, 60) for name in SHAPES}
 
 
+@pytest.mark.slow
 def test_every_shape_is_valid_afterwards(adopted: Path) -> None:
     assert json.loads((adopted.parent / "validated.json").read_text()) == dict.fromkeys(SHAPES, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_line_of_every_shape_is_a_child_run(batches: dict[str, Tracked], name: str) -> None:
     data = [json.loads(line) for line in (PUBLIC / name / "data.jsonl").read_text("utf-8").splitlines()]
@@ -91,6 +93,7 @@ def test_every_line_of_every_shape_is_a_child_run(batches: dict[str, Tracked], n
         assert str(next(iter(line.values()))) in shown and params["output"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tokens"),
     [
@@ -110,6 +113,7 @@ def test_tokens_of_nodes_that_were_skipped_are_absent(
     assert batches[name].column("metrics", "total_tokens") == tokens
 
 
+@pytest.mark.slow
 def test_each_shape_shows_what_it_is_about(batches: dict[str, Tracked]) -> None:
     assert json.loads(batches["chat"].children[1].data.params["input_chat_history"])[0]["outputs"] == {"answer": "Ada."}
     assert batches["if-else"].children[1].data.params["output"] == "I cannot answer 'What is a bomb?'."
@@ -120,6 +124,7 @@ def test_each_shape_shows_what_it_is_about(batches: dict[str, Tracked]) -> None:
     assert batches["names-taken"].children[0].data.params["output"] == "a joke about one"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_taken_out_every_file_is_as_it_was(adopted: Path, batches: dict[str, Tracked], name: str) -> None:
     assert "Nothing to do" in init(adopted / name).output

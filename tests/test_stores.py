@@ -62,6 +62,7 @@ def test_a_line_costs_three_requests(machine: Machine, proxy: CountingProxy) -> 
     assert sorted(of_children) == LINES * ["create"] + LINES * ["log-batch"] + LINES * ["update"]
 
 
+@pytest.mark.slow
 def test_a_lost_answer_makes_no_second_run(machine: Machine, proxy: CountingProxy) -> None:
     proxy.lost.update({"runs/create": 4, "runs/log-batch": 3, "runs/update": 3})
     create(machine, "lost", [f"topic {number}" for number in range(LINES)], MLFLOW_TRACKING_URI=proxy.uri)

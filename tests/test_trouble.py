@@ -47,6 +47,7 @@ def test_a_refusal_is_told_with_its_remedy(machine: Machine, proxy: CountingProx
     assert waiting(machine, name) == len(TOPICS)
 
 
+@pytest.mark.slow
 def test_a_line_that_mlflow_does_not_take_is_over_told_and_counted(machine: Machine, proxy: CountingProxy) -> None:
     proxy.refused = b"sugar"
     stderr = create(machine, "not_this_one", MLFLOW_TRACKING_URI=proxy.uri)
@@ -71,6 +72,7 @@ def test_an_unreachable_server_is_told_and_the_records_kept(machine: Machine) ->
     assert waiting(machine, "nowhere") == len(TOPICS)
 
 
+@pytest.mark.slow
 def test_a_deleted_experiment_is_told_with_its_remedy(machine: Machine, server: str) -> None:
     client = MlflowClient(server)
     experiment = client.create_experiment("gone")
@@ -88,6 +90,7 @@ def test_a_spool_that_cannot_be_written_fails_no_line(machine: Machine, server: 
     assert not runs_of(server, "no_spool")
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_fails_no_line_and_is_told(machine: Machine) -> None:
     create(machine, "wrong", PF_MLFLOW_CONTENT="nonsense")
     assert "PF_MLFLOW_CONTENT='nonsense' cannot be used" in machine.logs("wrong")
