@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from judge_server import COMPLETION_TOKENS, KEY, PROMPT_TOKENS, JudgeServer
 from judged import MODEL, azure, judged, line, openai
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.judging import judged_line
+from pf_mlflow.judging import check_metrics, judged_line
 from pf_mlflow.judging.builtin import JUDGES, ORDER, default_judges
 from pf_mlflow.judging.overall import overall
 from pf_mlflow.records import Score
@@ -282,3 +283,23 @@ def test_no_server_there_is_an_error(judges: JudgeServer, impatient: None) -> No
         connection = openai(gone)
     score = judged(connection, line(), "safety")["safety"]
     assert score.value is None and score.error and "it cannot be reached" in score.error and "3 times" in score.error
+
+
+def test_a_token_that_has_run_out_is_the_judges_trouble(judges: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(self: Any) -> str:
+        raise RuntimeError("Please run 'az login'")
+
+    connection = azure(judges, api_key=None, auth_mode="meid_token")
+    monkeypatch.setattr(type(connection), "get_token", run_out)
+    score = judged(connection, line(), "safety")["safety"]
+    assert score.value is None and "az login" in str(score.error)
+
+
+def test_a_judge_and_a_metric_of_one_name_are_refused(judges: JudgeServer, tmp_path: Path) -> None:
+    (tmp_path / "polite.py").write_text("def polite(answer):\n    return True\n")
+    (tmp_path / "polite.yaml").write_text("name: polite\nguidelines: [Thanks.]\n")
+    names = [str(tmp_path / name) for name in ("polite.py", "polite.yaml")]
+    with pytest.raises(BadInput, match="both named 'polite'"):
+        judged_line(line(), names, MODEL, openai(judges))
+    with pytest.raises(BadInput, match="both named 'polite'"):
+        check_metrics(names)

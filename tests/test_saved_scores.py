@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.payload import RunPayload
+from pf_mlflow.payload import RunPayload, valid_key
 from pf_mlflow.records import LineRecord, Score
 from pf_mlflow.saved_scores import read_scores, saved_scores
 from pf_mlflow.score_payload import add_scores, failed_scores, score_keys, score_numbers, score_payload, score_texts
@@ -32,6 +32,12 @@ SCORES = (
         ({"bleu": 0.5, "mood": "glad"}, [Score("bleu", 0.5), Score("mood", "glad")]),
         ([{"name": "bleu", "value": 1, "of a newer version": 2}], [Score("bleu", 1)]),
         ([], []),
+        ([{"name": "a/b%" + "c" * 300, "value": 1}], [Score(valid_key("a/b%" + "c" * 300, 180), 1)]),
+        *(
+            ([{"name": "x", "value": value}], [Score("x", error="its value is no finite number")])
+            for value in (math.inf, -math.inf, math.nan, 10**400)
+        ),
+        ([{"name": "x", "value": 1, "seconds": "fast", "rationale": 5, "cached": True}], [Score("x", 1, cached=True)]),
         ("bleu", "a mapping from names to values, not str 'bleu'"),
         ([0.5], "a mapping with a name"),
         ([{"name": ""}], "a mapping with a name"),

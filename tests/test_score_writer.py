@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mlflow.entities import Run
 from pf_mlflow.batch_end import BatchEnd
 from pf_mlflow.batch_writer import BatchWriter
 from pf_mlflow.errors import TrackingRefused
+from pf_mlflow.launch import one_evaluation_of
 from pf_mlflow.projection import Projection
 from pf_mlflow.records import FAILED, Batch, Score
 from pf_mlflow.score_writer import ScoreWriter, writer_of
@@ -168,3 +170,39 @@ def test_a_batch_that_mlflow_does_not_have_is_refused_and_told(store: Projection
     writer.take_up()
     with pytest.raises(TrackingRefused, match="pf-mlflow sync nobody"):
         writer.open_parent()
+
+
+def test_a_tag_that_is_gone_already_is_no_trouble(store: Projection) -> None:
+    parent, _ = runs(store)
+    store.drop_tags(parent.info.run_id, ["promptflow.nowhere"])
+
+
+def test_without_a_place_for_artifacts_there_are_numbers_all_the_same(
+    store: Projection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(run_id: str, path: Path) -> None:
+        raise PermissionError(13, "Permission denied", "/mlflow/artifacts")
+
+    monkeypatch.setattr(store, "log_table", refused)
+    evaluation(store, "first", FIRST)
+    parent, _ = runs(store)
+    assert numbers(parent)["bleu/v1/count"] == 3 and parent.data.tags["promptflow.evaluation"] == "first"
+    assert "eval_results_table.json" in caplog.text
+
+
+def test_one_evaluation_of_a_batch_at_a_time(tmp_path: Path) -> None:
+    first, second = (replace(BASE, uid=uid, base_uid="base") for uid in ("first", "second"))
+    order: list[str] = []
+
+    def write() -> None:
+        with one_evaluation_of(tmp_path, second):
+            order.append("second")
+
+    with one_evaluation_of(tmp_path, first):
+        waiting = threading.Thread(target=write)
+        waiting.start()
+        with one_evaluation_of(tmp_path, BASE), one_evaluation_of(tmp_path, BASE):  # a batch of its own waits for none
+            waiting.join(0.3)
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]
