@@ -34,7 +34,11 @@ def main() -> None:
     machine = Machine(folder / "machine")
     _run(machine)
     with mlflow_server(f"sqlite:///{machine.cwd / 'mlflow.db'}", folder) as uri, browser() as page:
-        _look(page, uri, tracked(uri, "qa_offline"))
+        batch = tracked(uri, "qa_offline")
+        _look_at_charts(page, uri, batch)  # before there are scores, each of which would have a chart of its own
+        done = machine.command("pf-mlflow", "evaluate", "qa_offline")
+        assert done.returncode == 0, done.stderr
+        _look(page, uri, batch)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -43,24 +47,28 @@ def _run(machine: Machine) -> None:
     words = ["run", "--flow", str(flow), "--data", str(data), "--name", "qa_offline"]
     for column in ("question", "context"):
         words += ["--column-mapping", f"{column}=${{data.{column}}}"]
-    done = machine.command("pf-mlflow", *words, "--evaluate", str(ROOT / "eval_flow"))
+    done = machine.command("pf-mlflow", *words)
     assert done.returncode == 0, done.stderr
 
 
-def _look(page: Page, uri: str, batch: Tracked) -> None:
-    parent, child = batch.parent.info, batch.children[3].info
-    runs = f"{uri}/#/experiments/{parent.experiment_id}/runs"
+def _look_at_charts(page: Page, uri: str, batch: Tracked) -> None:
+    runs = f"{uri}/#/experiments/{batch.parent.info.experiment_id}/runs"
     page.open(uri, 1300, 720)
     _prefer(page, batch)
-    page.open(runs, 1300, 720)
-    page.until(_MANY_RUNS)
-    _save(page, "runs-table.png")
     page.open(f"{runs}?compareRunsMode=CHART", 1500, 900)
     page.until(_CHARTS)
     page.run(
         "document.head.append(Object.assign(document.createElement('style'), {textContent: '.modebar{display:none}'}))"
     )
     _save(page, "child-runs.png")
+
+
+def _look(page: Page, uri: str, batch: Tracked) -> None:
+    parent, child = batch.parent.info, batch.children[3].info
+    runs = f"{uri}/#/experiments/{parent.experiment_id}/runs"
+    page.open(runs, 1300, 720)
+    page.until(_MANY_RUNS)
+    _save(page, "runs-table.png")
     for name, run_id in (("child-run.png", child.run_id), ("parent-run.png", parent.run_id)):
         page.open(f"{runs}/{run_id}", 1300, 1200)
         page.until(_OVERVIEW)
