@@ -24,6 +24,7 @@ from pf_mlflow.outcome import Outcome, outcome_without_lines
 from pf_mlflow.promptflow_private import promptflow_home
 from pf_mlflow.run_record import RunRecord, run_record
 from pf_mlflow.run_request import RunRequest, Watcher
+from pf_mlflow.run_watch import RunWatch
 from pf_mlflow.runnable import read_runnable
 from pf_mlflow.scoring import LineFields, chosen_metrics
 from pf_mlflow.settings import read_settings
@@ -103,16 +104,23 @@ class _JudgeWatcher(Watcher):
     """Hands on what it is told, and says that the offline model is no judge."""
 
     def __init__(self, watcher: Watcher) -> None:
-        self.running, self.warn = watcher.running, watcher.warn  # type: ignore[method-assign]
-        self._starting = watcher.starting
+        self._watcher = watcher
 
     def starting(self, llm: Llm, tracking_uri: str) -> None:
         """The batch is about to start."""
-        self._starting(llm, tracking_uri)
+        self._watcher.starting(llm, tracking_uri)
         if llm.offline:
             from pf_mlflow.judging import SKIPPED
 
             self.warn(SKIPPED)
+
+    def running(self, watch: RunWatch) -> None:
+        """The batch runs."""
+        self._watcher.running(watch)
+
+    def warn(self, sentence: str) -> None:
+        """Something is wrong that does not stop the batch."""
+        self._watcher.warn(sentence)
 
 
 def _as_before(request: EvaluationRequest) -> EvaluationRequest:
@@ -192,8 +200,6 @@ def _nothing_to_score(base: RunRecord, request: EvaluationRequest) -> Outcome:
     spool, home = Spool(settings.spool_dir), promptflow_home()
     name = request.name or f"evaluation_of_{base.name}"
     nobody = replace(local_batch(home, base.name, base, settings), uid=uuid.uuid4().hex, name=name)
-    if not settings.enabled:
-        return Outcome(name, "Completed", None, None, None, None, None, None, None, 0, 0.0)
     batch = evaluation_of(base.name, replace(nobody, promptflow_home=None), spool, settings)
     assert batch
-    return outcome_without_lines(batch, spool)
+    return outcome_without_lines(batch, spool, settings)

@@ -84,9 +84,6 @@ def outcome_of(run: Any, llm: Llm, settings: Settings, watch: RunWatch, seconds:
     """Wait for the delivery of a batch that promptflow has run, and return what became of it."""
     home = promptflow_home()
     record = run_record(home, run.name)
-    why = None
-    if record and (run.status == "Failed" or is_evaluation(record)):
-        why = _first_failure(record) if run.status != "Failed" else failure(record)
     spool = Spool(settings.spool_dir)
     uid = batch_uid(home, run.name, record.created_on) if record else ""
     if settings.enabled and spool.state(uid) is None and (batch := batch_started(run.name)):
@@ -96,12 +93,18 @@ def outcome_of(run: Any, llm: Llm, settings: Settings, watch: RunWatch, seconds:
         status=run.status,
         llm=llm,
         **_delivered(spool, uid if settings.enabled else ""),
-        failure=why,
+        failure=_why(record, run.status) if record else None,
         lines_failed=record.lines_failed if record else 0,
         seconds=seconds,
         interrupted=watch.stops,
         threads_left=watch.gave_up or watch.hurries,
     )
+
+
+def _why(record: RunRecord, status: str) -> str | None:
+    if status == "Failed":
+        return failure(record)
+    return _first_failure(record) if is_evaluation(record) else None
 
 
 def _first_failure(record: RunRecord) -> str | None:
@@ -113,9 +116,10 @@ def _first_failure(record: RunRecord) -> str | None:
     return f"{record.lines_failed} lines could not be scored. Line {line.line_number}: {line.error_type}: {line.error}"
 
 
-def outcome_without_lines(batch: Batch, spool: Spool) -> Outcome:
+def outcome_without_lines(batch: Batch, spool: Spool, settings: Settings) -> Outcome:
     """Deliver a batch that has no lines, and return what became of it."""
-    spool.add_batch(batch)
+    if settings.enabled:
+        spool.add_batch(batch)
     told = _delivered(spool, batch.uid)
     return Outcome(batch.name, "Completed", None, **told, failure=None, lines_failed=0, seconds=0.0)
 

@@ -110,7 +110,7 @@ class Standing:
             self.incomplete[number] = run
 
     def summary(self) -> BatchSummary:
-        """Return the lines that are over summed up, also those whose run shows less than the line was."""
+        """Return the lines that are over summed up, also those whose run shows less than the line was; call it once."""
         for number, known in self.incomplete.items():
             if known.is_over:
                 self.tally.add(LineStats.of(number, known.values))
