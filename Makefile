@@ -25,6 +25,7 @@ check: .venv/dev.installed  ## Lint, check types and build the documentation
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 docs: .venv/dev.installed  ## Serve the documentation on http://127.0.0.1:8000

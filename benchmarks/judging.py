@@ -25,8 +25,8 @@ def judged(server: JudgeServer, lines: int) -> tuple[float, int]:
     """Return the seconds that judging took, and how many judges were asked."""
     from promptflow.connections import OpenAIConnection
 
-    from pf_mlflow.judging import judged_line
     from pf_mlflow.scoring import LineFields
+    from pf_mlflow.scoring.judges import judged_line
 
     connection = OpenAIConnection(name="judge", api_key=KEY, base_url=server.base_url)
     fields = [LineFields.of(f"answer {n}", f"question {n}?", f"truth {n}", [f"context {n}"]) for n in range(lines)]

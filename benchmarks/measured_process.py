@@ -105,7 +105,7 @@ def _executor(llm: str, stopwatch: Stopwatch) -> Any:
 
 
 def _measure_records(sizes: list[int]) -> None:
-    from pf_mlflow.records import LineRecord
+    from pf_mlflow.records.line import LineRecord
 
     to_json = LineRecord.to_json
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pf_mlflow.evaluation import checked_scores, sum_up
-from pf_mlflow.live_source import attach, child_run_id, open_line, record_nodes
+from pf_mlflow.__version__ import __version__
+from pf_mlflow.evaluation.nodes import checked_scores, sum_up
+from pf_mlflow.sources.live.api import attach, child_run_id, open_line, record_nodes
 
 if TYPE_CHECKING:
-    from pf_mlflow.outcome import Outcome
+    from pf_mlflow.running.outcome import Outcome
 
 __all__ = [
     "__version__",
@@ -26,8 +27,6 @@ __all__ = [
     "sum_up",
 ]
 
-__version__ = "0.1.0"
-
 
 def run(flow: str | Path, data: str | Path | None = None, **options: Any) -> Outcome:
     """Run a flow over a data file as `pf-mlflow run` does, and return what became of the batch when MLflow has it.
@@ -35,12 +34,12 @@ def run(flow: str | Path, data: str | Path | None = None, **options: Any) -> Out
     Args:
         flow: Folder of the flow, or a prompty.
         data: The lines: a JSONL file.
-        options: Further fields of `pf_mlflow.run_request.RunRequest`, such as `column_mapping`, `name`, `concurrency`.
+        options: Further fields of `pf_mlflow.running.request.RunRequest`: `column_mapping`, `name`, `concurrency`.
 
     Raises:
         PfMlflowError: what is wrong, and what to do about it, in one sentence.
     """
-    from pf_mlflow.batch_run import run_batch
-    from pf_mlflow.run_request import RunRequest, Watcher
+    from pf_mlflow.running.request import RunRequest, Watcher
+    from pf_mlflow.running.run import run_batch
 
     return run_batch(RunRequest(Path(flow), Path(data) if data else None, **options), Watcher())

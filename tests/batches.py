@@ -109,7 +109,9 @@ class Batch:
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 words = process.cmdline()
-                if self.env["PF_MLFLOW_SPOOL_DIR"] in words and any("pf_mlflow.delivery" in word for word in words):
+                if self.env["PF_MLFLOW_SPOOL_DIR"] in words and any(
+                    "pf_mlflow.delivery.process" in word for word in words
+                ):
                     found.append(process)
         return found
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pf_mlflow.records import COMPLETED, Batch, LineRecord, Span, Tokens
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.line import COMPLETED, LineRecord, Span, Tokens
 
 any_text = st.text(st.characters(exclude_categories=()))
 """NUL, lone surrogates, controls, emoji: whatever a Python string can hold."""

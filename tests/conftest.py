@@ -16,7 +16,7 @@ from machine import OWN_VARIABLES, ROOT, Machine
 from servers import CountingProxy, MlflowServer, mlflow_server, postgres
 from visitor import Visitor
 
-from pf_mlflow.projection import Projection
+from pf_mlflow.tracking.writer import Projection
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 

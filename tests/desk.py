@@ -12,11 +12,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from pf_mlflow.cli import main
-from pf_mlflow.local_batch import local_batch
-from pf_mlflow.records import Batch
-from pf_mlflow.run_record import run_record
+from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings
-from pf_mlflow.spool import Spool
+from pf_mlflow.sources.promptflow.local_batch import local_batch
+from pf_mlflow.sources.promptflow.run_record import run_record
+from pf_mlflow.spool.store import Spool
 
 
 class Desk:

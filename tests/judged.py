@@ -7,9 +7,9 @@ from typing import Any
 from judge_server import KEY, JudgeServer
 from promptflow.connections import AzureOpenAIConnection, OpenAIConnection
 
-from pf_mlflow.judging import judged_line
-from pf_mlflow.records import Score
+from pf_mlflow.records.score import Score
 from pf_mlflow.scoring import LineFields
+from pf_mlflow.scoring.judges import judged_line
 
 MODEL = "gpt-judge"
 

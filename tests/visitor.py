@@ -17,8 +17,8 @@ from machine import BIN, ROOT, Machine
 
 from pf_mlflow.doctor.finding import Finding, verdict
 from pf_mlflow.doctor.setup import Setup
-from pf_mlflow.preflight import read_flow
 from pf_mlflow.settings import read_settings
+from pf_mlflow.sources.promptflow.runnable import read_flow
 
 
 @dataclass

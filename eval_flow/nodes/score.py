@@ -20,6 +20,6 @@ def score(
     line = LineFields.of(answer, question, ground_truth, context)
     if not judge_model:
         return [score.as_dict() for score in score_line(line, metrics)]
-    from pf_mlflow.judging import judged_line
+    from pf_mlflow.scoring.judges import judged_line
 
     return [score.as_dict() for score in judged_line(line, metrics, judge_model, connection)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pf_mlflow import __version__
+from pf_mlflow.__version__ import __version__
 from pf_mlflow.cli.doctor import doctor
 from pf_mlflow.cli.evaluate import evaluate
 from pf_mlflow.cli.init import init

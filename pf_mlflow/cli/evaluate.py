@@ -11,8 +11,8 @@ import click
 from pf_mlflow.cli.live import LiveRun
 from pf_mlflow.cli.outcome import Pairs, Printer, leave, print_json, print_outcome
 from pf_mlflow.cli.output import err, one_sentence, stdout_kept
-from pf_mlflow.evaluation_run import EvaluationRequest
-from pf_mlflow.evaluation_run import evaluate as run_evaluation
+from pf_mlflow.evaluation.run import EvaluationRequest
+from pf_mlflow.evaluation.run import evaluate as run_evaluation
 
 __all__ = ["evaluate"]
 

@@ -11,12 +11,12 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from pf_mlflow.added import Added, removal
+from pf_mlflow.adoption.changes import FolderChange
+from pf_mlflow.adoption.manifest import Added, removal
+from pf_mlflow.adoption.plan import flow_folder, init_plan
 from pf_mlflow.cli.output import one_sentence, out, warn
 from pf_mlflow.errors import BadInput
-from pf_mlflow.folder_change import FolderChange
-from pf_mlflow.init_flow import flow_folder, init_plan
-from pf_mlflow.preflight import read_flow
+from pf_mlflow.sources.promptflow.runnable import read_flow
 
 __all__ = ["init"]
 

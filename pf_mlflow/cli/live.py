@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 
-from pf_mlflow.run_watch import Counts, RunWatch
-from pf_mlflow.tables import seconds
+from pf_mlflow.reports.tables import seconds
+from pf_mlflow.running.monitor import Counts, RunWatch
 
 __all__ = ["LiveRun", "told"]
 

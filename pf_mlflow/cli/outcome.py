@@ -11,10 +11,10 @@ from rich.markup import escape
 
 from pf_mlflow.cli.live import LiveRun
 from pf_mlflow.cli.output import err, out, own_command, print_place, print_summary, warn
-from pf_mlflow.llm import Llm
-from pf_mlflow.outcome import Outcome
-from pf_mlflow.run_request import Watcher
-from pf_mlflow.run_watch import RunWatch
+from pf_mlflow.running.model_choice import Llm
+from pf_mlflow.running.monitor import RunWatch
+from pf_mlflow.running.outcome import Outcome
+from pf_mlflow.running.request import Watcher
 
 __all__ = ["Pairs", "Printer", "leave", "print_json", "print_outcome"]
 

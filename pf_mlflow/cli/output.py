@@ -14,11 +14,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from pf_mlflow import tables
 from pf_mlflow.errors import PfMlflowError
-from pf_mlflow.score_sums import VERSION
+from pf_mlflow.projection.score_sums import VERSION
+from pf_mlflow.projection.summary import BatchSummary
+from pf_mlflow.reports import tables
 from pf_mlflow.settings import read_settings
-from pf_mlflow.summary import BatchSummary
 
 __all__ = ["busy", "err", "one_sentence", "out", "own_command", "print_place", "print_summary", "stdout_kept", "warn"]
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from pf_mlflow.batch_run import run_batch
 from pf_mlflow.cli.evaluate import evaluation_request
 from pf_mlflow.cli.live import LiveRun
 from pf_mlflow.cli.outcome import Pairs, Printer, leave, print_json, print_outcome
 from pf_mlflow.cli.output import err, one_sentence, stdout_kept
-from pf_mlflow.evaluation_run import evaluate as run_evaluation
-from pf_mlflow.run_request import PROCESSES, THREADS, RunRequest
+from pf_mlflow.evaluation.run import evaluate as run_evaluation
+from pf_mlflow.running.request import PROCESSES, THREADS, RunRequest
+from pf_mlflow.running.run import run_batch
 
 __all__ = ["run"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 from rich.markup import escape
 
-from pf_mlflow import tables
 from pf_mlflow.cli.output import err, one_sentence, out, warn
-from pf_mlflow.progress import Progress
+from pf_mlflow.cli.sync_progress import Progress
+from pf_mlflow.delivery.sync import Synced, chosen_batches, sync_batch
+from pf_mlflow.reports import tables
 from pf_mlflow.settings import read_settings
-from pf_mlflow.spool import Spool
-from pf_mlflow.sync import Synced, chosen_batches, sync_batch
+from pf_mlflow.spool.store import Spool
 
 __all__ = ["sync"]
 

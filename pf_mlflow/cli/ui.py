@@ -12,9 +12,9 @@ from rich.markup import escape
 
 from pf_mlflow.cli.output import busy, one_sentence, out, warn
 from pf_mlflow.errors import BadInput
+from pf_mlflow.reports.ui_server import DEFAULT_PORT, Server, Target, chosen_port, chosen_target, noted_requests
 from pf_mlflow.settings import read_settings
-from pf_mlflow.spool import Spool
-from pf_mlflow.ui import DEFAULT_PORT, Server, Target, chosen_port, chosen_target, noted_requests
+from pf_mlflow.spool.store import Spool
 
 __all__ = ["ui"]
 

@@ -12,9 +12,9 @@ from pf_mlflow.doctor.finding import ERROR, Finding, verdict
 from pf_mlflow.doctor.probe import Probe
 from pf_mlflow.doctor.setup import Setup, read_setup
 from pf_mlflow.errors import PfMlflowError
-from pf_mlflow.promptflow_private import promptflow_home
-from pf_mlflow.scrub import MASK, environment_secrets
+from pf_mlflow.records.masking import MASK, environment_secrets
 from pf_mlflow.settings import without_password
+from pf_mlflow.sources.promptflow.private_names import promptflow_home
 
 __all__ = ["Finding", "examine", "verdict"]
 

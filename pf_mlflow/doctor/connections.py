@@ -16,13 +16,13 @@ from typing import Any
 
 import yaml
 
+from pf_mlflow.adoption.wiring import find_in_flow
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
 from pf_mlflow.doctor.flow import node_shapes
 from pf_mlflow.doctor.probe import Probe
 from pf_mlflow.doctor.setup import Setup
-from pf_mlflow.flow_wiring import find_in_flow
-from pf_mlflow.llm import DEFAULT_CONNECTION
-from pf_mlflow.promptflow_private import KEYRING_ENTRY, promptflow_home, stored_connections
+from pf_mlflow.running.model_choice import DEFAULT_CONNECTION
+from pf_mlflow.sources.promptflow.private_names import KEYRING_ENTRY, promptflow_home, stored_connections
 
 __all__ = ["Kept", "answer", "check_connections", "check_keyring", "kept_of", "needs_of"]
 

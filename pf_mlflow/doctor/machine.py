@@ -13,11 +13,11 @@ from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 
-from pf_mlflow import __version__
+from pf_mlflow.__version__ import __version__
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
 from pf_mlflow.doctor.setup import Setup
-from pf_mlflow.preflight import declared_packages, declared_python, misfits
 from pf_mlflow.settings import Settings
+from pf_mlflow.versions import declared_packages, declared_python, misfits
 
 __all__ = ["check_packages", "check_python", "check_settings"]
 

@@ -13,8 +13,8 @@ import yaml
 
 from pf_mlflow.doctor.finding import OK, WARNING, Finding
 from pf_mlflow.errors import BadInput
-from pf_mlflow.preflight import read_flow
 from pf_mlflow.settings import Settings, default_tracking_uri, read_settings, take_over_environment
+from pf_mlflow.sources.promptflow.runnable import read_flow
 
 __all__ = ["Setup", "read_setup"]
 

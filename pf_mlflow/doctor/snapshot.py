@@ -8,11 +8,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from pf_mlflow.adoption.wiring import included
 from pf_mlflow.doctor.finding import OK, WARNING, Finding
 from pf_mlflow.doctor.flow import node_sources
 from pf_mlflow.doctor.setup import Setup
-from pf_mlflow.flow_wiring import included
-from pf_mlflow.promptflow_private import snapshot_ignores
+from pf_mlflow.sources.promptflow.private_names import snapshot_ignores
 
 __all__ = ["check_snapshot"]
 

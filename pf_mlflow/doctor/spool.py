@@ -14,13 +14,13 @@ from pathlib import Path
 
 import psutil
 
-from pf_mlflow.batch_end import BatchEnd
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
 from pf_mlflow.doctor.setup import Setup
-from pf_mlflow.launch import HUNG_AFTER, is_held
-from pf_mlflow.processes import is_alive
-from pf_mlflow.records import Batch
-from pf_mlflow.spool import Spool
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.spool.launch import HUNG_AFTER, is_held
+from pf_mlflow.spool.processes import is_alive
+from pf_mlflow.spool.store import Spool
 from pf_mlflow.sqlite_file import rehearse_write
 
 __all__ = ["check_delivery", "check_leftovers", "check_spool"]

@@ -122,7 +122,7 @@ def _of_another_version(uri: str, path: Path) -> Finding | None:
 
 
 def _readable(uri: str, experiment: str, lock_dir: Path) -> Finding:
-    from pf_mlflow.rehearsal import Rehearsal
+    from pf_mlflow.tracking.dry_run import Rehearsal
 
     store = Rehearsal(uri, experiment or "Default", lock_dir)
     store.connect()
@@ -134,8 +134,8 @@ def _readable(uri: str, experiment: str, lock_dir: Path) -> Finding:
 
 def _server(uri: str, experiment: str, lock_dir: Path) -> Finding:
     """Look at a server or database; a missing experiment is made, as the first batch would."""
-    from pf_mlflow.projection import Projection
-    from pf_mlflow.rehearsal import Rehearsal
+    from pf_mlflow.tracking.dry_run import Rehearsal
+    from pf_mlflow.tracking.writer import Projection
 
     shown = without_password(uri)
     reading = Rehearsal(uri, experiment or "Default", lock_dir)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pf_mlflow.records import Score
-from pf_mlflow.scoring.chosen import chosen_metrics, known_metrics, parse_metrics, register
+from pf_mlflow.records.score import Score
 from pf_mlflow.scoring.line_fields import LineFields
 from pf_mlflow.scoring.metric import Metric
+from pf_mlflow.scoring.registry import chosen_metrics, known_metrics, parse_metrics, register
 
 __all__ = [
     "LineFields",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pf_mlflow.records import Score
+from pf_mlflow.records.score import Score
 from pf_mlflow.scoring.line_fields import LineFields
 
 __all__ = ["Metric", "MissingLibrary", "library", "sentence"]

@@ -1,0 +1,1 @@
+"""From the spool, or from a finished batch, through the projection into MLflow."""

@@ -1,0 +1,1 @@
+"""`pf-mlflow evaluate`, and what the nodes of an evaluation flow call."""

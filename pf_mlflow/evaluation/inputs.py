@@ -1,0 +1,106 @@
+"""Where the inputs of an evaluation come from: the batch that it scores, its data, or a file of finished answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pf_mlflow.errors import BadInput
+from pf_mlflow.evaluation.row_check import first_with_data, wrong_rows
+from pf_mlflow.running.checks import check_data
+from pf_mlflow.sources.promptflow.private_names import promptflow_home
+from pf_mlflow.sources.promptflow.run_record import RunRecord
+
+__all__ = ["data_of", "mapping_of"]
+
+_ID = "child_run_id"
+_FOUND = ("question", "ground_truth", "context", "answer")
+"""Inputs that come from columns of their name."""
+
+
+def data_of(base: RunRecord | None) -> Path | None:
+    """Return the batch's own data, if they are still there: their other columns may be of use."""
+    record = base and first_with_data(promptflow_home(), base.name)
+    path = Path(record.data) if record and record.data else None
+    if base is None or path is None or not path.is_file() or path.suffix != ".jsonl":
+        return None
+    try:
+        wrong_rows(promptflow_home(), base.name, path)
+    except BadInput:  # nobody asked for these data: without them there is less to score by
+        return None
+    return path
+
+
+def mapping_of(
+    base: RunRecord | None,
+    data: Path | None,
+    given: Mapping[str, str],
+    inputs: Mapping[str, Any] | None,
+    is_own: bool,
+) -> dict[str, str]:
+    """Return where the inputs of an evaluation flow come from: by their names, and as the user says.
+
+    Args:
+        base: The batch to score; `None` if the data have the answers.
+        data: A file of rows; of a batch its own.
+        given: What the user says.
+        inputs: Those of the flow; `None` where only its code tells them.
+        is_own: Whether the data are what the batch was run on, by its record.
+
+    Raises:
+        BadInput: the rows are others, or nobody can tell what the answer is.
+    """
+    columns = sorted(check_data(data) or ()) if data else []
+    found = {name: f"${{data.{name}}}" for name in _FOUND if name in columns}
+    if base:
+        if data:
+            _check_rows(base.name, data, is_given=not is_own)
+        found |= _from_batch(base, data is not None, found, given)
+    wanted = {name: source for name, source in found.items() if inputs is None or name in inputs}
+    mapping = {**wanted, **given}
+    if "answer" not in mapping and (inputs is None or "answer" in inputs):
+        raise BadInput(
+            f"{str(data)!r} has no column 'answer' (its columns are {', '.join(columns)}); name the one that holds the "
+            "answers: --column-mapping answer='${data.COLUMN}'."
+        )
+    return mapping
+
+
+def _check_rows(base: str, data: Path, is_given: bool) -> None:
+    wrong = wrong_rows(promptflow_home(), base, data)
+    if wrong:
+        remedy = "" if is_given else " That file was changed since."
+        raise BadInput(f"{wrong[min(wrong)]}{remedy} {len(wrong)} rows differ; nothing was scored.")
+
+
+def _from_batch(base: RunRecord, has_data: bool, found: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    outputs = _outputs(base)
+    names = [name for name in outputs if name not in (_ID, "line_number")]
+    mapping = {_ID: f"${{run.outputs.{_ID}}}"} if _ID in outputs else {}
+    if "context" in names:
+        mapping["context"] = "${run.outputs.context}"
+    sources = [source for source in base.column_mapping.values() if source.startswith("${data.")]
+    if has_data and "question" not in found and len(sources) == 1:
+        mapping["question"] = sources[0]
+    if "answer" in given:
+        return mapping
+    answer = "answer" if "answer" in names else names[0] if len(names) == 1 else None
+    if answer is None:
+        raise BadInput(
+            f"Which output of {base.name!r} is the answer? It has {', '.join(names) or 'none'}; say "
+            f"--column-mapping answer='${{run.outputs.{names[0] if names else 'NAME'}}}'."
+        )
+    return mapping | {"answer": f"${{run.outputs.{answer}}}"}
+
+
+def _outputs(base: RunRecord) -> dict[str, Any]:
+    """Return the outputs of a batch's first completed line."""
+    path = (base.output_path or Path()) / "flow_outputs" / "output.jsonl"
+    try:
+        with path.open(encoding="utf-8") as lines:
+            first: dict[str, Any] = json.loads(lines.readline())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"The outputs of the batch {base.name!r} cannot be read: {error}.") from error
+    return first

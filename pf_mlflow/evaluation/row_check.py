@@ -1,0 +1,129 @@
+"""Sees to it that an evaluation's data are the rows that the batch was run on: a score must not go to another line."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pf_mlflow.errors import BadInput
+from pf_mlflow.sources.promptflow.private_names import CurrentLine, data_rows, promptflow_home
+from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
+
+__all__ = ["check_row", "first_with_data", "wrong_rows"]
+
+_FROM_DATA = re.compile(r"\$\{(?:data|run\.inputs)\.(.+)\}$")
+_lock = threading.Lock()
+
+
+def check_row(line: CurrentLine) -> None:
+    """Raise `BadInput` if the line of an evaluation has got the data of another line than the one that it scores."""
+    with _lock:  # the first line reads the files, the others wait for it
+        wrong = _wrong_rows(promptflow_home(), line.run_name)
+    if isinstance(wrong, str):
+        raise BadInput(wrong)
+    if line.line_number is not None and line.line_number in wrong:
+        raise BadInput(wrong[line.line_number])
+
+
+@lru_cache(maxsize=8)
+def _wrong_rows(home: Path, name: str) -> Mapping[int, str] | str:
+    record = run_record(home, name)
+    if not record or not record.base_batch or not record.data:
+        return {}
+    try:
+        return wrong_rows(home, record.base_batch, Path(record.data))
+    except BadInput as error:
+        return str(error)
+
+
+def wrong_rows(home: Path, base: str, data: Path) -> dict[int, str]:
+    """Return which lines of a batch were not run on the row of that number in a file, each with a sentence.
+
+    Raises:
+        BadInput: that cannot be known.
+    """
+    record = first_with_data(home, base)
+    columns = _columns(record)
+    lines = list(_inputs(record))
+    if not columns or not lines:
+        raise BadInput(
+            f"Nobody can tell whether the rows of {str(data)!r} are those of the batch {base!r}: nothing says which "
+            "columns its inputs came from. Leave the data out, or run the batch anew with --column-mapping."
+        )
+    rows = {row.get("line_number", number): row for number, row in enumerate(data_rows(data))}
+    told = ((n, _difference(rows.get(n), inputs, columns)) for n, inputs in lines)
+    return {
+        n: f"Row {n} of {str(data)!r} is not the row that line {n} of {base!r} was run on: {difference}. "
+        "Give the batch's own data, in its order; columns may be added."
+        for n, difference in told
+        if difference
+    }
+
+
+def first_with_data(home: Path, base: str) -> RunRecord:
+    """Return the batch that read a data file: of one that took over another's outputs, that other one."""
+    record = run_record(home, base)
+    while record and not _columns(record) and record.base_batch:
+        record = run_record(home, record.base_batch)
+    if record is None:
+        raise BadInput(f"There is no batch {base!r}; `pf run list` shows those there are.")
+    return record
+
+
+def _columns(record: RunRecord) -> dict[str, str]:
+    """Return the columns that a batch's inputs came from, by input."""
+    sources = {**(_by_name(record) if record.data else {}), **record.column_mapping}
+    found = {name: _FROM_DATA.match(str(source)) for name, source in sources.items()}
+    return {name: match[1] for name, match in found.items() if match}
+
+
+def _by_name(record: RunRecord) -> dict[str, str]:
+    """Return where promptflow takes inputs from that nobody has mapped: the column of their name, or their default."""
+    for folder in ((record.output_path or Path()) / "snapshot", record.flow_dir or Path()):
+        try:
+            inputs = yaml.safe_load((folder / "flow.dag.yaml").read_text("utf-8"))["inputs"]
+            return {name: f"${{data.{name}}}" for name, told in inputs.items() if (told or {}).get("default") is None}
+        except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError):
+            continue
+    return {}
+
+
+def _inputs(record: RunRecord) -> Iterator[tuple[int, dict[str, Any]]]:
+    path = (record.output_path or Path()) / "inputs.jsonl"
+    if path.is_file():
+        with path.open(encoding="utf-8") as lines:
+            for number, inputs in enumerate(map(json.loads, lines)):
+                yield inputs.get("line_number", number), inputs
+
+
+def _difference(row: Mapping[str, Any] | None, inputs: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    if row is None:
+        return "it is not there"
+    for name, column in columns.items():
+        if column not in row:
+            return f"it has no {column!r}"
+        if name in inputs and _told(row[column]) != _told(inputs[name]) and not _is_picture(inputs[name]):
+            return f"{column!r} is {_short(row[column])} and was {_short(inputs[name])}"
+    return ""
+
+
+def _told(value: Any) -> str:
+    """Return a value as JSON; what is lacking in a file, promptflow reads as NaN, and so writes it."""
+    return json.dumps(None if value != value else value, sort_keys=True, default=str)
+
+
+def _is_picture(value: Any) -> bool:
+    """Tell whether a value holds the path of a picture, which promptflow makes absolute."""
+    return isinstance(value, (dict, list)) and "data:image" in json.dumps(value)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:59]}…"

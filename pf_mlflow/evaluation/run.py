@@ -1,0 +1,205 @@
+"""Runs an evaluation flow: over the lines of a batch, or over finished answers in a file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pf_mlflow.__version__ import __version__
+from pf_mlflow.adoption.plan import PACKAGE, flow_files
+from pf_mlflow.errors import BadInput
+from pf_mlflow.evaluation.inputs import data_of, mapping_of
+from pf_mlflow.running.model_choice import Llm
+from pf_mlflow.running.monitor import RunWatch
+from pf_mlflow.running.outcome import Outcome, outcome_without_lines
+from pf_mlflow.running.request import RunRequest, Watcher
+from pf_mlflow.running.run import run_batch
+from pf_mlflow.scoring import LineFields, chosen_metrics
+from pf_mlflow.settings import read_settings
+from pf_mlflow.sources.promptflow.batch_lookup import evaluation_of, known_batches
+from pf_mlflow.sources.promptflow.local_batch import local_batch
+from pf_mlflow.sources.promptflow.private_names import promptflow_home
+from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
+from pf_mlflow.sources.promptflow.runnable import read_runnable
+from pf_mlflow.spool.store import Spool
+
+__all__ = ["EvaluationRequest", "evaluate"]
+
+_FLOW = "eval_flow"
+_NODE, _CONNECTION = "score", "connection"
+"""The node that asks judges, and its input for their connection."""
+_INCLUDES = re.compile(r"^additional_includes:\n(- .*\n)+", re.M)
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What the user asked for: a batch to score, a file with answers, or both."""
+
+    base: str | None = None
+    flow: Path | None = None
+    """The evaluation flow; `None` is the one that comes with this package."""
+    data: Path | None = None
+    column_mapping: Mapping[str, str] = field(default_factory=dict)
+    """Where inputs come from that are not found by their names."""
+    metrics: tuple[str, ...] = ()
+    judge_model: str = ""
+    """The model of judges, on Azure its deployment; `""` asks none."""
+    judge_connection: str | None = None
+    """promptflow's connection to it; `None` is `open_ai_connection`, or what stands in for it."""
+    retry_errors: bool = False
+    """Whether the last evaluation of the batch is run again, to ask the judges that failed."""
+    name: str | None = None
+    concurrency: int = 32
+
+
+def evaluate(request: EvaluationRequest, watcher: Watcher) -> Outcome:
+    """Score lines and wait until MLflow has the scores.
+
+    Raises:
+        BadInput: a batch, file, column, metric or setting that cannot be used; nothing was scored.
+        TrackingRefused: MLflow said no for good; nothing was scored.
+    """
+    request = _as_before(request) if request.retry_errors else request
+    flow = request.flow or _own_flow(read_settings().spool_dir)
+    _check_metrics(request)
+    base = _base(request)
+    if base:
+        _bring_in(base, watcher)
+    if base and not base.lines_completed:
+        return _nothing_to_score(base, request)
+    data = request.data or data_of(base)
+    inputs = read_runnable(flow).inputs
+    mapping = mapping_of(base, data, request.column_mapping, inputs, is_own=request.data is None)
+    run = RunRequest(
+        flow,
+        data,
+        run=request.base,
+        column_mapping=mapping | _asked_for(request),
+        connections={_NODE: {_CONNECTION: request.judge_connection}} if request.judge_connection else {},
+        default_connection={_NODE: _CONNECTION} if request.judge_model and not request.judge_connection else {},
+        name=request.name,
+        concurrency=request.concurrency,
+    )
+    return run_batch(run, _JudgeWatcher(watcher) if request.judge_model else watcher)
+
+
+def _check_metrics(request: EvaluationRequest) -> None:
+    """Raise `BadInput` for a metric or judge that there is not; judges are not imported where none is asked for."""
+    if not request.judge_model:
+        chosen_metrics(LineFields(), request.metrics or None)
+        return
+    from pf_mlflow.scoring.judges import check_metrics
+
+    check_metrics(request.metrics)
+
+
+class _JudgeWatcher(Watcher):
+    """Hands on what it is told, and says that the offline model is no judge."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    def starting(self, llm: Llm, tracking_uri: str) -> None:
+        """The batch is about to start."""
+        self._watcher.starting(llm, tracking_uri)
+        if llm.offline:
+            from pf_mlflow.scoring.judges import SKIPPED
+
+            self.warn(SKIPPED)
+
+    def running(self, watch: RunWatch) -> None:
+        """The batch runs."""
+        self._watcher.running(watch)
+
+    def warn(self, sentence: str) -> None:
+        """Something is wrong that does not stop the batch."""
+        self._watcher.warn(sentence)
+
+
+def _as_before(request: EvaluationRequest) -> EvaluationRequest:
+    """Return what the last evaluation of a batch was asked for, but for what is named anew."""
+    if request.base is None:
+        raise BadInput("--retry-errors needs the batch whose judges failed: pf-mlflow evaluate BATCH --retry-errors.")
+    from pf_mlflow.evaluation.retry import last_judged
+
+    last = last_judged(promptflow_home(), request.base)
+    return replace(
+        request,
+        data=request.data or last.data,
+        column_mapping={**last.column_mapping, **request.column_mapping},
+        judge_model=request.judge_model or last.model,
+        judge_connection=request.judge_connection or last.connection,
+        flow=request.flow or last.flow,
+    )
+
+
+def _own_flow(spool_dir: Path) -> Path:
+    """Return the folder of the evaluation flow: beside the package, or, where that is installed, a copy of its own."""
+    source = flow_files() / _FLOW
+    if not (source / "flow.dag.yaml").is_file():
+        raise BadInput(f"There is no evaluation flow at {source}; name one with --flow.")
+    if source.parent == PACKAGE.parent:
+        return source
+    copy = spool_dir / "flows" / __version__ / _FLOW
+    if not copy.is_dir():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=copy.parent)) / _FLOW
+        shutil.copytree(source, draft)
+        flow = (source / "flow.dag.yaml").read_text("utf-8")
+        (draft / "flow.dag.yaml").write_text(_INCLUDES.sub("", flow), "utf-8")  # the package is installed
+        with suppress(OSError):  # another command was faster
+            draft.rename(copy)
+    return copy
+
+
+def _base(request: EvaluationRequest) -> RunRecord | None:
+    if request.base is None:
+        if request.data is None:
+            raise BadInput("There is nothing to score; name a batch, or a file of answers with --data.")
+        return None
+    record = run_record(promptflow_home(), request.base)
+    if record is None:
+        raise BadInput(f"There is no batch {request.base!r} on this machine; `pf run list` shows those there are.")
+    if record.mlflow_status is None:
+        raise BadInput(f"The batch {request.base!r} still runs; score it when it is over.")
+    return record
+
+
+def _bring_in(base: RunRecord, watcher: Watcher) -> None:
+    """See to it that MLflow has the batch whose lines are to be scored: it may have run without being tracked."""
+    settings = read_settings()
+    spool = Spool(settings.spool_dir)
+    batch = known_batches(spool, settings, base.name)[-1]
+    state = spool.state(batch.uid)
+    if not settings.enabled or (state and state["closed"]):
+        return
+    from pf_mlflow.delivery import sync
+
+    synced = sync.sync_batch(spool, batch, settings, rehearse=False, watcher=sync.Watcher())
+    if synced.state == sync.DELETED:
+        raise BadInput(f"Somebody deleted the runs of {base.name!r} in MLflow; `mlflow runs restore` brings them back.")
+    if synced.trouble:
+        watcher.warn(f"{synced.trouble} The scores wait in the spool.")
+
+
+def _asked_for(request: EvaluationRequest) -> dict[str, str]:
+    told = {"metrics": json.dumps(request.metrics) if request.metrics else "", "judge_model": request.judge_model}
+    return {name: value for name, value in told.items() if value}
+
+
+def _nothing_to_score(base: RunRecord, request: EvaluationRequest) -> Outcome:
+    """Write down that no line of a batch could be scored, since none completed: promptflow would run nothing."""
+    settings = read_settings()
+    spool, home = Spool(settings.spool_dir), promptflow_home()
+    name = request.name or f"evaluation_of_{base.name}"
+    nobody = replace(local_batch(home, base.name, base, settings), uid=uuid.uuid4().hex, name=name)
+    batch = evaluation_of(base.name, replace(nobody, promptflow_home=None), spool, settings)
+    assert batch
+    return outcome_without_lines(batch, spool, settings)

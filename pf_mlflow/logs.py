@@ -1,0 +1,55 @@
+"""Tracking trouble never fails a line: it is logged where the batch's user looks."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from pf_mlflow.errors import PfMlflowError
+
+__all__ = ["never_fails", "warn_once"]
+
+_BATCH_LOG = logging.getLogger("execution")
+"""promptflow's logger, whose lines stand in a batch's `logs.txt`."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def never_fails(otherwise: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Tracking trouble never fails a line: log it once per kind and hand on `otherwise`."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - whatever fails here is tracking's, and is logged
+                warn_once(_told(function.__name__, error), error)
+                return otherwise  # type: ignore[no-any-return]
+
+        return guarded
+
+    return decorate
+
+
+def _told(what: str, error: Exception) -> str:
+    if isinstance(error, (OSError, sqlite3.Error)):
+        return (
+            f"{what}: the spool cannot be used ({error}); bring the batch into MLflow afterwards with `pf-mlflow sync`."
+        )
+    return f"{what}: {type(error).__name__}: {error}"
+
+
+_warned: set[str] = set()
+
+
+def warn_once(message: str, error: BaseException | None = None) -> None:
+    """Write a sentence into the batch's log, unless this process has done so before."""
+    if message not in _warned:
+        _warned.add(message)
+        expected = isinstance(error, (PfMlflowError, OSError, sqlite3.Error)) or error is None
+        _BATCH_LOG.warning("pf-mlflow: %s", message, exc_info=None if expected else error)

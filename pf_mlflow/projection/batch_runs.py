@@ -1,0 +1,255 @@
+"""Writes one batch into MLflow: its parent run, each line's child run exactly once, and in the end the sums."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
+from pf_mlflow.projection.existing_runs import Standing
+from pf_mlflow.projection.line_payload import line_payload
+from pf_mlflow.projection.results_table import log_results
+from pf_mlflow.projection.score_payload import EVALUATION, add_scores, evaluation_tags
+from pf_mlflow.projection.summary import BatchSummary, LineStats
+from pf_mlflow.projection.write_result import Changes, Written
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.line import LineRecord
+from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.tracking.known_run import KnownRun
+from pf_mlflow.tracking.run_payload import NOT_LOGGED, PARAM_LIMIT, RunPayload
+
+if TYPE_CHECKING:
+    from pf_mlflow.tracking.writer import Projection
+
+__all__ = ["BatchWriter"]
+
+_OLD_PARAM_LIMIT = 500
+"""Characters that servers before MLflow 2.8, and Azure ML, take in a param."""
+_CUT_OFF = ("promptflow.error", "promptflow.error_type", NOT_LOGGED)
+"""Tags of a run that showed less than its line was."""
+
+log = logging.getLogger(__name__)
+
+
+class BatchWriter:
+    """The runs of one batch. `write` is safe for threads that write different lines; `note` is for one thread."""
+
+    def __init__(self, projection: Projection, batch: Batch, end: BatchEnd) -> None:
+        self.projection = projection
+        self.batch = batch
+        self.end = end
+        self.standing = Standing()
+        self.changes = Changes()
+        self.has_doubt = False
+        """Whether MLflow may have made a run of which no answer came."""
+        self._asked_parent = False
+        self._asked: set[int] = set()
+        self._before: dict[int, KnownRun | None] | None = None
+        """While a transaction lasts: what was known of its lines before."""
+        self._counted: set[int] = set()
+        """Lines in the sums that are not complete: MLflow refused their values."""
+        self._param_limit = PARAM_LIMIT
+        self._last_end_ms = 0
+
+    def take_up(self) -> None:
+        """Read what MLflow has of the batch, and take away what is there twice."""
+        self.has_doubt = False
+        self._counted.clear()
+        self._read()
+        if surplus := self.standing.surplus:
+            log.info("batch %s: %d runs are there twice", self.batch.name, len(surplus))
+            if self.standing.parent:
+                self.projection.adopt_children(self.batch.uid, self.standing.parent.run_id)
+            for run_id in surplus:
+                self.projection.delete(run_id)
+            self.changes.removed += len(surplus)
+            self._read(but=set(surplus))
+
+    def _read(self, but: Container[str] = ()) -> None:
+        runs = (run for run in self.projection.runs(self.batch.uid) if run.run_id not in but)
+        self.standing = Standing.of(runs, cache(self.end.named_runs))
+
+    def open_parent(self) -> str | None:
+        """Make the parent run if there is none, and return its id; single executions have none."""
+        if self.batch.single:
+            return None
+        if self.standing.parent is None and self._asked_parent:
+            self._read()
+        if self.standing.parent is None:
+            start = self.end.started_at()
+            run_id = self._make_parent(start)
+            self.standing.parent = KnownRun(run_id, None, None, RunPayload("RUNNING", round(start * 1000), 0))
+            self.changes.parent = "made"
+            if self.standing.complete or self.standing.incomplete:  # somebody deleted their parent
+                self.projection.adopt_children(self.batch.uid, run_id)
+        if "flow" not in self.standing.parent.values.params:  # perhaps its maker got no further
+            self._update_parent(self.end.parent_payload())
+        return self.standing.parent.run_id
+
+    def _make_parent(self, start: float) -> str:
+        try:
+            return self.projection.create_parent(self.batch, self.end.display_name, start)
+        except TrackingDown:
+            self._asked_parent = self.has_doubt = True
+            raise
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write several lines in one transaction where the store has such: all that the block writes, or nothing."""
+        if self.projection.lines_together == 1:
+            yield
+            return
+        before: dict[int, KnownRun | None] = {}
+        self._before = before
+        try:
+            with self.projection.together():
+                yield
+        except TrackingError:
+            self._undo(before)
+            raise
+        finally:
+            self._before = None
+
+    def _undo(self, before: Mapping[int, KnownRun | None]) -> None:
+        """Forget what was written in vain: perhaps it was not, and only the answer is lacking."""
+        self.has_doubt = True
+        for number, known in before.items():
+            self.standing.complete.pop(number, None)
+            self.standing.incomplete.pop(number, None)
+            if known:
+                self.standing.incomplete[number] = known
+            else:
+                self._asked.add(number)
+
+    def write(self, line_number: int, opened: float, record: LineRecord | None) -> Written:
+        """Make a line's run if it has none, and complete it if its record is known.
+
+        Raises:
+            TrackingRefused: the whole batch cannot be written.
+            TrackingDown: MLflow does not answer; the same line may be written again.
+        """
+        run_id = self.standing.complete.get(line_number)
+        if run_id:
+            return Written(line_number, run_id, None)
+        known = self.standing.incomplete.get(line_number)
+        if self._before is not None:
+            self._before.setdefault(line_number, known and replace(known, values=replace(known.values)))
+        made = known is None
+        if known is None:
+            known = self._create(line_number, record.start if record else opened)
+        if record is None:
+            return Written(line_number, known.run_id, None, made)
+        return replace(self._complete(known, record), made=made)
+
+    def _create(self, line_number: int, start: float) -> KnownRun:
+        run_id = self._made_before(line_number) or self._make(line_number, start)
+        self._asked.discard(line_number)
+        known = KnownRun(run_id, line_number, None, RunPayload("RUNNING", round(start * 1000), 0))
+        self.standing.incomplete[line_number] = known
+        return known
+
+    def _made_before(self, line_number: int) -> str | None:
+        """Return the run of a line whose making was asked for without an answer."""
+        return self.projection.find_child(self.batch, line_number) if line_number in self._asked else None
+
+    def _make(self, line_number: int, start: float) -> str:
+        try:
+            if self.batch.single or self.standing.parent is None:
+                return self.projection.create_single(self.batch, line_number, start)
+            return self.projection.create_child(self.batch, line_number, self.standing.parent.run_id, start)
+        except TrackingDown:
+            self._asked.add(line_number)
+            self.has_doubt = True
+            raise
+        except TrackingRefused:
+            self.projection.connect()  # which says more if the experiment was deleted
+            raise
+
+    def _complete(self, known: KnownRun, record: LineRecord) -> Written:
+        payload = line_payload(record, self.end.display_name, self._param_limit)
+        if self.batch.single:
+            payload.add_tag("promptflow.run_id", record.run_name)
+        if record.scores:
+            payload.metrics.pop("line_duration", None)  # of the scoring: what the answer took is not known
+            add_scores(payload, record.scores)
+            payload.tags |= evaluation_tags(self.batch)
+        stats = LineStats.of(record.line_number, payload)
+        try:
+            if outdated := [key for key in _CUT_OFF if key in known.values.tags]:
+                self.projection.drop_tags(known.run_id, outdated)
+                known.values.tags = {key: value for key, value in known.values.tags.items() if key not in outdated}
+            self.projection.complete(known.run_id, payload.without(known.values))
+        except TrackingForbidden:
+            raise
+        except TrackingRefused as error:
+            if "length" in str(error) and self._param_limit > _OLD_PARAM_LIMIT:
+                self._param_limit = _OLD_PARAM_LIMIT
+                return self._complete(known, record)
+            return self._refuse(known, payload, stats, error)
+        self.standing.complete[record.line_number] = known.run_id
+        self.standing.incomplete.pop(record.line_number, None)
+        return Written(record.line_number, known.run_id, stats, end_ms=payload.end_ms)
+
+    def _refuse(self, known: KnownRun, payload: RunPayload, stats: LineStats, error: TrackingRefused) -> Written:
+        """End the run of a line whose values MLflow does not take; raise if it takes nothing of this batch."""
+        self.projection.connect()  # a deleted experiment takes nothing
+        bare = RunPayload(payload.status, payload.start_ms, payload.end_ms)
+        bare.add_tag(NOT_LOGGED, str(error))
+        try:
+            self.projection.complete(known.run_id, bare)
+        except TrackingRefused as again:
+            log.warning("batch %s, line %d: %s", self.batch.name, stats.line_number, again)
+        known.values.status = payload.status
+        known.values.tags = {**known.values.tags, **bare.tags}
+        return Written(stats.line_number, known.run_id, stats, refused=str(error))
+
+    def note(self, written: Written) -> None:
+        """Count a line that was written."""
+        self.changes.made += written.made
+        if written.stats is None:
+            return
+        self._last_end_ms = max(self._last_end_ms, written.end_ms)
+        self.standing.tally.add(written.stats)
+        if written.refused:
+            self._counted.add(written.line_number)
+            self.changes.refused += 1
+        elif not written.made:
+            self.changes.completed += 1
+
+    def close_parent(self) -> BatchSummary:
+        """End the parent run with the status that promptflow tells and the sums of all lines, and return these."""
+        for number, known in self.standing.incomplete.items():
+            if known.is_over and number not in self._counted:
+                self._counted.add(number)
+                self.standing.tally.add(LineStats.of(number, known.values))
+        summary = self.standing.tally.summary()
+        if self.standing.parent:
+            payload = self.end.closing_payload()
+            payload.metrics.update(summary.metrics())
+            is_own_evaluation = summary.scores and EVALUATION not in self.standing.parent.values.tags
+            if is_own_evaluation:
+                payload.tags |= evaluation_tags(self.batch)
+            payload.end_ms = max(payload.end_ms, self.standing.parent.values.start_ms, self._last_end_ms)
+            self._update_parent(payload)
+            if is_own_evaluation:
+                log_results(self.projection, self.batch.uid, self.standing.parent.run_id)
+        return summary
+
+    def _update_parent(self, payload: RunPayload) -> None:
+        """Write what the parent lacks, and sums that are not true any more."""
+        parent = self.standing.parent
+        assert parent is not None
+        lacking = parent.lacks(payload)
+        changes = bool(lacking.params or lacking.tags or lacking.metrics)
+        if changes:
+            self.projection.log(parent.run_id, lacking)
+        ends = payload.status not in ("RUNNING", parent.values.status)
+        if ends:
+            self.projection.end(parent.run_id, payload.status, payload.end_ms)
+        if (changes or ends) and not self.changes.parent:
+            self.changes.parent = "ended" if ends else "updated"
+        self.standing.parent = parent.updated(payload)

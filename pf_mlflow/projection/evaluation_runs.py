@@ -1,0 +1,208 @@
+"""Writes an evaluation into MLflow: each line's scores onto the child run of the line, their sums onto the parent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pf_mlflow.errors import TrackingForbidden, TrackingRefused
+from pf_mlflow.projection.batch_runs import BatchWriter
+from pf_mlflow.projection.existing_runs import Standing
+from pf_mlflow.projection.results_table import ResultsTable
+from pf_mlflow.projection.score_payload import (
+    EVALUATION,
+    EVALUATION_STARTED,
+    EVALUATION_UID,
+    evaluation_tags,
+    score_keys,
+    score_payload,
+)
+from pf_mlflow.projection.summary import BatchSummary, evaluated
+from pf_mlflow.projection.write_result import Changes, Writer, Written
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.line import LineRecord
+from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.tracking.known_run import KnownRun
+from pf_mlflow.tracking.run_payload import RunPayload
+
+if TYPE_CHECKING:
+    from pf_mlflow.tracking.writer import Projection
+
+__all__ = ["ScoreWriter", "writer_of"]
+
+
+def writer_of(projection: Projection, batch: Batch, end: BatchEnd) -> Writer:
+    """Return what writes a batch: into runs of its own, or, if it scores another one, into that one's."""
+    return (ScoreWriter if batch.base_uid else BatchWriter)(projection, batch, end)
+
+
+@dataclass(frozen=True)
+class _Child:
+    """The run of a line, and what an earlier evaluation left on it."""
+
+    run_id: str
+    stale_metrics: frozenset[str]
+    stale_tags: frozenset[str]
+
+
+class ScoreWriter:
+    """The scores of one evaluation. `write` is safe for threads that write different lines; `note` is for one thread.
+
+    Args:
+        projection: Where the scored batch's runs are.
+        batch: The evaluation.
+        end: Knows promptflow's record of the evaluation.
+    """
+
+    def __init__(self, projection: Projection, batch: Batch, end: BatchEnd) -> None:
+        self.projection = projection
+        self.batch = batch
+        self.standing = Standing()
+        """The scored batch's parent, and the lines that have this evaluation's scores."""
+        self.changes = Changes()
+        self.has_doubt = False
+        """Never: what was written without an answer is written again, with the same result."""
+        self._end = end
+        self._children: dict[int, _Child] = {}
+        self._superseded = False
+
+    @property
+    def _base(self) -> str:
+        assert self.batch.base_uid
+        return self.batch.base_uid
+
+    def take_up(self) -> None:
+        """Read which runs the scored batch has, and which of them have their scores."""
+        self._children.clear()
+        standing = Standing()
+        alike: dict[frozenset[str], frozenset[str]] = {}
+        for run in self.projection.runs(self._base):
+            if run.line_number is None:
+                standing.parent = run
+                continue
+            stale = score_keys(run.values.metrics), score_keys(run.values.tags)
+            if self._is_ours(run):
+                standing.complete[run.line_number] = run.run_id
+            self._children[run.line_number] = _Child(run.run_id, *(alike.setdefault(keys, keys) for keys in stale))
+        self.standing = standing
+
+    def _is_ours(self, run: KnownRun) -> bool:
+        return run.values.tags.get(EVALUATION_UID) == self.batch.uid
+
+    def open_parent(self) -> str:
+        """Return the id of the scored batch's run.
+
+        Raises:
+            TrackingRefused: MLflow has no such run.
+        """
+        if self.standing.parent is None:
+            raise TrackingRefused(
+                f"MLflow has nothing of the batch {self.batch.base_name!r}, which {self.batch.name!r} scores; "
+                f"`pf-mlflow sync {self.batch.base_name}` brings it in, then `pf-mlflow sync {self.batch.name}` "
+                "its scores; if somebody deleted it there, `mlflow runs restore` comes first."
+            )
+        self._superseded = self._started_of(self.standing.parent) > self._started()
+        return self.standing.parent.run_id
+
+    def _started(self) -> int:
+        return round(self._end.started_at() * 1000)
+
+    def _started_of(self, parent: KnownRun) -> int:
+        return int(parent.values.tags.get(EVALUATION_STARTED, 0))
+
+    def together(self) -> AbstractContextManager[None]:
+        """Write several lines in one transaction where the store has such."""
+        return nullcontext() if self.projection.lines_together == 1 else self.projection.together()
+
+    def write(self, line_number: int, opened: float, record: LineRecord | None) -> Written:
+        """Add a line's scores to its run, in one request.
+
+        Raises:
+            TrackingForbidden: the whole evaluation cannot be written.
+            TrackingDown: MLflow does not answer; the same line may be written again.
+        """
+        child = self._children.get(line_number)
+        if child is None:
+            return Written(line_number, "", None, refused=self._no_run_of(line_number))
+        if record is None or not record.scores or self._superseded:
+            return Written(line_number, "", None)
+        written = Written(line_number, child.run_id, None)
+        payload = score_payload(record, evaluation_tags(self.batch), child.stale_metrics)
+        try:
+            if gone := child.stale_tags - payload.tags.keys():
+                self.projection.drop_tags(child.run_id, gone)
+            self.projection.log(child.run_id, payload)
+        except TrackingForbidden:
+            raise
+        except TrackingRefused as error:
+            return replace(written, refused=str(error))
+        return written
+
+    def _no_run_of(self, line_number: int) -> str:
+        return (
+            f"MLflow has no child run of line {line_number} of {self.batch.base_name!r}; `pf-mlflow sync "
+            f"{self.batch.base_name}` makes it, then `pf-mlflow sync {self.batch.name}` adds its scores."
+        )
+
+    def note(self, written: Written) -> None:
+        """Count a line that was written."""
+        if written.refused:
+            self.changes.refused += 1
+        elif written.run_id and written.line_number not in self.standing.complete:
+            self.standing.complete[written.line_number] = written.run_id
+            self.changes.completed += 1
+
+    def close_parent(self) -> BatchSummary:
+        """Write sums and table of the scored batch onto its run, and return it summed up.
+
+        An evaluation that scored no line changes nothing, unless the batch has none that it could have scored.
+        """
+        before, scored = self.standing.parent, bool(self.standing.complete)
+        assert before is not None
+        self._superseded |= not scored
+        with ResultsTable() as table:
+            standing = Standing.of(table.filled(self._runs_as_scored()))
+            parent, summary = standing.parent or before, standing.summary()
+            if not scored:
+                summary = replace(summary, scores=evaluated(summary.lines_total, 0))
+            is_latest = self._started_of(parent) <= self._started()
+            if is_latest and not (self._superseded if scored else summary.lines_completed):
+                self._write_sums(parent, summary, table)
+        return summary
+
+    def _runs_as_scored(self) -> Iterator[KnownRun]:
+        """Yield the batch's runs, those with scores of an earlier evaluation without them, in MLflow too."""
+        for run in self.projection.runs(self._base):
+            if run.line_number is None or self._superseded or self._is_ours(run):
+                yield run
+                continue
+            metrics, tags = score_keys(run.values.metrics), score_keys(run.values.tags)
+            if metrics or tags:
+                self._void(run, metrics, tags)
+            kept = {key: value for key, value in run.values.metrics.items() if key not in metrics}
+            shown = {key: value for key, value in run.values.tags.items() if key not in tags}
+            yield replace(run, values=replace(run.values, metrics=kept, tags=shown))
+
+    def _void(self, run: KnownRun, metrics: frozenset[str], tags: frozenset[str]) -> None:
+        if real := [key for key in metrics if _is_number(run.values.metrics[key])]:
+            self.projection.log(run.run_id, RunPayload("", 0, 0, metrics=dict.fromkeys(real, float("nan"))))
+        named = {EVALUATION, EVALUATION_UID} & run.values.tags.keys()
+        self.projection.drop_tags(run.run_id, tags | named)
+
+    def _write_sums(self, parent: KnownRun, summary: BatchSummary, table: ResultsTable) -> None:
+        """Write what the parent lacks; its table anew where its sums or its lines' scores were not these."""
+        stale = {key for key in score_keys(parent.values.metrics) if _is_number(parent.values.metrics[key])}
+        metrics = {**dict.fromkeys(stale, float("nan")), **summary.scores}
+        lacking = {key: value for key, value in metrics.items() if parent.values.metrics.get(key) != value}
+        if not (lacking or self.changes or not self._is_ours(parent)):
+            return
+        tags = {**evaluation_tags(self.batch), EVALUATION_STARTED: str(self._started())}
+        self.projection.log(parent.run_id, RunPayload("", 0, 0, metrics=lacking, tags=tags))
+        table.log_to(self.projection, parent.run_id)
+        self.changes.parent = "updated"
+
+
+def _is_number(value: float) -> bool:
+    return value == value

@@ -1,0 +1,80 @@
+"""What MLflow has of a batch: its parent, the children that are complete, those that are not, what is there twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pf_mlflow.projection.summary import BatchSummary, LineStats, Tally
+from pf_mlflow.tracking.known_run import KnownRun
+
+__all__ = ["Standing"]
+
+
+@dataclass
+class Standing:
+    """The runs of a batch, each line's once. Of complete children only the run id is kept: there may be many."""
+
+    parent: KnownRun | None = None
+    complete: dict[int, str] = field(default_factory=dict)
+    incomplete: dict[int, KnownRun] = field(default_factory=dict)
+    surplus: list[str] = field(default_factory=list)
+    """Runs that show what another one shows."""
+    tally: Tally = field(default_factory=Tally)
+    """The complete children summed up; not to be relied on while there is surplus."""
+
+    @classmethod
+    def of(
+        cls, runs: Iterable[KnownRun], named: Callable[[], Mapping[int, str]] = dict, worst_by: str = ""
+    ) -> Standing:
+        """Sort the runs of a batch.
+
+        Args:
+            runs: The batch's parent and child runs, in any order.
+            named: Gives the run ids that the batch's own outputs name, by line. Of several runs of a line the one named
+                there stays, else a complete one, else the first.
+            worst_by: The score by which the worst lines are told.
+        """
+        standing = cls(tally=Tally(worst_by=worst_by))
+        parents: list[KnownRun] = []
+        children_of: Counter[str | None] = Counter()
+        for run in runs:
+            if run.line_number is None:
+                parents.append(run)
+            else:
+                children_of[run.parent_run_id] += 1
+                standing._add(run, run.line_number, named)
+        parents.sort(key=lambda run: -children_of[run.run_id])
+        standing.parent = parents[0] if parents else None
+        standing.surplus += [run.run_id for run in parents[1:]]
+        return standing
+
+    def _add(self, run: KnownRun, number: int, named: Callable[[], Mapping[int, str]]) -> None:
+        if rival := self.run_id(number):
+            stays = named().get(number)
+            better = run.run_id == stays or (stays != rival and run.is_complete and number in self.incomplete)
+            self.surplus.append(rival if better else run.run_id)
+            if not better:
+                return
+            self.complete.pop(number, None)
+            self.incomplete.pop(number, None)
+        if run.is_complete:
+            self.complete[number] = run.run_id
+            self.tally.add(LineStats.of(number, run.values))
+        else:
+            self.incomplete[number] = run
+
+    def summary(self) -> BatchSummary:
+        """Return the lines that are over summed up, also those whose run shows less than the line was; call it once."""
+        for number, known in self.incomplete.items():
+            if known.is_over:
+                self.tally.add(LineStats.of(number, known.values))
+        return self.tally.summary()
+
+    def run_id(self, line_number: int) -> str | None:
+        """Return the id of a line's child run, `None` if MLflow has none."""
+        if line_number in self.complete:
+            return self.complete[line_number]
+        known = self.incomplete.get(line_number)
+        return known.run_id if known else None

@@ -1,0 +1,190 @@
+"""The numbers of a batch: counts, token sums and latency percentiles of its lines."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pf_mlflow.projection.line_payload import tells_lines_apart
+from pf_mlflow.projection.score_payload import failed_scores, score_numbers, score_texts
+from pf_mlflow.projection.score_sums import ScoreSums
+from pf_mlflow.projection.verdict_payload import LineVerdicts, verdicts_of
+from pf_mlflow.records.statistics import mean, percentile
+from pf_mlflow.tracking.run_payload import RunPayload
+
+__all__ = ["BatchSummary", "LineStats", "Tally", "evaluated"]
+
+_PERCENTILES = (50, 90, 99)
+_SLOWEST = 5
+_WORST = 10
+
+
+@dataclass(frozen=True)
+class LineStats:
+    """The numbers of one line; `None` where unknown. Durations in seconds."""
+
+    line_number: int
+    completed: bool
+    duration: float | None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    label: str = ""
+    error: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Those that are numbers, by name."""
+    other_scores: int = 0
+    """How many are not."""
+    failed_scores: tuple[str, ...] = ()
+    verdicts: LineVerdicts | None = None
+    """What judges said; `None` where none was asked."""
+
+    @classmethod
+    def of(cls, line_number: int, payload: RunPayload) -> LineStats:
+        """Return the numbers of a line as its child run shows them.
+
+        The duration is the node's where one node is recorded, else the line's.
+        """
+        metrics = payload.metrics
+        verdicts = verdicts_of(payload)
+        prompt, completion, total = (metrics.get(f"{kind}_tokens") for kind in ("prompt", "completion", "total"))
+        return cls(
+            line_number,
+            payload.status == "FINISHED",
+            metrics.get("duration", metrics.get("line_duration")),
+            _int(prompt),
+            _int(completion),
+            _int(total),
+            _label(payload.params)[:60],
+            payload.tags.get("promptflow.error", "")[:300] or None,
+            score_numbers(payload),
+            len(score_texts(payload)) + len(verdicts.ratings),
+            failed_scores(payload),
+            verdicts if verdicts.judges else None,
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LineStats:
+        """Return what came out of JSON."""
+        verdicts, failed = data.get("verdicts"), tuple(data.get("failed_scores", ()))
+        return cls(**{**data, "failed_scores": failed, "verdicts": verdicts and LineVerdicts.from_dict(verdicts)})
+
+
+def _label(params: Mapping[str, str]) -> str:
+    """Return what tells a line from others at a glance: its first input that is no setting of the model."""
+    inputs = {name: name.rpartition("input_")[2] for name in params if name.split(".")[-1].startswith("input_")}
+    return next((params[name] for name, short in inputs.items() if tells_lines_apart(short)), "")
+
+
+def _int(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """A batch in numbers. Durations in seconds, over completed lines."""
+
+    lines_total: int
+    lines_completed: int
+    lines_failed: int
+    tokens: Mapping[str, int]
+    durations: Mapping[str, float]
+    slowest: tuple[LineStats, ...]
+    failed: tuple[LineStats, ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Metrics of an evaluation, and over how many lines it was; empty where there was none."""
+    worst: tuple[LineStats, ...] = ()
+    """The lines with the lowest scores, where those of one metric were asked for."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of the parent run."""
+        counts = {
+            "lines_total": self.lines_total,
+            "lines_completed": self.lines_completed,
+            "lines_failed": self.lines_failed,
+        }
+        durations = {f"duration/{name}": value for name, value in self.durations.items()}
+        return {k: float(v) for k, v in {**counts, **self.tokens, **durations, **self.scores}.items()}
+
+    def to_json(self) -> str:
+        """Return the summary as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> BatchSummary:
+        """Return what `to_json` wrote."""
+        data: dict[str, Any] = json.loads(text)
+        for name in ("slowest", "failed", "worst"):
+            data[name] = tuple(map(LineStats.from_dict, data.get(name, ())))
+        return cls(**data)
+
+
+class Tally:
+    """Sums a batch up line by line, each once, in memory that hardly grows: a number per completed line."""
+
+    def __init__(self, most_failed: int = 20, worst_by: str = "") -> None:
+        self._most_failed = most_failed
+        self._worst_by = worst_by
+        self._worst: list[LineStats] = []
+        self._scores = ScoreSums()
+        self._completed = self._failed = 0
+        self._durations = array("d")
+        self._tokens: dict[str, int] = {}
+        self._slowest: list[LineStats] = []
+        self._first_failed: list[LineStats] = []
+
+    def add(self, line: LineStats) -> None:
+        """Count a line."""
+        for kind in ("prompt_tokens", "completion_tokens", "total_tokens"):
+            if (told := getattr(line, kind)) is not None:
+                self._tokens[kind] = self._tokens.get(kind, 0) + told
+        if not line.completed:
+            self._failed += 1
+            self._first_failed = sorted([*self._first_failed, line], key=_number)[: self._most_failed]
+            return
+        self._completed += 1
+        self._scores.add(line.scores, line.failed_scores, line.other_scores, line.verdicts)
+        if self._worst_by in line.scores:
+            self._worst = sorted([*self._worst, line], key=lambda one: one.scores[self._worst_by])[:_WORST]
+        if line.duration is not None:
+            self._durations.append(line.duration)
+            self._slowest = sorted([*self._slowest, line], key=lambda one: -(one.duration or 0))[:_SLOWEST]
+
+    def summary(self) -> BatchSummary:
+        """Return the sums; of the failed lines the first ones by number."""
+        return BatchSummary(
+            self._completed + self._failed,
+            self._completed,
+            self._failed,
+            dict(self._tokens),
+            _spread(sorted(self._durations)),
+            tuple(self._slowest),
+            tuple(self._first_failed),
+            self._evaluation(),
+            tuple(self._worst),
+        )
+
+    def _evaluation(self) -> dict[str, float]:
+        scores = self._scores.metrics()
+        return scores | evaluated(self._completed + self._failed, self._scores.lines) if scores else {}
+
+
+def evaluated(lines_total: int, lines_evaluated: int) -> dict[str, float]:
+    """Return the metrics that tell over how many lines an evaluation was."""
+    return {
+        "lines_evaluated": float(lines_evaluated),
+        "lines_not_evaluated": float(lines_total - lines_evaluated),
+    }
+
+
+def _number(line: LineStats) -> int:
+    return line.line_number
+
+
+def _spread(durations: Sequence[float]) -> dict[str, float]:
+    if not durations:
+        return {}
+    return {"mean": mean(durations)} | {f"p{p}": percentile(durations, p) for p in _PERCENTILES}

@@ -1,0 +1,42 @@
+"""A batch, and where its lines go."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from pf_mlflow.records.json_fields import known_fields
+
+__all__ = ["Batch"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch and where its lines go, as the spool keeps it. It holds no secret."""
+
+    uid: str
+    name: str
+    flow_name: str
+    tracking_uri: str
+    experiment: str
+    user: str
+    client_pid: int
+    client_started: float
+    """Creation time of the client process in Unix seconds: tells it from a later process of the same number."""
+    promptflow_home: str | None = None
+    content: str = "all"
+    """`all`, or `none` for sizes only."""
+    single: bool = False
+    """Whether its lines are executions on their own (`pf flow test`, an endpoint), without a parent run."""
+    base_uid: str | None = None
+    """The batch that this one scores: it has no runs of its own then, but adds to those of that one."""
+    base_name: str = ""
+
+    def to_json(self) -> str:
+        """Return the batch as JSON."""
+        return json.dumps(vars(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Batch:
+        """Return the batch that `to_json` wrote."""
+        return cls(**known_fields(cls, json.loads(text)))

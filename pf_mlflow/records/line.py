@@ -1,0 +1,136 @@
+"""The one thing every source yields and the projection writes: what is known about a line of a batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pf_mlflow.records.json_fields import known_fields
+from pf_mlflow.records.score import Score
+
+__all__ = ["COMPLETED", "FAILED", "INTERRUPTED", "LineRecord", "Span", "Tokens"]
+
+COMPLETED = "Completed"
+FAILED = "Failed"
+INTERRUPTED = "LineInterrupted"
+"""Error type of a line of which nothing is known but that it had started."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token counts of one LLM call or of a sum of calls; `None` where the answer did not tell."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    total: int | None = None
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            _add(self.prompt, other.prompt),
+            _add(self.completion, other.completion),
+            _add(self.total, other.total),
+        )
+
+
+def _add(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else a + b
+
+
+@dataclass(frozen=True)
+class Span:
+    """One call inside a line: the flow itself, a node, or an LLM call. Times are Unix seconds."""
+
+    id: str
+    name: str
+    kind: str
+    """`Flow`, `LLM`, `Embedding`, `Function`, … as promptflow names it."""
+    start: float
+    end: float | None = None
+    """`None` while the call had not ended when its line ended."""
+    parent: str | None = None
+    node: str | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    output: Any = None
+    has_output: bool = False
+    """Tells an output of `None` from no output."""
+    error: str | None = None
+    error_type: str | None = None
+    tokens: Tokens | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class LineRecord:
+    """Everything known about one line of a batch. Times are Unix seconds."""
+
+    batch_uid: str
+    line_number: int
+    status: str
+    """`Completed` or `Failed`."""
+    start: float
+    end: float
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    error_type: str | None = None
+    spans: tuple[Span, ...] = ()
+    named_nodes: tuple[str, ...] = ()
+    """Nodes to record, as the flow author named them; empty: every node that made an LLM call."""
+    llm_nodes: tuple[str, ...] = ()
+    """Nodes of type `llm` that the flow declares, whether or not this line reached them."""
+    run_name: str = ""
+    """Name of the execution that this line was: the batch's name, or a single run's own id."""
+    copied_from: str | None = None
+    """Name of the batch that this line was copied from when a batch was resumed."""
+    scores: tuple[Score, ...] = ()
+    """What evaluators said of the line, or, in the batch of an evaluation, of the line that it scores."""
+
+    def node_spans(self) -> dict[str, Span]:
+        """Return the span of each node of the line that was started, by node name."""
+        roots = {span.id for span in self.spans if span.parent is None}
+        return {span.node: span for span in self.spans if span.node and span.parent in roots}
+
+    def llm_calls(self, node: Span) -> tuple[Span, ...]:
+        """Return the LLM calls below a node's span, in the order they were started."""
+        calls = (span for span in self._below(node) if span.kind == "LLM")
+        return tuple(sorted(calls, key=lambda call: call.start))
+
+    def _below(self, top: Span) -> Iterator[Span]:
+        for span in self.spans:
+            if span.parent == top.id:
+                yield span
+                yield from self._below(span)
+
+    def recorded_nodes(self) -> tuple[str, ...]:
+        """Return the nodes whose values are logged, in the flow's order of execution."""
+        if self.named_nodes:
+            return self.named_nodes
+        called = (name for name, span in self.node_spans().items() if self.llm_calls(span))
+        return tuple(dict.fromkeys([*self.llm_nodes, *called]))
+
+    def to_json(self) -> str:
+        """Return the record as ASCII JSON, which any database and any text can take."""
+        return json.dumps(vars(self), default=_fields, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> LineRecord:
+        """Return the record that `to_json` wrote."""
+        data = json.loads(text)
+        data["spans"] = tuple(_span(span) for span in data.get("spans", ()))
+        data["scores"] = tuple(map(Score.from_dict, data.get("scores", ())))
+        for name in ("named_nodes", "llm_nodes"):
+            data[name] = tuple(data.get(name, ()))
+        return cls(**known_fields(cls, data))
+
+
+def _span(data: dict[str, Any]) -> Span:
+    if data.get("tokens"):
+        data["tokens"] = Tokens(**known_fields(Tokens, data["tokens"]))
+    return Span(**known_fields(Span, data))
+
+
+def _fields(value: object) -> Any:
+    """Return the fields of a part of a record; unlike `dataclasses.asdict`, without copying all of it."""
+    return vars(value) if isinstance(value, (Score, Span, Tokens)) else str(value)

@@ -1,0 +1,1 @@
+"""What people read: a batch in the terminal, its tables, the pages of MLflow."""

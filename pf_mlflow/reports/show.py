@@ -1,0 +1,189 @@
+"""What MLflow shows of a batch, read back and summed up, and what it lacks."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from pf_mlflow.errors import TrackingError
+from pf_mlflow.projection.existing_runs import Standing
+from pf_mlflow.projection.summary import BatchSummary, LineStats
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.settings import Settings
+from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.sources.promptflow.batch_lookup import Found, find_batch
+from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.known_run import KnownRun
+from pf_mlflow.tracking.links import run_link
+from pf_mlflow.tracking.run_payload import NOT_LOGGED, path_of_whole
+
+if TYPE_CHECKING:
+    from pf_mlflow.tracking.reader import Reader
+
+__all__ = ["FailedLine", "Shown", "show_batch"]
+
+DELIVERED = "delivered"
+RUNNING = "running"
+UNFINISHED = "unfinished"
+MISSING = "missing"
+DELETED = "deleted"
+EVALUATION = "evaluation"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FailedLine:
+    """A line that failed, with its whole error."""
+
+    line_number: int
+    run_id: str
+    link: str | None
+    label: str
+    error_type: str | None
+    error: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A batch as MLflow shows it, and what MLflow lacks of it."""
+
+    batch: Batch
+    state: str
+    """`delivered`, `running`, `unfinished`, `missing`, `deleted` or `evaluation`."""
+    older: int = 0
+    """Batches of the same name before this one."""
+    is_ours: bool = True
+    """Whether it ran on this machine."""
+    base_batch: str | None = None
+    """The batch that an evaluation scores."""
+    experiment_id: str | None = None
+    parent_run_id: str | None = None
+    status: str | None = None
+    """Status of the parent run."""
+    link: str | None = None
+    """Address of the parent run's page; `None` while no server shows it."""
+    lines_open: int = 0
+    """Lines whose child run is RUNNING."""
+    lines_waiting: int = 0
+    """Lines of which MLflow does not have all yet, by the spool."""
+    lines_refused: int = 0
+    """Lines whose values MLflow did not take."""
+    runs_twice: int = 0
+    """Runs that show what another one shows."""
+    trouble: str | None = None
+    """What the delivery process told last."""
+    summary: BatchSummary | None = None
+    """`None` where only the failed lines were read, or MLflow has nothing of the batch."""
+    failures: tuple[FailedLine, ...] = ()
+    """Every failed line by number, where these were asked for."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is shown, flat: of the failed lines either all, or the first ones of the summary."""
+        batch = {"batch": self.batch.name, "uid": self.batch.uid}
+        place = {"tracking_uri": self.batch.tracking_uri, "experiment": self.batch.experiment}
+        own = {key: value for key, value in vars(self).items() if key not in ("batch", "summary", "failures")}
+        lines = asdict(self.summary) if self.summary else {"failed": [asdict(line) for line in self.failures]}
+        return {**batch, **place, **own, **lines}
+
+
+def show_batch(spool: Spool, settings: Settings, name: str, only_failed: bool = False, worst_by: str = "") -> Shown:
+    """Read a batch back: all its lines summed up, or only those that failed, each with its whole error.
+
+    Raises:
+        BadInput: nobody knows the name.
+        TrackingError: MLflow cannot be reached, or refuses.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # somebody is waiting
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    found = find_batch(spool, settings, name)
+    end = BatchEnd(found.batch, lambda: spool.workers(found.batch.uid))
+    if (record := end.record()) and end.is_evaluation():
+        return Shown(found.batch, EVALUATION, found.older, base_batch=record.base_batch)
+    from pf_mlflow.tracking.reader import Reader
+
+    reader = Reader(found.tracking_uri, found.batch.experiment, spool.folder)
+    reader.connect()
+    return _View(spool, found, end, reader, only_failed, worst_by).shown()
+
+
+class _View:
+    def __init__(
+        self, spool: Spool, found: Found, end: BatchEnd, reader: Reader, only_failed: bool, worst_by: str
+    ) -> None:
+        self._spool, self._found, self._end, self._reader = spool, found, end, reader
+        self._uid = found.batch.uid
+        self._only_failed = only_failed
+        self._failed: dict[str, FailedLine] = {}
+        self._standing = Standing.of(self._runs(), worst_by=worst_by)
+
+    def _runs(self) -> Iterable[KnownRun]:
+        if not self._only_failed:
+            return self._reader.runs(self._uid)
+        return map(self._noted, self._reader.all_but_completed_lines(self._uid))
+
+    def _noted(self, run: KnownRun) -> KnownRun:
+        if run.line_number is not None and run.is_over:
+            self._failed[run.run_id] = self._failed_line(run, run.line_number)
+        return run
+
+    def shown(self) -> Shown:
+        parent, row = self._standing.parent, self._spool.state(self._uid)
+        over = {number: known for number, known in self._standing.incomplete.items() if known.is_over}
+        has_runs = bool(parent or self._standing.complete or self._standing.incomplete)
+        return Shown(
+            batch=self._found.batch,
+            state=self._state(has_runs),
+            older=self._found.older,
+            is_ours=self._found.is_ours,
+            experiment_id=self._reader.experiment_id or None,
+            parent_run_id=parent.run_id if parent else None,
+            status=parent.values.status if parent else None,
+            link=self._link(parent.run_id) if parent else None,
+            lines_open=len(self._standing.incomplete) - len(over),
+            lines_waiting=self._waiting(),
+            lines_refused=sum(NOT_LOGGED in known.values.tags for known in over.values()),
+            runs_twice=len(self._standing.surplus),
+            trouble=row["told"] if row else None,
+            summary=self._standing.summary() if has_runs and not self._only_failed else None,
+            failures=tuple(sorted(self._failures(), key=lambda line: line.line_number)),
+        )
+
+    def _state(self, has_runs: bool) -> str:
+        parent = self._standing.parent
+        is_over = bool(parent and parent.is_over)
+        still_runs = self._end.is_running() if self._found.is_ours else parent and not is_over
+        if still_runs:
+            return RUNNING
+        if not has_runs:
+            return DELETED if self._reader.deleted_parent(self._uid) else MISSING
+        still_open = any(not known.is_over for known in self._standing.incomplete.values())
+        lacks = self._waiting() or still_open or self._standing.surplus
+        return DELIVERED if is_over and not lacks else UNFINISHED
+
+    def _waiting(self) -> int:
+        return self._spool.waiting(self._uid) - len(self._spool.refused(self._uid))
+
+    def _link(self, run_id: str) -> str | None:
+        return run_link(self._found.tracking_uri, self._reader.experiment_id, run_id)
+
+    def _failures(self) -> Iterator[FailedLine]:
+        return (line for line in self._failed.values() if line.run_id == self._standing.run_id(line.line_number))
+
+    def _failed_line(self, run: KnownRun, number: int) -> FailedLine:
+        tags, stats = run.values.tags, LineStats.of(number, run.values)
+        error = tags.get("promptflow.error") or tags.get(NOT_LOGGED) or ""
+        kind = tags.get("promptflow.error_type")
+        return FailedLine(number, run.run_id, self._link(run.run_id), stats.label, kind, self._whole(run, error))
+
+    def _whole(self, run: KnownRun, error: str) -> str:
+        path = path_of_whole(error)
+        try:
+            return self._reader.text(run.run_id, path) if path else error
+        except TrackingError as trouble:
+            log.warning("line %s: %s", run.line_number, trouble)
+            return error

@@ -1,0 +1,240 @@
+"""Opens MLflow's UI on the store that a batch is in: a server's own pages, or a database's, served on this machine."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from pf_mlflow.errors import BadInput, TrackingRefused
+from pf_mlflow.settings import Settings, absolute_store, without_password
+from pf_mlflow.sources.promptflow.batch_lookup import find_batch
+from pf_mlflow.spool.processes import end_session
+from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.links import is_database, run_link, store_link
+
+__all__ = ["DEFAULT_PORT", "Request", "Server", "Target", "chosen_port", "chosen_target", "noted_requests"]
+
+_HOST = "127.0.0.1"
+DEFAULT_PORT = 5000
+_PATIENCE = 90.0
+"""Seconds that MLflow's server gets to start."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to show: a store, and the run of a batch in it."""
+
+    tracking_uri: str
+    """With its password, if there is one."""
+    batch: str | None = None
+    experiment_id: str | None = None
+    run_id: str | None = None
+
+    @property
+    def shown_uri(self) -> str:
+        """The tracking URI as it may be printed."""
+        return without_password(self.tracking_uri)
+
+    @property
+    def needs_server(self) -> bool:
+        """Whether somebody has to serve the store's pages."""
+        return is_database(self.tracking_uri)
+
+    def link(self, server: str | None = None) -> str | None:
+        """Return the address of the batch's page, else of the store's; `server`: address of who serves a database."""
+        uri = server or self.tracking_uri
+        return run_link(uri, self.experiment_id, self.run_id) or store_link(uri)
+
+
+def chosen_target(spool: Spool, settings: Settings, name: str | None, folder: Path) -> Target:
+    """Return the batch of a name, else the store of the settings, of the folder, or of the newest batch.
+
+    Raises:
+        BadInput: nobody knows the name; there is no store.
+        TrackingError: a database cannot be used, or not be reached.
+    """
+    target = _named(spool, settings, name) if name is not None else _at_hand(spool, settings, folder)
+    if path := _sqlite_path(target.tracking_uri):
+        _see_it_open(path, target.shown_uri)
+    elif target.needs_server:
+        from pf_mlflow.tracking.reader import Reader
+
+        Reader(target.tracking_uri, "", spool.folder).see_it_answer()
+    return target
+
+
+def _see_it_open(path: Path, shown_uri: str) -> None:
+    if not path.is_file():
+        raise BadInput(f"{shown_uri} does not exist; name another store in MLFLOW_TRACKING_URI, or run a batch.")
+    try:
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA schema_version")
+    except sqlite3.DatabaseError as error:  # over which MLflow itself would try for minutes
+        if "locked" not in str(error):
+            raise TrackingRefused(f"MLflow cannot use {shown_uri}: {error}.") from error
+
+
+def _named(spool: Spool, settings: Settings, name: str) -> Target:
+    found = find_batch(spool, settings, name)
+    experiment_id, run_id = found.experiment_id, found.parent_run_id
+    if not run_id:
+        from pf_mlflow.tracking.reader import Reader
+
+        reader = Reader(found.tracking_uri, found.batch.experiment, spool.folder)
+        reader.connect()
+        experiment_id, run_id = reader.experiment_id, reader.parent_id(found.batch.uid)
+    return Target(found.tracking_uri, name, experiment_id, run_id)
+
+
+def _at_hand(spool: Spool, settings: Settings, folder: Path) -> Target:
+    if settings.tracking_uri:
+        return Target(settings.tracking_uri)
+    if (folder / "mlflow.db").is_file():
+        return Target(absolute_store("sqlite:///mlflow.db", folder))
+    newest = spool.newest()
+    if newest is None:
+        raise BadInput(
+            f"There is nothing to show: no batch has run yet, and there is no mlflow.db in {folder}; "
+            "run one with `pf-mlflow run`, or set MLFLOW_TRACKING_URI."
+        )
+    return _named(spool, settings, newest.name) if newest.name else Target(newest.tracking_uri, "single runs")
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    if not uri.startswith("sqlite:"):
+        return None
+    from sqlalchemy.engine import make_url
+
+    return Path(make_url(uri).database or "").absolute()
+
+
+def chosen_port(wanted: int | None) -> int:
+    """Return a free port: the wanted one, else the first from 5000 on.
+
+    Raises:
+        BadInput: the wanted one cannot be used.
+    """
+    if wanted is not None:
+        _try_port(wanted)
+        return wanted
+    for port in range(DEFAULT_PORT, DEFAULT_PORT + 100):
+        with suppress(BadInput):
+            _try_port(port)
+            return port
+    raise BadInput(f"Ports {DEFAULT_PORT} to {port} are all taken; name another with --port.")
+
+
+def _try_port(port: int) -> None:
+    with socket.socket() as probe:
+        if os.name == "posix":  # what a server left a moment ago may be used again, as MLflow will
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            raise BadInput(f"Port {port} cannot be used: {error.strerror}; name another with --port.") from error
+
+
+class Request:
+    """Whether somebody asked this process to end."""
+
+    made = False
+
+    def note(self, *signal_and_frame: object) -> None:
+        """Remember it."""
+        self.made = True
+
+
+@contextmanager
+def noted_requests() -> Iterator[Request]:
+    """Note Ctrl-C, a request to end and a closed terminal, which must not cut off what starts or ends a server."""
+    request = Request()
+    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in signals}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, request.note)
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Server:
+    """MLflow's own server on a database, for this machine alone; with all its processes gone when the block is left.
+
+    Args:
+        target: What to show.
+        port: A free port.
+        request: Ends any waiting.
+    """
+
+    def __init__(self, target: Target, port: int, request: Request) -> None:
+        self.address = f"http://{_HOST}:{port}"
+        self._target, self._port, self._request = target, port, request
+
+    def __enter__(self) -> Server:
+        self._log = TemporaryFile()
+        self._process = self._start()
+        return self
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Start it where an SQLite store is, since artifacts may lie in `./mlruns`; `ps` shows no password."""
+        path = _sqlite_path(self._target.tracking_uri)
+        words = ["ui", "--host", _HOST, "--port", str(self._port), "--workers", "1"]
+        env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | os.environ  # eight processes that no page needs
+        return subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            cwd=path.parent if path else None,
+            env=env | {"MLFLOW_BACKEND_STORE_URI": self._target.tracking_uri},
+            start_new_session=True,
+        )
+
+    def await_answer(self) -> None:
+        """Return when it answers, or on request; raise `TrackingRefused` if it does not start."""
+        until = time.monotonic() + _PATIENCE
+        while not (self._request.made or self._answers()):
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise TrackingRefused(f"MLflow's UI does not start on {self._target.shown_uri}: {self._last_words()}")
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection(_HOST, self._port, timeout=5)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def wait(self) -> None:
+        """Return on request; raise `TrackingRefused` if it ends by itself."""
+        while not self._request.made:
+            if self._process.poll() is not None:
+                raise TrackingRefused(f"MLflow's UI has ended: {self._last_words()}")
+            time.sleep(0.1)
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").split("\n")
+        return without_password(next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing."))
+
+    def __exit__(self, *error: object) -> None:
+        end_session(self._process)
+        self._log.close()

@@ -1,0 +1,135 @@
+"""Executes one line by promptflow's executor, made fit for many lines at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from promptflow._utils.exception_utils import ExceptionPresenter
+from promptflow._utils.logger_utils import bulk_logger
+from promptflow.contracts.run_info import FlowRunInfo, Status
+from promptflow.contracts.run_mode import RunMode
+from promptflow.executor._result import LineResult
+from promptflow.executor._script_executor import ScriptExecutor
+from promptflow.executor.flow_executor import DEFAULT_CONCURRENCY_BULK
+from promptflow.tracing._operation_context import OperationContext
+
+from pf_mlflow.running.engine.line_logs import LineLogs, SharedNodeLogs
+from pf_mlflow.running.engine.lines import Line, Lines
+from pf_mlflow.running.engine.own_storage import OwnStorage
+from pf_mlflow.running.engine.results import reduced
+
+__all__ = ["LineExecutor"]
+
+
+class LineExecutor:
+    """Executes lines of one batch; safe for threads and tasks. Use it in its `prepared` block.
+
+    Args:
+        executor: promptflow's executor of the flow: of a DAG, a flex flow or a prompty.
+        run_id: The batch's name.
+        output_dir: Where images in outputs are kept.
+        lines: Tells which lines were given up: what still comes of them is dropped.
+    """
+
+    def __init__(self, executor: Any, run_id: str, output_dir: Path, lines: Lines) -> None:
+        self._executor = executor
+        self._run_id = run_id
+        self._output_dir = output_dir
+        self._is_script = isinstance(executor, ScriptExecutor)
+        self._holder = executor if self._is_script else executor._run_tracker
+        self._storage = OwnStorage(self._holder._storage, lines.is_running)
+        self._logs = LineLogs()
+        self._prints = SharedNodeLogs()
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the flow's lines are coroutines."""
+        return bool(self._executor._is_async if self._is_script else self._executor._should_use_async())
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Let the lines share what each would set up and take down for itself."""
+        OperationContext.get_instance().run_mode = RunMode.Batch.name
+        self._executor._line_timeout_sec = None  # it would cost each line a thread; one look here tells of all
+        with ExitStack() as stack:
+            stack.enter_context(self._logs)
+            stack.enter_context(self._prints.in_place())
+            stack.callback(setattr, self._holder, "_storage", self._storage.all)
+            self._holder._storage = self._storage
+            if self._is_script:
+                self._executor._exec_line_context = self._script_context
+            else:
+                stack.callback(setattr, self._holder, "node_log_manager", self._holder.node_log_manager)
+                self._holder.node_log_manager = self._prints
+            yield
+
+    @contextmanager
+    def _script_context(self, run_id: str, number: int) -> Iterator[None]:
+        with self._prints.of_line(f"{run_id}_{number}", number):
+            with self._executor._update_operation_context(run_id, number):
+                yield
+
+    def execute(self, line: Line) -> LineResult:
+        """Return the result of a line, whatever its flow does; in a context of the line's own."""
+        OperationContext.set_instance(OperationContext.get_instance().copy())
+        try:
+            with self._logs.of_line(line.number):
+                return self._finished(self._executor.exec_line(**self._arguments(line)))
+        except BaseException as error:  # noqa: BLE001 - also `sys.exit()` in a node: it must not end the worker
+            return self.failed(line, error)
+
+    async def execute_async(self, line: Line) -> LineResult:
+        """Return the result of a line of an async flow; in a task of the line's own."""
+        OperationContext.set_instance(OperationContext.get_instance().copy())
+        try:
+            with self._logs.of_line(line.number):
+                return self._finished(await self._executor.exec_line_async(**self._arguments(line)))
+        except Exception as error:  # noqa: BLE001 - told in the result
+            return self.failed(line, error)
+
+    def _arguments(self, line: Line) -> dict[str, Any]:
+        more = {"sync_iterator_to_async": False} if self.is_async and not self._is_script else {}
+        return {
+            "inputs": dict(line.inputs),
+            "index": line.number,
+            "run_id": self._run_id,
+            "node_concurrency": DEFAULT_CONCURRENCY_BULK,
+            **more,
+        }
+
+    def _finished(self, result: LineResult) -> LineResult:
+        output = self._executor._multimedia_processor.persist_multimedia_data
+        return reduced(result, lambda value: output(value, self._output_dir))
+
+    def failed(self, line: Line, error: BaseException, given_up: bool = False) -> LineResult:
+        """Return the result of a line that promptflow's executor gave none of, and keep it in promptflow's folder."""
+        told = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+        bulk_logger.error(f"Line {line.number} failed with exception: {told}")
+        now = datetime.utcnow()
+        info = FlowRunInfo(
+            run_id=f"{self._run_id}_{line.number}",
+            status=Status.Failed,
+            error=ExceptionPresenter.create(told).to_dict(include_debug_info=True),
+            inputs={name: value for name, value in line.inputs.items() if name != "line_number"},
+            output=None,
+            metrics=None,
+            request=None,
+            parent_run_id=self._run_id,
+            root_run_id=self._run_id,
+            source_run_id=None,
+            flow_id=self._executor._flow_id,
+            start_time=now - timedelta(seconds=line.seconds),
+            end_time=now,
+            index=line.number,
+            system_metrics={"duration": line.seconds},
+            message_format=self._executor._message_format,
+        )
+        try:
+            (self._storage.all if given_up else self._storage).persist_flow_run(info)
+        except Exception as trouble:  # noqa: BLE001 - a full disk, say: the line has its result all the same
+            bulk_logger.error(f"Line {line.number} cannot be kept in promptflow's folder: {trouble}")
+        return reduced(LineResult({}, {}, info, {}), lambda value: value)

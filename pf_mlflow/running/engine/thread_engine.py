@@ -1,0 +1,77 @@
+"""Exchanges the step of promptflow's batch engine that executes the lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from promptflow._proxy._proxy_factory import ProxyFactory
+from promptflow._proxy._python_executor_proxy import PythonExecutorProxy
+from promptflow.executor._result import LineResult
+
+from pf_mlflow.running.engine.line_executor import LineExecutor
+from pf_mlflow.running.engine.lines import Lines
+from pf_mlflow.running.engine.shortcuts import shortcuts
+from pf_mlflow.running.engine.watch import Watch
+from pf_mlflow.running.engine.workers import Workers
+
+__all__ = ["ThreadEngine"]
+
+_LANGUAGE = "python"
+_LINE_TIMEOUT = 600
+
+
+class ThreadEngine:
+    """Executes batches in this process.
+
+    Args:
+        concurrency: Lines at once.
+        watch: Looks on.
+        limit: How many lines at the most, the first ones; `None` for all.
+    """
+
+    def __init__(self, concurrency: int, watch: Watch, limit: int | None = None) -> None:
+        self._concurrency = concurrency
+        self._watch = watch
+        self._limit = limit
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Have promptflow's batches executed by this engine."""
+        engine = self
+
+        class Proxy(PythonExecutorProxy):  # type: ignore[misc]
+            async def _exec_batch(
+                self,
+                batch_inputs: Sequence[Mapping[str, Any]],
+                output_dir: Path,
+                run_id: str,
+                batch_timeout_sec: int | None = None,
+                line_timeout_sec: int | None = None,
+                worker_count: int | None = None,
+            ) -> tuple[list[LineResult], bool]:
+                timeout = line_timeout_sec or _LINE_TIMEOUT
+                return await engine._execute(self._flow_executor, batch_inputs, output_dir, run_id, timeout), False
+
+            @property
+            def allow_aggregation(self) -> bool:
+                return not engine._watch.stops
+
+        before = ProxyFactory.executor_proxy_classes[_LANGUAGE]
+        ProxyFactory.register_executor(_LANGUAGE, Proxy)
+        try:
+            yield
+        finally:
+            ProxyFactory.register_executor(_LANGUAGE, before)
+
+    async def _execute(
+        self, executor: Any, inputs: Sequence[Mapping[str, Any]], output_dir: Path, run_id: str, line_timeout: float
+    ) -> list[LineResult]:
+        lines = Lines(inputs[: self._limit])
+        self._watch.batch_started(run_id, lines.total)
+        line_executor = LineExecutor(executor, run_id, output_dir, lines)
+        with line_executor.prepared(), shortcuts():
+            await Workers(line_executor, lines, self._watch, run_id).run(self._concurrency, line_timeout)
+            return lines.results()

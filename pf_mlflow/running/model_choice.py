@@ -1,0 +1,172 @@
+"""Which language model a batch talks to, when its flow's connection is not one that the user has in promptflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from pf_mlflow.errors import BadInput
+from pf_mlflow.running.offline_model import offline_model
+from pf_mlflow.settings import OFFLINE_KEY, OFFLINE_MODEL
+
+__all__ = ["Connections", "DEFAULT_CONNECTION", "Llm", "Use", "chosen_llm", "overrides", "uses_of", "with_connections"]
+
+Connections = Mapping[str, Mapping[str, str]]
+"""promptflow's `connections` argument: by node, the connection, model and deployment to use instead."""
+
+DEFAULT_CONNECTION = "open_ai_connection"
+_TEMPORARY = re.compile(r"pf_mlflow_(\d+)")
+_API_VERSION = "2024-10-21"
+_DEPLOYMENT_VARIABLES = ("AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_DEPLOYMENT_NAME", "AZURE_OPENAI_CHAT_DEPLOYMENT")
+
+
+@dataclass(frozen=True)
+class Llm:
+    """A model, and how the flow's nodes must be told of it."""
+
+    label: str
+    """What the user is told; `""` if none is asked."""
+    overrides: Connections = field(default_factory=dict)
+    offline: bool = False
+
+
+@contextmanager
+def chosen_llm(client: Any, dag: Mapping[str, Any], chosen: Connections) -> Iterator[Llm]:
+    """Choose the model for a flow and hold what it needs while the batch runs.
+
+    In this order: the user's promptflow connection `open_ai_connection`; `OPENAI_API_KEY`; `AZURE_OPENAI_API_KEY`;
+    the built-in offline model. Nodes for which the user has `chosen` a connection keep that. A key from the
+    environment stands in a connection of its own for as long as the batch runs; those of the user are never touched.
+
+    Raises:
+        BadInput: an Azure OpenAI key without endpoint or deployment.
+    """
+    uses = [use for use in uses_of(dag, DEFAULT_CONNECTION) if not set(use.inputs) & chosen.get(use.node, {}).keys()]
+    have = {connection.name for connection in client.connections.list(all_results=True)}
+    _remove_stale(client, have)
+    if not uses or DEFAULT_CONNECTION in have:
+        yield Llm(f"connection {DEFAULT_CONNECTION}" if uses else "as the flow names it" if _may_ask(dag) else "")
+    elif os.environ.get("OPENAI_API_KEY"):
+        base_url = os.environ.get("OPENAI_BASE_URL")
+        with _connection(client, _openai(os.environ["OPENAI_API_KEY"], base_url)) as name:
+            yield Llm(
+                f"OPENAI_API_KEY at {base_url or 'api.openai.com'}",
+                overrides(uses, name, os.environ.get("OPENAI_MODEL")),
+            )
+    elif os.environ.get("AZURE_OPENAI_API_KEY"):
+        connection, deployment = _azure_openai()
+        with _connection(client, connection) as name:
+            yield Llm(f"AZURE_OPENAI_API_KEY, deployment {deployment}", overrides(uses, name, deployment))
+    else:
+        with offline_model() as base_url, _connection(client, _openai(OFFLINE_KEY, base_url)) as name:
+            yield Llm(
+                "the built-in offline model, which is NO real language model",
+                overrides(uses, name, OFFLINE_MODEL),
+                True,
+            )
+
+
+def _may_ask(dag: Mapping[str, Any]) -> bool:
+    """Tell whether a flow may ask a model: not one whose nodes are Python without a connection."""
+    nodes = dag.get("nodes") or [{"type": ""}]
+    return any(node.get("type") != "python" or _names_connection(node) for node in nodes)
+
+
+def _names_connection(node: Mapping[str, Any]) -> bool:
+    """Tell whether a Python node is given a connection; an empty one is none."""
+    inputs = {key: value for key, value in (node.get("inputs") or {}).items() if value != ""}
+    return "connection" in json.dumps({**node, "inputs": inputs}, default=str)
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a node uses a connection."""
+
+    node: str
+    inputs: tuple[str, ...]
+    """The names under which it takes it."""
+    is_llm: bool
+    """Whether the node is of type `llm`, which also takes a model and a deployment."""
+
+
+def uses_of(dag: Mapping[str, Any], connection: str) -> list[Use]:
+    """Return the nodes of a flow that use a connection: LLM nodes as their own, others as an input."""
+    variants = dag.get("node_variants") or {}
+    uses = []
+    for node in dag.get("nodes") or []:
+        shapes = [node, *(v["node"] for v in ((variants.get(node["name"]) or {}).get("variants") or {}).values())]
+        inputs = (key for shape in shapes for key, value in (shape.get("inputs") or {}).items() if value == connection)
+        if any(shape.get("connection") == connection for shape in shapes):
+            uses.append(Use(node["name"], ("connection",), True))
+        elif names := tuple(dict.fromkeys(inputs)):
+            uses.append(Use(node["name"], names, False))
+    return uses
+
+
+def with_connections(dag: Mapping[str, Any], connections: Connections) -> Mapping[str, Any]:
+    """Return a flow in which inputs of nodes are given connections."""
+    nodes = [
+        {**node, "inputs": {**(node.get("inputs") or {}), **connections[node["name"]]}}
+        if node["name"] in connections
+        else node
+        for node in dag.get("nodes") or []
+    ]
+    return {**dag, "nodes": nodes} if connections else dag
+
+
+def overrides(uses: list[Use], connection: str, model: str | None) -> dict[str, dict[str, str]]:
+    """Return promptflow's `connections` argument that gives nodes another connection and LLM nodes another model."""
+    models = {"model": model, "deployment_name": model} if model else {}
+    return {use.node: dict.fromkeys(use.inputs, connection) | (models if use.is_llm else {}) for use in uses}
+
+
+def _openai(api_key: str, base_url: str | None) -> Any:
+    from promptflow.entities import OpenAIConnection
+
+    return OpenAIConnection(name=_own_name(), api_key=api_key, base_url=base_url)
+
+
+def _azure_openai() -> tuple[Any, str]:
+    from promptflow.entities import AzureOpenAIConnection
+
+    endpoint = os.environ.get("AZURE_OPENAI_ENDPOINT")
+    if not endpoint:
+        raise BadInput(
+            "AZURE_OPENAI_API_KEY is set but AZURE_OPENAI_ENDPOINT is not; set it to https://NAME.openai.azure.com."
+        )
+    deployment = next((value for name in _DEPLOYMENT_VARIABLES if (value := os.environ.get(name))), None)
+    if not deployment:
+        raise BadInput(
+            "AZURE_OPENAI_API_KEY is set but AZURE_OPENAI_DEPLOYMENT is not; set it to your deployment's name."
+        )
+    version = os.environ.get("OPENAI_API_VERSION", _API_VERSION)
+    key = os.environ["AZURE_OPENAI_API_KEY"]
+    return AzureOpenAIConnection(name=_own_name(), api_key=key, api_base=endpoint, api_version=version), deployment
+
+
+def _own_name() -> str:
+    return f"pf_mlflow_{os.getpid()}"
+
+
+@contextmanager
+def _connection(client: Any, connection: Any) -> Iterator[str]:
+    client.connections.create_or_update(connection)
+    try:
+        yield connection.name
+    finally:
+        client.connections.delete(connection.name)
+
+
+def _remove_stale(client: Any, names: set[str]) -> None:
+    """Remove connections of commands that were killed before they could."""
+    for name in names:
+        match = _TEMPORARY.fullmatch(name)
+        if match and not psutil.pid_exists(int(match[1])):
+            client.connections.delete(name)

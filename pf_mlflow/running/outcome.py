@@ -1,0 +1,153 @@
+"""What became of a batch, told when MLflow has it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pf_mlflow.projection.summary import BatchSummary
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.running.model_choice import Llm
+from pf_mlflow.running.monitor import RunWatch
+from pf_mlflow.settings import Settings
+from pf_mlflow.sources.live.api import batch_started
+from pf_mlflow.sources.promptflow.batch_folder import folder_lines, is_evaluation
+from pf_mlflow.sources.promptflow.private_names import promptflow_home
+from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, failure, run_record
+from pf_mlflow.spool.launch import deliver_in_background
+from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.links import run_link
+
+__all__ = ["Outcome", "outcome_of", "outcome_without_lines"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a batch."""
+
+    name: str
+    status: str
+    llm: Llm | None
+    """`None` if nothing was executed."""
+    batch: Batch | None
+    """`None` if no line of it was tracked."""
+    parent_run_id: str | None
+    link: str | None
+    """Address of the parent run's page; `None` while no server shows it."""
+    summary: BatchSummary | None
+    """`None` while MLflow does not have all its lines."""
+    trouble: str | None
+    failure: str | None
+    """Why the batch as a whole failed, or the first line of an evaluation, in promptflow's words."""
+    lines_failed: int
+    seconds: float
+    """From the call to the last line's result, delivery not counted."""
+    interrupted: bool = False
+    threads_left: bool = False
+    """Whether a line was given up whose thread may still run: this process would wait for it at its end."""
+
+    def after(self, base: Outcome) -> Outcome:
+        """Return the outcome of an evaluation with what must not be forgotten of the batch that it scored."""
+        left, trouble = self.threads_left or base.threads_left, self.trouble or base.trouble
+        return replace(self, threads_left=left, trouble=trouble)
+
+    @property
+    def lines_not_evaluated(self) -> int:
+        """How many lines an evaluation could not score."""
+        scores = self.summary.scores if self.summary else {}
+        return int(scores.get("lines_not_evaluated", 0))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a program wants to know."""
+        batch = self.batch
+        return {
+            "batch": self.name,
+            "status": self.status,
+            "interrupted": self.interrupted,
+            "seconds": round(self.seconds, 3),
+            "language_model": self.llm.label if self.llm else None,
+            "lines_failed": self.lines_failed,
+            **(asdict(self.summary) if self.summary else {}),
+            "tracking_uri": batch.tracking_uri if batch else None,
+            "experiment": batch.experiment if batch else None,
+            "parent_run_id": self.parent_run_id,
+            "link": self.link,
+            "trouble": self.trouble,
+            "failure": self.failure,
+        }
+
+
+def outcome_of(run: Any, llm: Llm, settings: Settings, watch: RunWatch, seconds: float) -> Outcome:
+    """Wait for the delivery of a batch that promptflow has run, and return what became of it."""
+    home = promptflow_home()
+    record = run_record(home, run.name)
+    spool = Spool(settings.spool_dir)
+    uid = batch_uid(home, run.name, record.created_on) if record else ""
+    if settings.enabled and spool.state(uid) is None and (batch := batch_started(run.name)):
+        deliver_in_background(spool, batch.uid)  # no node of the flow has told of a line
+    return Outcome(
+        name=run.name,
+        status=run.status,
+        llm=llm,
+        **_delivered(spool, uid if settings.enabled else ""),
+        failure=_why(record, run.status) if record else None,
+        lines_failed=record.lines_failed if record else 0,
+        seconds=seconds,
+        interrupted=watch.stops,
+        threads_left=watch.gave_up or watch.hurries,
+    )
+
+
+def _why(record: RunRecord, status: str) -> str | None:
+    if status == "Failed":
+        return failure(record)
+    return _first_failure(record) if is_evaluation(record) else None
+
+
+def _first_failure(record: RunRecord) -> str | None:
+    """Return why lines of an evaluation failed: they have no run that tells."""
+    lines = folder_lines("", record.name, record.output_path or Path()) if record.lines_failed else ()
+    line = next((line for line in lines if line.error), None)
+    if line is None:
+        return None
+    return f"{record.lines_failed} lines could not be scored. Line {line.line_number}: {line.error_type}: {line.error}"
+
+
+def outcome_without_lines(batch: Batch, spool: Spool, settings: Settings) -> Outcome:
+    """Deliver a batch that has no lines, and return what became of it."""
+    if settings.enabled:
+        spool.add_batch(batch)
+    told = _delivered(spool, batch.uid)
+    return Outcome(batch.name, "Completed", None, **told, failure=None, lines_failed=0, seconds=0.0)
+
+
+def _delivered(spool: Spool, uid: str) -> dict[str, Any]:
+    """Return what MLflow has of a batch when it has all, or nothing has gone to it for a minute, or trouble is told."""
+    state = _await_delivery(spool, uid)
+    return {
+        "batch": Batch.from_json(state["info"]) if state else None,
+        "parent_run_id": state["parent_run_id"] if state else None,
+        "link": _link(state) if state else None,
+        "summary": BatchSummary.from_json(state["summary"]) if state and state["summary"] else None,
+        "trouble": state["told"] if state else None,
+    }
+
+
+def _link(state: sqlite3.Row) -> str | None:
+    return run_link(Batch.from_json(state["info"]).tracking_uri, state["experiment_id"], state["parent_run_id"])
+
+
+def _await_delivery(spool: Spool, uid: str, patience: float = 60.0) -> sqlite3.Row | None:
+    waiting, until = -1, time.monotonic() + patience
+    while (state := spool.state(uid)) and not state["closed"] and not state["told"]:
+        left = spool.waiting(uid)
+        if left != waiting:
+            waiting, until = left, time.monotonic() + patience
+        if time.monotonic() > until:
+            break
+        deliver_in_background(spool, uid)  # the process of the batch may have been killed
+        time.sleep(0.1)
+    return state

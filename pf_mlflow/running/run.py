@@ -1,0 +1,219 @@
+"""Runs a batch, checked beforehand and told of afterwards."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from pf_mlflow.delivery.prestart import DeliveryAhead
+from pf_mlflow.errors import BadInput, BatchFailed, TrackingRefused
+from pf_mlflow.running.checks import check_data, check_mapping
+from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, Connections, Llm, chosen_llm, with_connections
+from pf_mlflow.running.monitor import RunWatch
+from pf_mlflow.running.outcome import Outcome, outcome_of
+from pf_mlflow.running.request import THREADS, RunRequest, Watcher
+from pf_mlflow.settings import (
+    Settings,
+    default_tracking_uri,
+    read_settings,
+    take_over_environment,
+    without_password,
+)
+from pf_mlflow.sources.live import exit_notice as told
+from pf_mlflow.sources.live.api import attach, begin_anew
+from pf_mlflow.sources.promptflow.batch_folder import flow_nodes
+from pf_mlflow.sources.promptflow.batch_lookup import known_batches
+from pf_mlflow.sources.promptflow.local_batch import tracking_uri_of
+from pf_mlflow.sources.promptflow.private_names import promptflow_home
+from pf_mlflow.sources.promptflow.run_record import run_record
+from pf_mlflow.sources.promptflow.runnable import Runnable, read_runnable
+from pf_mlflow.spool.store import Spool
+from pf_mlflow.versions import check_versions
+
+log = logging.getLogger(__name__)
+
+__all__ = ["run_batch"]
+
+_SUBMITTER = "promptflow._sdk._orchestrator.run_submitter"
+
+
+def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
+    """Run a batch and wait until MLflow has it.
+
+    Raises:
+        BadInput: a file, column, connection or setting that cannot be used; nothing was run.
+        TrackingRefused: MLflow said no for good; nothing was run.
+    """
+    started = time.monotonic()
+    check_versions()
+    with ExitStack() as stack:
+        stack.enter_context(_environment_restored())
+        flow = read_runnable(_flow_of(request))
+        take_over_environment(flow.definition)
+        settings = read_settings()
+        _check(request, flow)
+        begin_anew()
+        ahead = _track_here(*_place(request, flow, settings), settings)
+        settings = read_settings()
+        if ahead:
+            stack.callback(ahead.dismiss)
+        client = _client(flow, request.engine)
+        dag = with_connections(flow.definition, _defaults(request)) if flow.is_dag else {}
+        llm = stack.enter_context(chosen_llm(client, dag, request.connections))
+        watch = RunWatch(Spool(settings.spool_dir) if ahead else None, ahead, watcher.warn)
+        if request.engine != THREADS:  # whose lines wait for MLflow's answer, while promptflow makes ready
+            watch.hear_mlflow()
+        watcher.starting(llm, without_password(os.environ["MLFLOW_TRACKING_URI"]) if ahead else "")
+        watcher.running(watch)
+        run = _submitted(client, request, llm, watch, settings)
+        seconds = time.monotonic() - started
+        return outcome_of(run, llm, settings, watch, seconds)
+
+
+@contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Give this process back the variables it had: a notebook runs more than one batch."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _flow_of(request: RunRequest) -> Path:
+    if request.resume_from is None:
+        return request.flow or Path()
+    record = run_record(promptflow_home(), request.resume_from)
+    if record is None or record.flow_path is None:
+        raise BadInput(
+            f"There is no batch {request.resume_from!r} to resume from; `pf run list` shows those there are."
+        )
+    return Path(record.flow_path)
+
+
+def _check(request: RunRequest, flow: Runnable) -> None:
+    if request.run and run_record(promptflow_home(), request.run) is None:
+        raise BadInput(f"There is no batch {request.run!r}; `pf run list` shows those there are.")
+    if request.resume_from or (request.data is None and request.run):
+        return
+    if request.data is None:
+        raise BadInput("There is nothing to run the flow on; name a file with --data, or a batch with --run.")
+    columns = check_data(request.data)
+    if flow.inputs is not None:
+        check_mapping(request.column_mapping, columns, {"inputs": flow.inputs}, request.data)
+
+
+def _place(request: RunRequest, flow: Runnable, settings: Settings) -> tuple[str, str]:
+    """Return store and experiment of the batch: if it scores the lines of another, they are that one's."""
+    if request.run and flow.is_dag and flow_nodes(flow.folder).aggregates:
+        base = known_batches(Spool(settings.spool_dir), settings, request.run)[-1]
+        if base.content == "none":  # what was kept out of its runs, its scores do not tell either
+            os.environ["PF_MLFLOW_CONTENT"] = base.content
+        return tracking_uri_of(base, settings), base.experiment
+    uri = settings.tracking_uri or default_tracking_uri(flow.folder)
+    return uri, settings.experiment or flow.folder.name
+
+
+def _track_here(uri: str, experiment: str, settings: Settings) -> DeliveryAhead | None:
+    """Fix the store for this process and its children, and begin to ask it."""
+    told.silence()
+    if not settings.enabled:
+        return None
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    os.environ["PF_MLFLOW_SPOOL_DIR"] = str(settings.spool_dir)
+    return DeliveryAhead(uri, experiment, settings.spool_dir)
+
+
+def _client(flow: Runnable, engine: str) -> Any:
+    """Return promptflow's client, silenced about telemetry that it cannot send and counts that it does not know."""
+    for name in ("azure", "opentelemetry.attributes"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
+    if flow.is_dag and engine == THREADS:  # its own trace service would keep once more what MLflow gets
+        os.environ.setdefault("PF_TRACING_SKIP_LOCAL_SETUP", "true")
+    from promptflow.client import PFClient
+
+    if engine == THREADS:
+        from pf_mlflow.running.engine import submit, thread_engine  # noqa: F401 - while MLflow is being asked
+
+    logging.getLogger(_SUBMITTER).setLevel(logging.WARNING)
+    return PFClient()
+
+
+def _submitted(client: Any, request: RunRequest, llm: Llm, watch: RunWatch, settings: Settings) -> Any:
+    from promptflow.exceptions import PromptflowException
+
+    from pf_mlflow.running.engine.submit import submitted
+    from pf_mlflow.running.engine.thread_engine import ThreadEngine
+
+    os.environ["PF_WORKER_COUNT"] = str(request.concurrency)
+    if request.line_timeout:
+        os.environ["PF_LINE_TIMEOUT_SEC"] = str(request.line_timeout)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_nothing_left_if_refused(client, watch))
+            if request.engine == THREADS:
+                if settings.enabled:
+                    attach()
+                stack.enter_context(ThreadEngine(request.concurrency, watch, request.limit).in_place())
+            return submitted(client, watch, **_arguments(request, llm, settings))
+    except TrackingRefused:
+        raise
+    except PromptflowException as error:
+        raise BadInput(" ".join(str(error).split())) from error
+    except Exception as error:
+        log.debug("promptflow raised", exc_info=True)
+        raise BatchFailed(f"promptflow could not finish the batch: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _nothing_left_if_refused(client: Any, watch: RunWatch) -> Iterator[None]:
+    """Take promptflow's record back of a batch that MLflow refused: no line was executed, and its name is free."""
+    submitter = logging.getLogger(_SUBMITTER)
+    submitter.addFilter(unheard := lambda record: watch.refusal is None)
+    try:
+        yield
+    except Exception as error:
+        if watch.refusal is None:
+            raise
+        client.runs.delete(watch.run_id)
+        raise watch.refusal from error
+    finally:
+        submitter.removeFilter(unheard)
+
+
+def _arguments(request: RunRequest, llm: Llm, settings: Settings) -> dict[str, Any]:
+    names = {"name": request.name, "display_name": request.display_name, "tags": dict(request.tags) or None}
+    if request.resume_from:
+        return {"resume_from": request.resume_from, **names}
+    tracing = {"PF_DISABLE_TRACING": "false"} if settings.enabled and request.engine == THREADS else {}
+    return {
+        "flow": str(request.flow or Path()),
+        "data": str(request.data) if request.data else None,
+        "run": request.run,
+        "column_mapping": dict(request.column_mapping) or None,
+        "variant": request.variant,
+        "connections": _merged(_defaults(request), llm.overrides, request.connections) or None,
+        "environment_variables": tracing or None,
+        "init": dict(request.init) or None,
+        **names,
+    }
+
+
+def _defaults(request: RunRequest) -> Connections:
+    return {node: {name: DEFAULT_CONNECTION} for node, name in request.default_connection.items()}
+
+
+def _merged(*connections: Connections) -> dict[str, dict[str, str]]:
+    """Return connections by node, of which the later ones count."""
+    merged: dict[str, dict[str, str]] = {}
+    for one in connections:
+        for node, inputs in one.items():
+            merged[node] = {**merged.get(node, {}), **inputs}
+    return merged

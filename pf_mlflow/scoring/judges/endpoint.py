@@ -1,0 +1,105 @@
+"""Where a judge is asked: at the address, with the key and by the model of a promptflow connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from pf_mlflow.errors import BadInput
+from pf_mlflow.settings import OFFLINE_KEY, OFFLINE_MODEL, JudgeSettings, without_password
+
+__all__ = ["Endpoint", "endpoint_of", "is_offline"]
+
+_OPENAI = "https://api.openai.com/v1"
+_LEAST_SECRET = 6
+"""Characters from which on a header's value is masked in what the server says."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A place that answers chat completions."""
+
+    url: str
+    model: str
+    """The model, or the deployment on Azure."""
+    names_model: bool
+    """Whether the request's body names the model, which an Azure deployment's address does."""
+    headers: Callable[[], dict[str, str]] = field(repr=False, compare=False)
+    """Returns the headers of a request, a token of Entra ID that has run out renewed."""
+
+    def masked(self, text: str) -> str:
+        """Return what a server said without the keys that it was sent."""
+        try:
+            values = self.headers().values()
+        except Exception:  # noqa: BLE001 - there is no token now, so none was sent
+            return text
+        for value in sorted(values, key=len, reverse=True):
+            for secret in (value, value.removeprefix("Bearer ")):
+                if len(secret) >= _LEAST_SECRET:
+                    text = text.replace(secret, "**scrubbed**")
+        return text
+
+
+def is_offline(connection: Any, model: str) -> bool:
+    """Say whether a connection leads to the built-in offline model, which is no judge."""
+    return model == OFFLINE_MODEL or getattr(connection, "api_key", None) == OFFLINE_KEY
+
+
+def endpoint_of(connection: Any, model: str, settings: JudgeSettings) -> Endpoint:
+    """Return where the judges of a connection are asked.
+
+    Args:
+        connection: promptflow's OpenAI or Azure OpenAI connection, with its secrets.
+        model: The judge's model; on Azure the deployment.
+        settings: A proxy's address, which takes the place of the connection's, and further headers.
+
+    Raises:
+        BadInput: the connection is missing, of another kind, or without an address.
+    """
+    kind = type(connection).__name__
+    if connection is None:
+        raise BadInput(
+            f"The judge model {model!r} has no connection; name one: `pf-mlflow evaluate --judge-connection NAME`, "
+            "or `pf run create --connections score.connection=NAME`."
+        )
+    if kind not in ("OpenAIConnection", "AzureOpenAIConnection"):
+        raise BadInput(f"A judge is asked through an OpenAI or an Azure OpenAI connection, not {kind}.")
+    is_azure = kind == "AzureOpenAIConnection"
+    url = settings.proxy_url or (_azure_url(connection, model) if is_azure else _openai_url(connection))
+    more = settings.more_headers()
+    own = _azure_headers(connection) if is_azure else _openai_headers(connection)
+    return Endpoint(url, model, not is_azure or bool(settings.proxy_url), lambda: own() | more)
+
+
+def _openai_url(connection: Any) -> str:
+    return f"{_checked(connection.base_url or _OPENAI, connection)}/chat/completions"
+
+
+def _azure_url(connection: Any, deployment: str) -> str:
+    base = _checked(connection.api_base or "", connection)
+    return (
+        f"{base}/openai/deployments/{quote(deployment, safe='')}/chat/completions?api-version={connection.api_version}"
+    )
+
+
+def _checked(base: str, connection: Any) -> str:
+    parts = urlsplit(base)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        told = without_password(base)
+        raise BadInput(f"The connection {connection.name!r} has the address {told!r}; write https://HOST/PATH.")
+    return base.rstrip("/")
+
+
+def _openai_headers(connection: Any) -> Callable[[], dict[str, str]]:
+    headers = {"Authorization": f"Bearer {connection.api_key}"}
+    if connection.organization:
+        headers["OpenAI-Organization"] = connection.organization
+    return lambda: headers
+
+
+def _azure_headers(connection: Any) -> Callable[[], dict[str, str]]:
+    if connection.auth_mode == "key":
+        return lambda: {"api-key": connection.api_key}
+    return lambda: {"Authorization": f"Bearer {connection.get_token()}"}

@@ -1,0 +1,1 @@
+"""Each source yields `LineRecord`s and knows no MLflow."""

@@ -1,0 +1,79 @@
+"""Tells the user of a plain `pf` command, once at its end, where the runs went or what keeps them."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import sys
+from pathlib import Path
+
+import psutil
+
+from pf_mlflow.errors import BadInput
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.settings import read_settings
+from pf_mlflow.spool.launch import deliver_in_background
+from pf_mlflow.spool.processes import started_at
+from pf_mlflow.spool.store import Spool
+
+__all__ = ["how_it_stands", "tell_at_exit"]
+
+_registered = False
+_ROOM = 64 * 1024
+"""Bytes without which SQLite cannot write a line."""
+
+
+def tell_at_exit() -> None:
+    """When this process ends, write to stderr how its batches stand. Does nothing in promptflow's own children."""
+    global _registered
+    if not _registered and multiprocessing.parent_process() is None:
+        _registered = True
+        atexit.register(_tell)
+
+
+def silence() -> None:
+    """Say nothing at the end: a command of ours tells it itself."""
+    global _registered
+    _registered = True
+
+
+def _tell() -> None:
+    try:
+        for sentence in _sentences(Spool(read_settings().spool_dir)):
+            sys.stderr.write(f"pf-mlflow: {sentence}\n")
+    except (BadInput, OSError, sqlite3.Error) as error:
+        sys.stderr.write(f"pf-mlflow: nothing is known of this batch's runs in MLflow: {error}\n")
+
+
+def _sentences(spool: Spool) -> list[str]:
+    if spool.folder.is_dir() and (trouble := _spool_trouble(spool.folder)):
+        return [f"the spool {spool.folder} {trouble}; mend it, then bring the batch in with `pf-mlflow sync NAME`."]
+    if not (spool.folder / spool.FILE).exists():
+        return []
+    me = psutil.Process()
+    rows = spool.batches_of_client(me.pid, started_at(me))
+    for row in rows:
+        if not row["closed"] and not row["told"]:
+            deliver_in_background(spool, row["uid"])  # the process of the batch may have been killed
+    return [how_it_stands(spool, row) for row in rows]
+
+
+def _spool_trouble(folder: Path) -> str | None:
+    if not os.access(folder, os.W_OK):
+        return "cannot be written"
+    return "is on a full disk" if shutil.disk_usage(folder).free < _ROOM else None
+
+
+def how_it_stands(spool: Spool, row: sqlite3.Row) -> str:
+    """Return one sentence on a batch: its trouble, or where its runs are."""
+    batch = Batch.from_json(row["info"])
+    name = f"batch {batch.name}" if batch.name else "single runs"
+    if row["told"]:
+        return f"{name}: {row['told']}"
+    waiting = spool.waiting(batch.uid)
+    going_on = f" ({waiting} lines are on their way)" if waiting else ""
+    verb = "is in" if row["experiment_id"] else "goes to"
+    return f"{name} {verb} MLflow at {batch.tracking_uri}, experiment {batch.experiment!r}{going_on}."

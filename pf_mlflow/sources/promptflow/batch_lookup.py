@@ -1,0 +1,92 @@
+"""Finds the batch that a name means, and the store that it is in, from whatever folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pf_mlflow.errors import BadInput
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.settings import Settings, default_tracking_uri, without_password
+from pf_mlflow.sources.promptflow.batch_folder import is_evaluation
+from pf_mlflow.sources.promptflow.local_batch import local_batch, tracking_uri_of
+from pf_mlflow.sources.promptflow.private_names import promptflow_home
+from pf_mlflow.sources.promptflow.run_record import batch_uid, run_record
+from pf_mlflow.spool.store import Spool
+
+__all__ = ["Found", "evaluation_of", "find_batch", "known_batches"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A batch, and its run as far as it is known without asking MLflow."""
+
+    batch: Batch
+    tracking_uri: str
+    """With its password, if there is one."""
+    experiment_id: str | None = None
+    parent_run_id: str | None = None
+    older: int = 0
+    """How many batches of the same name there were before."""
+    is_ours: bool = True
+    """Whether it ran on this machine: else only its store knows it."""
+
+
+def find_batch(spool: Spool, settings: Settings, name: str) -> Found:
+    """Return the newest batch of a name: of this machine, else of the store that the settings name.
+
+    Raises:
+        BadInput: nobody knows the name, or the password of its store.
+        TrackingError: nobody here knows the name, and the store cannot be asked.
+    """
+    batches = known_batches(spool, settings, name)
+    if not batches:
+        return _in_store(spool, settings, name)
+    newest = batches[-1]
+    row = spool.state(newest.uid)
+    experiment_id, run_id = (row["experiment_id"], row["parent_run_id"]) if row else (None, None)
+    return Found(newest, _whole_uri(newest, settings), experiment_id, run_id, len(batches) - 1)
+
+
+def known_batches(spool: Spool, settings: Settings, name: str) -> list[Batch]:
+    """Return the batches that the spool knows by a name, oldest first, and the one that only promptflow does."""
+    home = promptflow_home()
+    known = spool.batches_named(name)
+    record = run_record(home, name)
+    if record and batch_uid(home, name, record.created_on) not in {batch.uid for batch in known}:
+        batch = local_batch(home, name, record, settings)
+        scores = record.base_batch if is_evaluation(record) else None
+        known.append((scores and evaluation_of(scores, batch, spool, settings)) or batch)
+    return known
+
+
+def evaluation_of(base: str, batch: Batch, spool: Spool, settings: Settings) -> Batch | None:
+    """Return a batch that scores the lines of another, whose runs are where its scores go; `None` without that one."""
+    bases = known_batches(spool, settings, base)
+    if not bases:
+        return None
+    of = bases[-1]
+    content = "none" if "none" in (batch.content, of.content) else batch.content
+    place = replace(batch, tracking_uri=of.tracking_uri, experiment=of.experiment, content=content)
+    return replace(place, base_uid=of.uid, base_name=base)
+
+
+def _in_store(spool: Spool, settings: Settings, name: str) -> Found:
+    from pf_mlflow.tracking.reader import Reader
+
+    uri = settings.tracking_uri or default_tracking_uri(Path.cwd())
+    found = Reader(uri, "", spool.folder).batches_named(name)
+    if not found:
+        raise BadInput(
+            f"There is no batch {name!r}: neither promptflow knows it (`pf run list` shows its batches) "
+            f"nor MLflow at {without_password(uri)} (`pf-mlflow ui` opens it, MLFLOW_TRACKING_URI names another)."
+        )
+    batch, experiment_id, run_id = found[0]
+    return Found(batch, uri, experiment_id, run_id, older=len(found) - 1, is_ours=False)
+
+
+def _whole_uri(batch: Batch, settings: Settings) -> str:
+    uri = tracking_uri_of(batch, settings)
+    if "***" in uri:
+        raise BadInput(f"The password for {uri} is kept nowhere; set MLFLOW_TRACKING_URI to the whole address.")
+    return uri

@@ -1,0 +1,104 @@
+"""The only module that uses names which promptflow does not document; checked against promptflow 1.18."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "CurrentLine",
+    "KEYRING_ENTRY",
+    "current_batch",
+    "current_line",
+    "data_rows",
+    "promptflow_home",
+    "run_database",
+    "snapshot_ignores",
+    "stored_connections",
+]
+
+KEYRING_ENTRY = ("promptflow", "encryption_key")
+"""Service and name under which the system's keyring keeps the key of all connections' secrets."""
+
+
+@dataclass(frozen=True)
+class CurrentLine:
+    """Which line this code runs in: of a batch, or a single execution with `line_number` `None`."""
+
+    run_name: str
+    line_number: int | None
+
+
+def current_line() -> CurrentLine | None:
+    """Return the line that is being executed in this context, or `None` outside of any."""
+    from promptflow.tracing._operation_context import OperationContext
+
+    context = OperationContext.get_instance()
+    return line_of_attributes(context.get("_otel_attributes") or {})
+
+
+def current_batch() -> str:
+    """Return the name of the batch whose line or aggregation is executed in this context, `""` outside of any."""
+    from promptflow.tracing._operation_context import OperationContext
+
+    attributes = OperationContext.get_instance().get("_otel_attributes") or {}
+    return str(attributes.get("batch_run_id", ""))
+
+
+def data_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a data file, or of a folder of such, as promptflow reads them."""
+    from promptflow._utils.load_data import load_data
+
+    return load_data(path)  # type: ignore[no-any-return]
+
+
+def line_of_attributes(attributes: Any) -> CurrentLine | None:
+    """Return the line that a span's attributes, or the context's, tell of."""
+    if "batch_run_id" in attributes:
+        number = attributes.get("line_number")
+        return None if number is None else CurrentLine(str(attributes["batch_run_id"]), int(number))
+    if "line_run_id" in attributes:
+        return CurrentLine(str(attributes["line_run_id"]), None)
+    return None
+
+
+def promptflow_home() -> Path:
+    """Return promptflow's folder, `~/.promptflow` unless `PF_HOME_DIRECTORY` names another.
+
+    Written out here because importing promptflow's own constant makes the folder.
+    """
+    configured = os.environ.get("PF_HOME_DIRECTORY")
+    return (Path(configured) if configured else Path.home() / ".promptflow").resolve()
+
+
+def run_database(home: Path) -> Path:
+    """Return the SQLite file that holds promptflow's run records."""
+    return home / "pf.sqlite"
+
+
+def stored_connections(home: Path) -> dict[str, list[str]]:
+    """Return promptflow's connections on this machine by name, each with its encrypted secrets."""
+    database = run_database(home)
+    if not database.is_file():
+        return {}
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'connection'").fetchone():
+            return {}
+        rows = db.execute("SELECT connectionName, configs || customConfigs FROM connection").fetchall()
+    return {name: re.findall(r"gAAAAA[\w=-]{50,}", values or "") for name, values in rows}
+
+
+def snapshot_ignores(folder: Path) -> list[str]:
+    """Return the patterns of base names that promptflow leaves out when it copies a flow's folder at each run.
+
+    Written out here because importing promptflow's own `PromptflowIgnoreFile` takes 2 s and makes its home folder.
+    """
+    files = (folder / name for name in (".amlignore", ".gitignore"))
+    first = next((path for path in files if path.exists()), None)
+    lines = [line.rstrip() for line in first.read_text().splitlines()] if first else []
+    return [".git", ".runs", "__pycache__", *lines]

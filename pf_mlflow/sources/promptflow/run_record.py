@@ -1,0 +1,112 @@
+"""Reads promptflow's own records of its batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from pf_mlflow.sources.promptflow.private_names import run_database
+
+__all__ = ["RunRecord", "batch_uid", "failure", "run_record", "run_records", "seconds"]
+
+_OVER = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What promptflow's own database says of a batch. Times are Unix seconds."""
+
+    name: str
+    created_on: str
+    status: str
+    display_name: str
+    start: float | None
+    end: float | None
+    data: str | None
+    flow_path: str | None
+    output_path: Path | None
+    variant: str | None
+    base_batch: str | None
+    lines_failed: int
+    lines_completed: int = 0
+    column_mapping: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def mlflow_status(self) -> str | None:
+        """The status of the parent run, `None` while the batch goes on."""
+        return _OVER.get(self.status)
+
+    @property
+    def flow_dir(self) -> Path | None:
+        """The folder of the flow as its author knows it, not the copy that it may run in."""
+        if not self.flow_path:
+            return None
+        path = Path(self.flow_path)
+        return path.parent if path.suffix in (".yaml", ".yml", ".prompty", ".py") else path
+
+
+def run_record(home: Path, name: str) -> RunRecord | None:
+    """Return promptflow's record of a batch, `None` if there is none under that name."""
+    return next(_records(home, "WHERE name = ?", name), None)
+
+
+def run_records(home: Path) -> list[RunRecord]:
+    """Return promptflow's records of all its batches, oldest first."""
+    return list(_records(home, "ORDER BY created_on"))
+
+
+def _records(home: Path, which: str, *values: str) -> Iterator[RunRecord]:
+    database = run_database(home)
+    if not database.is_file():
+        return
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+        db.row_factory = sqlite3.Row
+        rows = db.execute(f"SELECT * FROM run_info {which}", values).fetchall()
+    yield from map(_record, rows)
+
+
+def _record(row: sqlite3.Row) -> RunRecord:
+    properties = json.loads(row["properties"] or "{}")
+    output_path = properties.get("output_path")
+    metrics = properties.get("system_metrics") or {}
+    return RunRecord(
+        name=row["name"],
+        created_on=row["created_on"],
+        status=row["status"],
+        display_name=row["display_name"] or row["name"],
+        start=seconds(row["start_time"]),
+        end=seconds(row["end_time"]),
+        data=row["data"],
+        flow_path=properties.get("flow_path"),
+        output_path=Path(output_path) if output_path else None,
+        variant=properties.get("node_variant"),
+        base_batch=properties.get("run"),
+        lines_failed=metrics.get("__pf__.lines.failed") or 0,
+        lines_completed=metrics.get("__pf__.lines.completed") or 0,
+        column_mapping=properties.get("column_mapping") or {},
+    )
+
+
+def failure(record: RunRecord) -> str | None:
+    """Return why promptflow says that a batch failed, `None` if it does not say."""
+    try:
+        told = json.loads(((record.output_path or Path()) / "error.json").read_text(encoding="utf-8"))
+        return " ".join(str(told["message"]).split())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def batch_uid(home: Path, name: str, created_on: str) -> str:
+    """Return what tells this batch from others of its name: another user's, another machine's, one made anew."""
+    return hashlib.sha256(f"{home}\n{name}\n{created_on}".encode()).hexdigest()[:32]
+
+
+def seconds(value: str | None) -> float | None:
+    """Return a time of promptflow's in Unix seconds."""
+    return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp() if value else None

@@ -1,0 +1,154 @@
+"""Reads the OpenTelemetry spans that promptflow makes of a line into a `LineRecord`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
+
+from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span, Tokens
+from pf_mlflow.scoring.saved_scores import saved_scores
+
+__all__ = ["is_root", "line_record", "tokens_of", "told_error"]
+
+_NANOSECONDS = 1e9
+_LARGEST = 2**63
+
+
+def is_root(span: ReadableSpan) -> bool:
+    """Tell whether a span is the outermost of this process; an endpoint's caller may have one above it."""
+    return span.parent is None or span.parent.is_remote
+
+
+def line_record(
+    batch_uid: str,
+    line_number: int,
+    spans: Sequence[ReadableSpan],
+    **more: Any,
+) -> LineRecord:
+    """Return the record of a line from all its spans, of which some may not have ended.
+
+    Args:
+        batch_uid: The batch that the line is of.
+        line_number: The line's number in it.
+        spans: The line's spans, the root among them and ended.
+        more: Further fields of the record.
+    """
+    read = tuple(_span(span) for span in sorted(spans, key=lambda span: span.start_time or 0))
+    root = next(span for span in read if span.parent is None)
+    error_type, error = told_error(root, read)
+    inputs = {name: value for name, value in root.inputs.items() if name != "line_number"}
+    return LineRecord(
+        batch_uid,
+        line_number,
+        FAILED if root.error is not None else COMPLETED,
+        root.start,
+        root.end if root.end is not None else root.start,
+        inputs,
+        root.output if isinstance(root.output, Mapping) else {},
+        error,
+        error_type,
+        read,
+        scores=saved_scores(read),
+        **more,
+    )
+
+
+def told_error(top: Span, spans: Sequence[Span]) -> tuple[str | None, str | None]:
+    """Return type and message of a failure as the innermost call told it.
+
+    promptflow wraps errors on the way out (`ToolExecutionError: Execution failure in 'py': (ValueError) boom!`). A
+    wrapped error's message stands inside its wrapper's; an error that was handled on the way does not.
+    """
+    if top.error is None:
+        return None, None
+    for below in spans:
+        if below.parent == top.id and below.error is not None and _wraps(top, below):
+            return told_error(below, spans)
+    return top.error_type, top.error
+
+
+def _wraps(outer: Span, inner: Span) -> bool:
+    if inner.error:
+        return inner.error in (outer.error or "")
+    return (inner.error_type or "") in f"{outer.error_type}: {outer.error}"
+
+
+def tokens_of(usage: Mapping[str, Any], prefix: str = "") -> Tokens | None:
+    """Return the counts of an OpenAI `usage`, tolerating absent, `None`, nested and nonsensical values."""
+    counts = [_count(usage.get(f"{prefix}{kind}_tokens")) for kind in ("prompt", "completion", "total")]
+    prompt, completion, total = counts
+    if total is None and prompt is not None and completion is not None:
+        total = prompt + completion
+    return None if counts == [None, None, None] else Tokens(prompt, completion, total)
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return int(value) if 0 <= value < _LARGEST else None
+
+
+def _span(span: ReadableSpan) -> Span:
+    attributes = span.attributes or {}
+    error_type, error = _status_error(span)
+    inputs = _json(attributes.get("inputs"))
+    has_output = "output" in attributes and error is None
+    return Span(
+        id=_hex(span.context.span_id),
+        name=span.name,
+        kind=str(attributes.get("span_type", "")),
+        start=(span.start_time or 0) / _NANOSECONDS,
+        end=span.end_time / _NANOSECONDS if span.end_time else None,
+        parent=_hex(span.parent.span_id) if span.parent and not is_root(span) else None,
+        node=_text_or_none(attributes.get("node_name")),
+        inputs=inputs if isinstance(inputs, Mapping) else {},
+        output=_json(attributes.get("output")) if has_output else None,
+        has_output=has_output,
+        error=error,
+        error_type=error_type,
+        tokens=_span_tokens(attributes),
+        model=_text_or_none(attributes.get("llm.response.model")),
+    )
+
+
+def _span_tokens(attributes: Mapping[str, Any]) -> Tokens | None:
+    """Read the call's own `usage` where it stands: promptflow's sums fail on some answers."""
+    told = tokens_of(attributes, "llm.usage.")
+    if told is None and attributes.get("span_type") == "LLM":
+        output = _json(attributes.get("output"))
+        usage = output.get("usage") if isinstance(output, Mapping) else None
+        told = tokens_of(usage) if isinstance(usage, Mapping) else None
+    return told
+
+
+def _status_error(span: ReadableSpan) -> tuple[str | None, str | None]:
+    if is_root(span) and span.end_time and span.status.status_code is StatusCode.UNSET:
+        return "SystemExit", "a node left the flow before its end, as `sys.exit()` does"
+    if span.status.status_code is not StatusCode.ERROR:
+        return None, None
+    told = span.status.description or "Error"
+    kind, _, message = told.partition(": ")
+    return (kind, message) if re.fullmatch(r"[\w.]+", kind) else ("Error", told)
+
+
+def _json(value: Any) -> Any:
+    """Return what an attribute's JSON says; text that is no JSON stands for itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _hex(span_id: int) -> str:
+    return f"{span_id:016x}"

@@ -1,0 +1,1 @@
+"""The durable hand-off: records wait in one SQLite file until MLflow has them."""

@@ -1,0 +1,145 @@
+"""Sees to it that one detached delivery process, and never two, works at a batch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.spool.processes import end_process
+from pf_mlflow.spool.store import Spool
+
+__all__ = [
+    "HUNG_AFTER",
+    "deliver_in_background",
+    "delivery_process",
+    "end_if_hung",
+    "is_held",
+    "lock_of",
+    "one_evaluation_of",
+    "start_delivery",
+]
+
+HUNG_AFTER = 300.0
+"""Seconds without a sign of life after which a delivery process is taken to hang; one request may take 120."""
+_PACKAGE = Path(__file__).resolve().parent.parent
+_LOG = "delivery.log"
+_LOG_LIMIT = 1_000_000
+"""Bytes after which the log begins anew."""
+_LOOK_EVERY = 1.0
+"""Seconds for which what was found is taken to be so."""
+
+_WINDOWS_DETACHED = 0x00000208 if os.name == "nt" else 0
+
+_looked: dict[str, float] = {}
+
+# The package may stand in a flow folder, which must not stay on the path: a file there could shadow a library.
+_BOOT = (
+    "import sys; sys.path[0] = sys.argv[1]; import pf_mlflow.delivery.process; del sys.path[0]; "
+    "sys.exit(pf_mlflow.delivery.process.main(*sys.argv[2:]))"
+)
+
+
+def lock_of(folder: Path, name: str) -> FileLock:
+    """Return the lock that whoever writes a batch to MLflow holds; the system frees it when its holder dies."""
+    locks = folder / "locks"
+    locks.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return FileLock(locks / f"{name}.lock")
+
+
+def one_evaluation_of(folder: Path, batch: Batch) -> AbstractContextManager[object]:
+    """Wait until no other evaluation writes to the runs that a batch scores, and let none do so meanwhile."""
+    return lock_of(folder, f"scores-{batch.base_uid}") if batch.base_uid else nullcontext()
+
+
+def is_held(folder: Path, name: str) -> bool:
+    """Tell whether a process holds a lock."""
+    lock = lock_of(folder, name)
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def deliver_in_background(spool: Spool, batch_uid: str) -> None:
+    """See to it that a delivery process works at a batch: look, and start one if none does."""
+    now = time.monotonic()
+    if now - _looked.get(batch_uid, -_LOOK_EVERY) < _LOOK_EVERY:
+        return
+    _looked[batch_uid] = now
+    if is_held(spool.folder, batch_uid):
+        end_if_hung(spool, batch_uid)
+    elif spool.claim_launch(batch_uid, now):
+        start_delivery(spool.folder, batch_uid)
+
+
+def end_if_hung(spool: Spool, batch_uid: str) -> None:
+    """Kill the process that holds a batch if it has given no sign of life for long."""
+    row = spool.state(batch_uid)
+    if row and row["beat"] is not None and time.monotonic() - row["beat"] > HUNG_AFTER:
+        end_process(row["owner_pid"], row["owner_started"])
+
+
+def start_delivery(spool_dir: Path, *batch_uid: str) -> None:
+    """Start the detached process that delivers a batch, or, if none is named, whatever earlier batches left over."""
+    child = delivery_process(spool_dir, *batch_uid, stdin=subprocess.DEVNULL)
+    child.returncode = 0  # it outlives its starter on purpose: no "still running" warning at exit
+
+
+def delivery_process(spool_dir: Path, *words: str, **streams: Any) -> subprocess.Popen[str]:
+    """Return a new detached `pf_mlflow.delivery.process`; what it says goes into the log unless `streams` say."""
+    package = _lasting_package(_PACKAGE, spool_dir / "packages")
+    path = spool_dir / _LOG
+    full = path.exists() and path.stat().st_size > _LOG_LIMIT
+    with path.open("wb" if full else "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", _BOOT, str(package.parent), str(spool_dir), *words],
+            cwd=spool_dir,
+            env=_environment(),
+            start_new_session=True,
+            creationflags=_WINDOWS_DETACHED,
+            text=True,
+            **{"stdout": log, "stderr": log, **streams},
+        )
+
+
+def _lasting_package(package: Path, kept: Path) -> Path:
+    """Return a package that stays: a flow with `additional_includes` runs in a copy that goes when the batch ends."""
+    if Path(tempfile.gettempdir()).resolve() not in package.parents:
+        return package
+    with suppress(OSError):  # no room: it may end before the flow does
+        sources = sorted(package.rglob("*.py"))
+        if not sources:
+            return max(kept.glob(f"*/{package.name}"), key=lambda copy: copy.stat().st_mtime, default=package)
+        digest = hashlib.sha256(
+            b"".join(str(path.relative_to(package)).encode() + path.read_bytes() for path in sources)
+        )
+        return _copied(package, kept / digest.hexdigest()[:16]) / package.name
+    return package
+
+
+def _copied(package: Path, folder: Path) -> Path:
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = Path(tempfile.mkdtemp(dir=folder.parent))
+        shutil.copytree(package, draft / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+        with suppress(OSError):  # another process was faster
+            draft.rename(folder)
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _environment() -> dict[str, str]:
+    """Leave out what promptflow sets for its own process: MLflow would send traces to promptflow's collector."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "PF_TRACE"))}

@@ -1,0 +1,251 @@
+"""The spool: one SQLite file per user that keeps records until MLflow has them.
+
+Written by every worker of every batch, drained by one delivery process per batch. What was committed survives `kill -9`
+of its writer.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.spool.schema import MIGRATIONS
+from pf_mlflow.sqlite_file import SqliteFile
+
+__all__ = ["OpenWorker", "Pending", "Spool", "is_full"]
+
+_LINE = "batch_uid = ? AND line_number = ?"
+_PAGE = 4096
+"""Bytes; SQLite's own page size."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A line that MLflow does not know all of yet: just opened, or complete."""
+
+    line_number: int
+    opened: float
+    is_complete: bool
+    version: int = 0
+    """Rises with each record of the line."""
+
+
+@dataclass(frozen=True)
+class OpenWorker:
+    """A process that executes a line, and since when (Unix seconds)."""
+
+    pid: int
+    started: float
+    since: float
+
+
+def is_full(error: Exception) -> bool:
+    """Tell whether an error of the spool means that it has reached its limit, or its disk is full."""
+    return isinstance(error, sqlite3.OperationalError) and "full" in str(error)
+
+
+class Spool:
+    """The spool in a folder, made on first use. Safe for threads, processes and forks.
+
+    Args:
+        folder: The folder; its lock files and the log of the delivery processes stand beside the spool.
+        limit_mb: How large lines may make it, in MiB; `None` for whoever empties it.
+    """
+
+    FILE = "spool.db"
+    _KEPT_AFTER_CLOSING = 365 * 24 * 3600.0
+    _LEFT_FOR_GOOD = 30 * 24 * 3600.0
+    """Seconds after which what is left over is only delivered when asked for by name."""
+    _CHECKPOINT = {True: 1000, False: 8000}
+    """After how many pages in the log, by whether this process empties the spool: lines must not wait for it."""
+
+    def __init__(self, folder: Path, limit_mb: int | None = None) -> None:
+        self.folder = folder
+        settings = [f"wal_autocheckpoint = {self._CHECKPOINT[limit_mb is None]}"]
+        if limit_mb is not None:
+            settings.append(f"max_page_count = {limit_mb * 2**20 // _PAGE}")
+        self._db = SqliteFile(folder / self.FILE, MIGRATIONS, settings)
+
+    # What the running flow writes
+
+    def add_batch(self, batch: Batch) -> None:
+        """Make a batch known, once."""
+        sql = "INSERT OR IGNORE INTO batch (uid, info, created) VALUES (?, ?, ?)"
+        self._db.write(sql, batch.uid, batch.to_json(), time.time())
+
+    def open_line(
+        self, batch_uid: str, line_number: int, start: float, worker_started: float | None = None, draft: str = ""
+    ) -> None:
+        """Tell that a line has started in this process, at a Unix time in seconds; `draft`: what is known of it now."""
+        sql = (
+            "INSERT OR IGNORE INTO line (batch_uid, line_number, opened, worker_pid, worker_started, draft) "
+            "VALUES (?, ?, ?, ?, ?, ?)"
+        )
+        self._db.write(sql, batch_uid, line_number, start, os.getpid(), worker_started, draft or None)
+
+    def complete_line(self, batch_uid: str, line_number: int, start: float, record: str) -> None:
+        """Keep the record of a line that has ended, whether it was opened before or not."""
+        sql = (
+            "INSERT INTO line (batch_uid, line_number, opened, record) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (batch_uid, line_number) DO UPDATE "
+            "SET record = excluded.record, version = version + 1, refused = NULL"
+        )
+        self._db.write(sql, batch_uid, line_number, start, record)
+
+    def run_id(self, batch_uid: str, line_number: int) -> str:
+        """Return the id of a line's child run, or `""` while MLflow has not made it."""
+        row = self._db.one(f"SELECT run_id FROM line WHERE {_LINE}", batch_uid, line_number)
+        return (row and row["run_id"]) or ""
+
+    # What the delivery process reads and writes
+
+    def batch(self, uid: str) -> Batch | None:
+        """Return a batch, or `None` if the spool does not know it."""
+        row = self.state(uid)
+        return Batch.from_json(row["info"]) if row else None
+
+    def pending(self, batch_uid: str, limit: int = 64) -> list[Pending]:
+        """Return lines that want a child run or its completion; lines that just started first, to show as RUNNING."""
+        rows: list[sqlite3.Row] = []
+        for kind in ("record IS NULL AND run_id IS NULL", "record IS NOT NULL"):
+            sql = (
+                "SELECT line_number, opened, record IS NOT NULL, version FROM line "
+                f"WHERE batch_uid = ? AND refused IS NULL AND {kind} LIMIT ?"
+            )
+            rows += self._db.all(sql, batch_uid, limit - len(rows))
+        return [Pending(number, opened, bool(complete), version) for number, opened, complete, version in rows]
+
+    def draft(self, batch_uid: str, line_number: int) -> str | None:
+        """Return what was known of a line when it started."""
+        row = self._db.one(f"SELECT draft FROM line WHERE {_LINE}", batch_uid, line_number)
+        return row["draft"] if row else None
+
+    def complete_lines(self, batch_uid: str, after: int, limit: int = 200) -> list[Pending]:
+        """Return lines whose record waits, in order, from the one after a line number."""
+        sql = (
+            "SELECT line_number, opened, version FROM line WHERE batch_uid = ? AND refused IS NULL "
+            "AND record IS NOT NULL AND line_number > ? ORDER BY line_number LIMIT ?"
+        )
+        rows = self._db.all(sql, batch_uid, after, limit)
+        return [Pending(number, opened, True, version) for number, opened, version in rows]
+
+    def refused(self, batch_uid: str) -> dict[int, str]:
+        """Return why MLflow refused lines, by number."""
+        sql = "SELECT line_number, refused FROM line WHERE batch_uid = ? AND refused IS NOT NULL"
+        return dict(tuple(row) for row in self._db.all(sql, batch_uid))
+
+    def record(self, batch_uid: str, line_number: int) -> str | None:
+        """Return the record of a line, `None` if it has none yet."""
+        row = self._db.one(f"SELECT record FROM line WHERE {_LINE}", batch_uid, line_number)
+        return row["record"] if row else None
+
+    def unfinished(self, batch_uid: str) -> dict[int, float]:
+        """Return when the lines were opened that were never completed, by number."""
+        sql = "SELECT line_number, opened FROM line WHERE batch_uid = ? AND record IS NULL"
+        return {row["line_number"]: row["opened"] for row in self._db.all(sql, batch_uid)}
+
+    def workers(self, batch_uid: str) -> list[OpenWorker]:
+        """Return the processes that have lines open."""
+        sql = (
+            "SELECT worker_pid, worker_started, opened FROM line "
+            "WHERE batch_uid = ? AND record IS NULL AND worker_started IS NOT NULL"
+        )
+        return [OpenWorker(*row) for row in self._db.all(sql, batch_uid)]
+
+    def settle(self, batch_uid: str, run_ids: Mapping[int, str], delivered: Iterable[tuple[int, int]]) -> None:
+        """Remember the child runs of lines, and drop the records that MLflow has, given by line number and version."""
+        with self._db.transaction() as db:
+            named = [(run_id, batch_uid, number) for number, run_id in run_ids.items()]
+            db.executemany(f"UPDATE line SET run_id = ? WHERE {_LINE}", named)
+            done = [(batch_uid, number, version) for number, version in delivered]
+            db.executemany(f"DELETE FROM line WHERE {_LINE} AND version = ?", done)
+
+    def drop_opened(self, batch_uid: str) -> None:
+        """Forget which lines were open in a batch that is over."""
+        self._db.write("DELETE FROM line WHERE batch_uid = ? AND record IS NULL", batch_uid)
+
+    def refuse(self, batch_uid: str, line_number: int, reason: str) -> None:
+        """Keep a record that MLflow refused for good, without trying again by itself."""
+        self._db.write(f"UPDATE line SET refused = ? WHERE {_LINE}", reason, batch_uid, line_number)
+
+    def retry_refused(self, batch_uid: str) -> None:
+        """Let what MLflow refused be tried again."""
+        self._db.write("UPDATE line SET refused = NULL WHERE batch_uid = ? AND refused IS NOT NULL", batch_uid)
+
+    def set_parent(self, batch_uid: str, run_id: str | None, experiment_id: str) -> None:
+        """Remember the parent run of a batch and its experiment; whatever trouble was told is over."""
+        sql = "UPDATE batch SET parent_run_id = ?, experiment_id = ?, told = NULL WHERE uid = ?"
+        self._db.write(sql, run_id, experiment_id, batch_uid)
+
+    def tell(self, batch_uid: str, trouble: str | None) -> str | None:
+        """Leave a sentence for whoever watches the batch, or take it back; return the one that was there."""
+        row = self.state(batch_uid)
+        self._db.write("UPDATE batch SET told = ? WHERE uid = ?", trouble, batch_uid)
+        return row["told"] if row else None
+
+    def close_batch(self, batch_uid: str, summary: str) -> None:
+        """Close a batch all of whose lines are delivered, and forget batches closed long ago."""
+        now = time.time()
+        with self._db.transaction() as db:
+            db.execute("UPDATE batch SET closed = ?, summary = ? WHERE uid = ?", (now, summary, batch_uid))
+            long_ago = (now - self._KEPT_AFTER_CLOSING,)
+            db.execute("DELETE FROM line WHERE batch_uid IN (SELECT uid FROM batch WHERE closed < ?)", long_ago)
+            db.execute("DELETE FROM batch WHERE closed < ?", long_ago)
+        self._db.all("PRAGMA incremental_vacuum(2000)")
+
+    # Who delivers, and how a batch stands
+
+    def state(self, batch_uid: str) -> sqlite3.Row | None:
+        """Return the whole row of a batch."""
+        return self._db.one("SELECT * FROM batch WHERE uid = ?", batch_uid)
+
+    def batches_of_client(self, client_pid: int, client_started: float) -> list[sqlite3.Row]:
+        """Return the rows of the batches that a process has started, oldest first."""
+        where = "json_extract(info, '$.client_pid') = ? AND abs(json_extract(info, '$.client_started') - ?) < 1"
+        return self._db.all(f"SELECT * FROM batch WHERE {where} ORDER BY created", client_pid, client_started)
+
+    def batches_named(self, name: str) -> list[Batch]:
+        """Return the batches of a name, oldest first."""
+        rows = self._db.all("SELECT info FROM batch WHERE json_extract(info, '$.name') = ? ORDER BY created", name)
+        return [Batch.from_json(row["info"]) for row in rows]
+
+    def newest(self) -> Batch | None:
+        """Return the batch that came last, `None` if the spool knows none."""
+        row = self._db.one("SELECT info FROM batch ORDER BY created DESC LIMIT 1")
+        return Batch.from_json(row["info"]) if row else None
+
+    def leftovers(self, within: float = _LEFT_FOR_GOOD) -> list[Batch]:
+        """Return the batches of so many seconds that MLflow does not fully have; refused lines alone do not count."""
+        sql = (
+            "SELECT info FROM batch WHERE (closed IS NULL OR EXISTS "
+            "(SELECT 1 FROM line WHERE batch_uid = uid AND refused IS NULL)) AND created > ? ORDER BY created"
+        )
+        return [Batch.from_json(row["info"]) for row in self._db.all(sql, time.time() - within)]
+
+    def waiting(self, batch_uid: str, complete: bool = False) -> int:
+        """Return how many lines of a batch MLflow does not fully have yet; `complete`: of those that are over."""
+        over = " AND record IS NOT NULL" if complete else ""
+        row = self._db.one(f"SELECT count(*) AS n FROM line WHERE batch_uid = ?{over}", batch_uid)
+        return int(row["n"]) if row else 0
+
+    def claim_launch(self, batch_uid: str, now: float) -> bool:
+        """Tell whether the caller may start a delivery process: one may at a time, ever more rarely.
+
+        A process that ends at once would otherwise be started with each line. `now` is `time.monotonic()`, which all
+        processes share until the machine starts anew.
+        """
+        sql = (
+            "UPDATE batch SET launched = ?, launches = launches + 1 WHERE uid = ? AND "
+            "(launched IS NULL OR launched > ? OR ? - launched > min(60, 2 << min(launches, 5)))"
+        )
+        return self._db.write(sql, now, batch_uid, now, now) == 1
+
+    def beat(self, batch_uid: str, pid: int, started: float, now: float) -> None:
+        """Tell that the process which delivers a batch is well, at a `time.monotonic()`."""
+        sql = "UPDATE batch SET owner_pid = ?, owner_started = ?, beat = ? WHERE uid = ?"
+        self._db.write(sql, pid, started, now, batch_uid)

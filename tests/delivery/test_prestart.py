@@ -1,0 +1,88 @@
+"""The delivery process that starts ahead of its batch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from batches import until
+from builders import batch, line_record
+from servers import CountingProxy, free_port
+
+from pf_mlflow.delivery.prestart import DeliveryAhead
+from pf_mlflow.errors import TrackingRefused
+from pf_mlflow.spool.store import Spool
+
+
+@pytest.fixture
+def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return uri
+
+
+def deliveries(folder: Path) -> list[psutil.Process]:
+    return [one for one in psutil.process_iter(["cmdline"]) if str(folder) in (one.info["cmdline"] or [])]
+
+
+def test_it_asks_then_delivers_what_it_is_given(tmp_path: Path, uri: str) -> None:
+    ahead = DeliveryAhead(uri, "jokes", tmp_path / "spool")
+    assert ahead.warning() is None and ahead.waits
+    spool = Spool(tmp_path / "spool")
+    spool.add_batch(batch(uid="early", tracking_uri=uri, experiment="jokes", client_pid=0))
+    record = line_record(batch_uid="early", line_number=3)
+    spool.complete_line("early", 3, record.start, record.to_json())
+    ahead.deliver("early")
+    assert not ahead.waits
+    until(lambda: (state := spool.state("early")) and state["closed"], "it is delivered", 30)
+    until(lambda: not deliveries(tmp_path / "spool"), "the process ends", 10)
+
+
+def test_it_ends_when_it_is_not_wanted(tmp_path: Path, uri: str) -> None:
+    ahead = DeliveryAhead(uri, "jokes", tmp_path / "spool")
+    assert deliveries(tmp_path / "spool")
+    ahead.dismiss()
+    until(lambda: not deliveries(tmp_path / "spool"), "the process ends", 20)
+
+
+ORPHAN = """
+import os, sys
+from pathlib import Path
+from pf_mlflow.delivery.prestart import DeliveryAhead
+DeliveryAhead(sys.argv[1], "jokes", Path(sys.argv[2]))
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_it_ends_when_its_starter_is_killed(tmp_path: Path, uri: str) -> None:
+    done = subprocess.run([sys.executable, "-c", ORPHAN, uri, str(tmp_path / "spool")], env=dict(os.environ))
+    assert done.returncode == -signal.SIGKILL
+    until(lambda: not deliveries(tmp_path / "spool"), "the process ends", 20)
+
+
+def test_a_refusal_is_raised(tmp_path: Path, proxy: CountingProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy.answer = 403
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+    ahead = DeliveryAhead(proxy.uri, "jokes", tmp_path / "spool")
+    with pytest.raises(TrackingRefused, match="403"):
+        ahead.warning()
+    assert not ahead.waits
+
+
+def test_a_server_that_is_down_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"http://ana:secret@127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    warning = DeliveryAhead(uri, "jokes", tmp_path / "spool").warning()
+    assert warning and "cannot be reached" in warning and "secret" not in warning
+
+
+def test_a_process_that_was_killed_is_a_warning(tmp_path: Path, uri: str) -> None:
+    ahead = DeliveryAhead(uri, "jokes", tmp_path / "spool")
+    ahead._process.kill()
+    warning = ahead.warning()
+    assert warning and "delivery.log" in warning and not ahead.waits

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import shutil
+import threading
+from functools import partialmethod
+from itertools import count
+from pathlib import Path
+
+import pytest
+from builders import batch, line_record
+from finished import CREATED, finished_batch, joke_call, run_info
+
+from pf_mlflow.delivery.reconcile import Mending, Settled
+from pf_mlflow.delivery.write_queue import Work
+from pf_mlflow.projection.batch_runs import BatchWriter
+from pf_mlflow.projection.write_result import Written
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.line import INTERRUPTED
+from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.sources.promptflow.run_record import batch_uid
+from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.dry_run import Rehearsal
+from pf_mlflow.tracking.known_run import KnownRun
+from pf_mlflow.tracking.run_payload import NOT_LOGGED, RunPayload
+from pf_mlflow.tracking.writer import Projection
+
+names = (f"b{number}" for number in count(1))
+
+
+@pytest.fixture(scope="module")
+def store(fresh_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Projection:
+    folder = tmp_path_factory.mktemp("mending")
+    shutil.copy(fresh_store, folder)
+    store = Projection(f"sqlite:///{folder}/mlflow.db", "joke-flow", folder)
+    store.connect()
+    return store
+
+
+class Left:
+    """What is left of a batch: in the spool, in promptflow's folder, and in MLflow."""
+
+    def __init__(self, store: Projection, tmp_path: Path, in_folder: list[int]) -> None:
+        name = next(names)
+        home = tmp_path / "home"
+        infos = [run_info(number, joke_call(output="from the folder")) for number in in_folder]
+        self.folder = finished_batch(home, infos, name)
+        self.batch: Batch = batch(uid=batch_uid(home, name, CREATED), name=name, promptflow_home=str(home))
+        self.spool = Spool(tmp_path / "spool")
+        self.spool.add_batch(self.batch)
+        self.store = store
+        self.watched: list[int] = []
+
+    def keep(self, number: int, opened: float = 100.0) -> None:
+        record = line_record(batch_uid=self.batch.uid, line_number=number, run_name=self.batch.name)
+        self.spool.complete_line(self.batch.uid, number, opened, record.to_json())
+
+    def mend(self, rehearsed: bool = False) -> BatchWriter:
+        end = BatchEnd(self.batch)
+        writer = BatchWriter(self.store, self.batch, end)
+        writer.take_up()
+        writer.open_parent()
+        settled = Settled(self.spool, self.batch.uid, writer, rehearsed)
+        with Work(2, lambda: False, lambda error, patience: None) as work:
+            watch = lambda written: self.watched.append(written.line_number)  # noqa: E731
+            Mending(writer, end, self.spool, settled, watch).run(work)
+        writer.close_parent()
+        return writer
+
+    def children(self) -> dict[int, KnownRun]:
+        runs = [run for run in self.store.runs(self.batch.uid) if run.line_number is not None]
+        assert len({run.line_number for run in runs}) == len(runs)
+        return {run.line_number: run for run in runs if run.line_number is not None}
+
+
+def test_each_line_comes_from_who_knows_it_best(store: Projection, tmp_path: Path) -> None:
+    left = Left(store, tmp_path, in_folder=[0, 1, 2])
+    left.keep(1)
+    left.keep(3)
+    left.spool.open_line(left.batch.uid, 2, 100.0)
+    left.spool.open_line(left.batch.uid, 4, 100.0)
+    writer = left.mend()
+    children = left.children()
+    assert [children[n].values.params.get("output") for n in range(5)] == [
+        "from the folder",
+        "Ha!",
+        "from the folder",
+        "Ha!",
+        None,
+    ]
+    assert [children[n].values.tags.get("promptflow.error_type") for n in range(5)] == 4 * [None] + [INTERRUPTED]
+    assert [children[n].values.status for n in range(5)] == 4 * ["FINISHED"] + ["FAILED"]
+    assert (left.spool.waiting(left.batch.uid), sorted(left.watched), writer.changes.made) == (0, [*range(5)], 5)
+
+
+def test_a_second_time_nothing_is_left_to_do(store: Projection, tmp_path: Path) -> None:
+    left = Left(store, tmp_path, in_folder=[0, 1])
+    left.keep(2)
+    left.spool.open_line(left.batch.uid, 3, 100.0)
+    assert left.mend().changes.made == 4
+    left.watched.clear()
+    assert not left.mend().changes and left.watched == []
+
+
+def test_a_run_left_running_is_completed_from_the_folder_or_else_ended(store: Projection, tmp_path: Path) -> None:
+    left = Left(store, tmp_path, in_folder=[0])
+    parent = store.create_parent(left.batch, "b1", 100.0)
+    ids = [store.create_child(left.batch, number, parent, 100.0) for number in range(2)]
+    writer = left.mend()
+    children = left.children()
+    assert [children[n].run_id for n in range(2)] == ids and writer.changes.completed == 2
+    assert [children[n].values.status for n in range(2)] == ["FINISHED", "FAILED"]
+    assert children[1].values.tags["promptflow.error"] == f"{INTERRUPTED}: the batch ended before the line did"
+    assert "line_duration" not in children[1].values.metrics
+
+
+def test_what_was_cut_off_is_completed_when_its_record_turns_up(store: Projection, tmp_path: Path) -> None:
+    left = Left(store, tmp_path, in_folder=[])
+    left.spool.open_line(left.batch.uid, 0, 100.0)
+    left.mend()
+    left.keep(0)
+    writer = left.mend()
+    (child,) = left.children().values()
+    assert child.values.status == "FINISHED" and "promptflow.error" not in child.values.tags
+    assert (writer.changes.completed, writer.changes.parent) == (1, "updated")
+
+
+def test_more_lines_than_are_read_at_once(store: Projection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Spool, "complete_lines", partialmethod(Spool.complete_lines, limit=3))
+    left = Left(store, tmp_path, in_folder=[])
+    for number in range(10):
+        left.keep(number)
+    left.mend()
+    assert left.children().keys() == {*range(10)} and left.spool.waiting(left.batch.uid) == 0
+
+
+def test_a_refused_record_stays_in_the_spool_and_the_folder_does_not_hide_it(store: Projection, tmp_path: Path) -> None:
+    left = Left(store, tmp_path, in_folder=[0, 1])
+    left.keep(0)
+    parent = store.create_parent(left.batch, "b1", 100.0)
+    run_id = store.create_child(left.batch, 0, parent, 100.0)
+    end = BatchEnd(left.batch)
+    writer = BatchWriter(store, left.batch, end)
+    writer.take_up()
+    store.log(run_id, RunPayload("RUNNING", 0, 0, {"output": "somebody else's"}))  # which the writer does not know
+    settled = Settled(left.spool, left.batch.uid, writer)
+    with Work(2, lambda: False, lambda error, patience: None) as work:
+        Mending(writer, end, left.spool, settled).run(work)
+    assert list(left.spool.refused(left.batch.uid)) == [0] and left.spool.record(left.batch.uid, 0)
+    children = left.children()
+    assert NOT_LOGGED in children[0].values.tags and children[0].is_over
+    assert children[1].is_complete and writer.changes.refused == 1
+
+
+def test_a_rehearsal_leaves_the_spool_as_it_is(store: Projection, tmp_path: Path) -> None:
+    left = Left(store, tmp_path, in_folder=[0, 1])
+    left.keep(1)
+    left.spool.open_line(left.batch.uid, 2, 100.0)
+    left.store = Rehearsal(store.tracking_uri, "joke-flow", store._lock_dir)
+    left.store.connect()
+    writer = left.mend(rehearsed=True)
+    assert writer.changes.made == 3 and sorted(left.watched) == [0, 1, 2]
+    assert left.spool.waiting(left.batch.uid) == 2 and left.spool.unfinished(left.batch.uid) == {2: 100.0}
+    assert left.children() == {}
+
+
+class Slow(Projection):
+    """A store whose runs are made when the test says so."""
+
+    def __init__(self, store: Projection) -> None:
+        super().__init__(store.tracking_uri, store.experiment, store._lock_dir)
+        self.asked, self.may = threading.Event(), threading.Event()
+
+    def create_child(self, *args: object) -> str:
+        self.asked.set()
+        assert self.may.wait(10)
+        return super().create_child(*args)  # type: ignore[arg-type]
+
+
+def test_a_line_that_ends_while_its_run_is_being_made_is_not_taken_for_delivered(
+    store: Projection, tmp_path: Path
+) -> None:
+    left = Left(store, tmp_path, in_folder=[])
+    slow = Slow(store)
+    slow.connect()
+    writer = BatchWriter(slow, left.batch, BatchEnd(left.batch))
+    writer.take_up()
+    writer.open_parent()
+    settled = Settled(left.spool, left.batch.uid, writer)
+    left.spool.open_line(left.batch.uid, 0, 100.0)
+
+    def look() -> None:
+        for line in left.spool.pending(left.batch.uid):
+            work.offer(line.line_number, settled.step(line))
+
+    def settle() -> list[Written]:
+        done = list(work.finished(5))
+        for written in done:
+            settled.note(written)
+        settled.flush()
+        return done
+
+    with Work(1, lambda: False, lambda error, patience: None) as work:
+        look()
+        assert list(work.finished(0)) == [] and slow.asked.wait(10)
+        left.keep(0)  # the line ends
+        look()
+        slow.may.set()
+        (opened,) = settle()
+        assert opened.stats is None and left.spool.record(left.batch.uid, 0) is not None
+        look()
+        (done,) = settle()
+    assert done.stats and left.spool.waiting(left.batch.uid) == 0
+    assert left.children()[0].values.params["output"] == "Ha!"

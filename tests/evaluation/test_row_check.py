@@ -1,0 +1,89 @@
+"""Rows of an evaluation's data are those that the batch was run on, or are told not to be."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished import home_with
+
+from pf_mlflow.errors import BadInput
+from pf_mlflow.evaluation.row_check import wrong_rows
+
+ROWS = [{"question": f"q{n}", "truth": f"t{n}"} for n in range(3)]
+TAKEN = {"topic": "${data.question}", "tone": "polite"}
+
+
+def batch(
+    home: Path, mapping: dict[str, str] | None, inputs: list[dict[str, Any]], name: str = "b1", **more: Any
+) -> None:
+    folder = home / ".runs" / name
+    folder.mkdir(parents=True)
+    (folder / "inputs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in inputs))
+    home_with(home, {"output_path": str(folder), "column_mapping": mapping, **more}, name=name)
+
+
+def lines(*numbers: int) -> list[dict[str, Any]]:
+    return [{"topic": f"q{n}", "tone": "polite", "line_number": n} for n in numbers]
+
+
+def rows(folder: Path, given: list[dict[str, Any]]) -> Path:
+    path = folder / "given.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in given))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("inputs", "given", "wrong"),
+    [
+        (lines(0, 1, 2), ROWS, {}),
+        (lines(0, 1, 2), [{**row, "more": 1} for row in ROWS], {}),
+        (lines(0, 2), ROWS, {}),  # a line that is lacking moves no other one
+        (lines(0, 1), ROWS, {}),
+        (lines(0, 1, 2), ROWS[::-1], {0: '\'question\' is "q2" and was "q0"', 2: '"q0"'}),
+        (lines(0, 1, 2), ROWS[:2], {2: "it is not there"}),
+        (lines(0, 1), [{"truth": "t0"}, ROWS[1]], {0: "'question'"}),
+        (lines(5, 7), [{"question": "q7", "line_number": 7}, {"question": "q5", "line_number": 5}], {}),
+        (lines(0), [{"question": "Q0"}], {0: "Q0"}),
+        ([{"topic": math.nan}, {"topic": [1, None]}], [{"question": None}, {"question": [1, None]}], {}),
+        ([{"topic": {"data:image/png;path": "/a/b.png"}}], [{"question": {"data:image/png;path": "b.png"}}], {}),
+    ],
+)
+def test_rows_are_compared_line_by_line(
+    tmp_path: Path, inputs: list[dict[str, Any]], given: list[dict[str, Any]], wrong: dict[int, str]
+) -> None:
+    batch(tmp_path / "home", TAKEN, inputs)
+    told = wrong_rows(tmp_path / "home", "b1", rows(tmp_path, given))
+    assert told.keys() == wrong.keys()
+    assert all(wrong[n] in told[n] and f"line {n} of 'b1'" in told[n] for n in wrong)
+
+
+def test_of_a_batch_over_another_ones_outputs_that_one_counts(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    batch(home, TAKEN, lines(0, 1, 2))
+    batch(home, {"text": "${run.outputs.answer}"}, [{"text": "a", "line_number": 0}], "b2", run="b1")
+    assert wrong_rows(home, "b2", rows(tmp_path, ROWS)) == {}
+    assert wrong_rows(home, "b2", rows(tmp_path, ROWS[::-1])).keys() == {0, 2}
+
+
+def test_inputs_that_nobody_mapped_came_from_columns_of_their_name(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    batch(home, None, [{"question": f"q{n}", "tone": "polite", "line_number": n} for n in range(3)])
+    snapshot = home / ".runs" / "b1" / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "flow.dag.yaml").write_text("inputs: {question: {type: string}, tone: {default: polite}}\nnodes: []")
+    home_with(home, {"output_path": str(home / ".runs" / "b1")}, name="b1", data="rows.jsonl")
+    assert wrong_rows(home, "b1", rows(tmp_path, [{**row, "tone": "rude"} for row in ROWS])) == {}
+    assert wrong_rows(home, "b1", rows(tmp_path, ROWS[::-1])).keys() == {0, 2}
+
+
+@pytest.mark.parametrize("mapping", [None, {"topic": "atom"}])
+def test_what_nobody_can_tell_is_refused(tmp_path: Path, mapping: dict[str, str] | None) -> None:
+    batch(tmp_path / "home", mapping, lines(0, 1, 2))
+    with pytest.raises(BadInput, match="nothing says which columns"):
+        wrong_rows(tmp_path / "home", "b1", rows(tmp_path, ROWS))
+    with pytest.raises(BadInput, match="no batch 'nobody'"):
+        wrong_rows(tmp_path / "home", "nobody", rows(tmp_path, ROWS))

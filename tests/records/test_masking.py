@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from builders import json_values, line_record, llm_node
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pf_mlflow.projection.line_payload import line_payload
+from pf_mlflow.records.line import FAILED, LineRecord
+from pf_mlflow.records.masking import MASK, without_content, without_secrets
+
+SECRET = "hunter2-hunter2"
+KEY = "sk-proj-0123456789abcdefABCDEF"
+
+
+def scrubbed_input(name: str, value: Any) -> Any:
+    return without_secrets(line_record(inputs={name: value})).inputs[name]
+
+
+@pytest.mark.parametrize(
+    "name, value, expected",
+    [
+        ("api_key", "abc", MASK),
+        ("OPENAI_API_KEY", "abc", MASK),
+        ("apiKey", "abc", MASK),
+        ("password", 1234, MASK),
+        ("db.passwd", "abc", MASK),
+        ("client-secret", "abc", MASK),
+        ("access_token", "abc", MASK),
+        ("credentials", {"user": "ana"}, MASK),
+        ("config", {"api_key": "abc", "url": ["u"]}, {"api_key": MASK, "url": ["u"]}),
+        ("messages", [{"content": f"my key is {KEY}."}], [{"content": f"my key is {MASK}."}]),
+        ("topic", f"{KEY}\n{KEY}", f"{MASK}\n{MASK}"),
+        # what only looks like a secret
+        ("max_tokens", 256, 256),
+        ("tokens", "abc", "abc"),
+        ("secretary", "Ms Lovelace", "Ms Lovelace"),
+        ("topic", "a task-oriented-risk-assessment-framework", "a task-oriented-risk-assessment-framework"),
+        ("topic", "sk-short", "sk-short"),
+        ("topic", "the password: is it safe?", "the password: is it safe?"),
+        ("scores", [1, 2.5, None, True], [1, 2.5, None, True]),
+    ],
+)
+def test_secrets_in_values(name: str, value: Any, expected: Any) -> None:
+    assert scrubbed_input(name, value) == expected
+
+
+@pytest.mark.parametrize(
+    "variable, hidden",
+    [
+        ("OPENAI_API_KEY", True),
+        ("AZURE_CLIENT_SECRET", True),
+        ("MLFLOW_TRACKING_PASSWORD", True),
+        ("MLFLOW_TRACKING_TOKEN", True),
+        ("DATABRICKS_TOKEN", True),
+        ("AWS_SECRET_ACCESS_KEY", True),
+        ("AWS_SESSION_TOKEN", True),
+        ("HF_ACCESS_TOKEN", True),
+        ("FAVOURITE_COLOUR", False),
+        ("TOKENIZERS_PARALLELISM", False),
+    ],
+)
+def test_values_of_secret_environment_variables(monkeypatch: pytest.MonkeyPatch, variable: str, hidden: bool) -> None:
+    monkeypatch.setenv(variable, SECRET)
+    shown = MASK if hidden else SECRET
+    assert scrubbed_input("topic", [f"say {SECRET}!"]) == [f"say {shown}!"]
+
+
+def test_of_two_secrets_the_longer_is_masked_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_PASSWORD", SECRET)
+    monkeypatch.setenv("B_PASSWORD", f"{SECRET}-and-more")
+    monkeypatch.setenv("C_PASSWORD", "atom")  # too short to be told from a word
+    assert scrubbed_input("topic", f"{SECRET}-and-more, atom") == f"{MASK}, atom"
+
+
+@pytest.mark.parametrize(
+    "error, expected",
+    [
+        ("Incorrect API key provided: abcd1234efgh.", f"Incorrect API key provided: {MASK}"),
+        ('{"Authorization": "Bearer eyJhbGciOi"}', f'{{"Authorization": "Bearer {MASK}"}}'),
+        ("https://x.blob.core/?sig=abcdefgh12&se=1", f"https://x.blob.core/?sig={MASK}&se=1"),
+        ("password='correct horse'", "password='correct horse'"),
+        ("password=correcthorse;db=x", f"password={MASK};db=x"),
+        (f"bad {KEY}", f"bad {MASK}"),
+        ("token: 12", "token: 12"),
+        ("boom!", "boom!"),
+    ],
+)
+def test_secrets_in_errors(error: str, expected: str) -> None:
+    node = llm_node("joke", error=error, error_type="ValueError")
+    record = without_secrets(line_record(*node, error=error, error_type="ValueError", status=FAILED))
+    assert (record.error, record.error_type) == (expected, "ValueError")
+    assert record.node_spans()["joke"].error == expected
+
+
+def test_secrets_are_masked_everywhere_in_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SECRET", SECRET)
+    node = llm_node("joke", inputs={"a": SECRET}, output={"b": [SECRET]}, error=SECRET)
+    record = without_secrets(line_record(*node, inputs={"a": SECRET}, outputs={"b": SECRET}, error=SECRET))
+    assert SECRET not in record.to_json()
+    assert record.to_json().count(MASK) == 6
+    assert without_secrets(record) == record
+
+
+short = st.text(max_size=5)  # no secret's name is that short
+harmless = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | short,
+    lambda inner: st.lists(inner) | st.dictionaries(short, inner),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(short, harmless))
+def test_a_record_without_secrets_stays_as_it_is(inputs: dict[str, Any]) -> None:
+    record = line_record(inputs=inputs, outputs=inputs)
+    assert without_secrets(record) == record
+
+
+SAID = "Q7-what-was-said"
+
+
+def with_content() -> LineRecord:
+    inputs = {"topic": SAID, "list": [SAID], "map": {SAID: SAID}, "n": 5, "none": None}
+    spans = llm_node("joke", inputs=inputs, output=SAID, error=SAID, error_type="ValueError")
+    spans = (spans[0], replace(spans[1], inputs={"messages": [SAID]}, output={"choices": [SAID]}, has_output=True))
+    return line_record(
+        *spans, inputs=inputs, outputs={"joke": SAID}, error=SAID, error_type="ValueError", status=FAILED
+    )
+
+
+def test_without_content_only_sizes_types_and_numbers_are_left() -> None:
+    record = without_content(with_content())
+    assert SAID not in record.to_json()
+    sizes = {"topic": f"<{len(SAID)} characters>", "list": "<1 items>", "map": "<1 items>"}
+    assert record.inputs == sizes | {"n": "<int>", "none": "<NoneType>"}
+    payload = line_payload(record, "nightly")
+    assert payload.params["output"] == f"<{len(SAID)} characters>"
+    assert payload.metrics == line_payload(with_content(), "nightly").metrics
+    assert payload.tags["promptflow.error"] == payload.tags["promptflow.error_type"] == "ValueError"
+
+
+@given(json_values)
+def test_without_content_no_value_stays(value: Any) -> None:
+    spans = llm_node("joke", inputs={"x": value}, output=value)
+    record = without_content(line_record(*spans, inputs={"x": value}, outputs={"x": value}))
+    told = [record.inputs["x"], record.outputs["x"], record.spans[1].inputs["x"], record.spans[1].output]
+    assert set(told) == {told[0]} and told[0].startswith("<") and told[0].endswith(">")

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
+
+from pf_mlflow.errors import BadInput
+from pf_mlflow.running.checks import check_data, check_mapping
+from pf_mlflow.sources.promptflow.runnable import read_flow
+from pf_mlflow.versions import SUPPORTED, check_versions
+
+
+def test_the_versions_that_are_installed_are_supported() -> None:
+    check_versions()
+
+
+def test_what_is_checked_is_what_the_package_declares() -> None:
+    declared = {one.name: one.specifier for one in map(Requirement, requires("pf-mlflow") or []) if one.marker is None}
+    assert {name: declared[name] for name in SUPPORTED} == SUPPORTED
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        (b"nodes: [{name: joke}]", {"nodes": [{"name": "joke"}]}),
+        ("inputs: {thème: }\nnodes: []".encode(), {"inputs": {"thème": None}, "nodes": []}),
+        (b"entry: flow:main", "has no list of nodes; only DAG flows can be run here."),
+        (b"nodes: {name: joke}", "has no list of nodes; only DAG flows can be run here."),
+        (b"- nodes", "has no list of nodes; only DAG flows can be run here."),
+        (b"", "has no list of nodes; only DAG flows can be run here."),
+        (b"nodes: []\noutputs: 5", "has no names under 'outputs', only 5."),
+        (b"nodes: [", "is no valid YAML: "),
+        (b"nodes: [{name: \xe9t\xe9}]", "is no valid YAML: "),
+        (None, "flow.dag.yaml does not exist. Name the folder of a flow.dag.yaml."),
+    ],
+)
+@pytest.mark.parametrize("named", [".", "flow.dag.yaml"])
+def test_read_flow(tmp_path: Path, content: bytes | None, expected: Mapping[str, Any] | str, named: str) -> None:
+    path = tmp_path / "flow.dag.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    if not isinstance(expected, str):
+        assert read_flow(tmp_path / named) == expected
+        return
+    with pytest.raises(BadInput) as told:
+        read_flow(tmp_path / named)
+    assert expected in str(told.value) and str(path) in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        (b'{"topic": "atom"}\n{"topic": 1, "style": 2}\n', {"topic", "style"}),
+        (b'{"topic": "atom"}', {"topic"}),
+        (b'\n{"topic": "atom"}\r\n  \n', {"topic"}),
+        (b'\xef\xbb\xbf{"topic": "atom"}\n', {"topic"}),  # as Excel writes it
+        ('{"thème": "é\u2028"}\n'.encode(), {"thème"}),
+        (b"", "is empty; give it one JSON object per line."),
+        (b"\n \n", "is empty; give it one JSON object per line."),
+        (b'{"topic": "atom"}\n{"topic": \n', "line 2 is no JSON ("),
+        (b'{"topic": "\xe9"}\n', "line 1 is no JSON ("),
+        (b'\n\n["atom"]\n', """line 3 is no JSON object: b'["atom"]"""),
+        (b'"atom"\n', "line 1 is no JSON object"),
+        (b"null\n", "line 1 is no JSON object"),
+        (None, "does not exist."),
+    ],
+)
+def test_check_data(tmp_path: Path, content: bytes | None, expected: set[str] | str) -> None:
+    data = tmp_path / "d.jsonl"
+    if content is not None:
+        data.write_bytes(content)
+    if isinstance(expected, set):
+        assert check_data(data) == expected
+        return
+    with pytest.raises(BadInput) as told:
+        check_data(data)
+    assert expected in str(told.value) and str(data) in str(told.value)
+    assert len(str(told.value)) < 300 + len(str(data))
+
+
+@given(st.lists(st.dictionaries(st.text(), st.text() | st.none() | st.floats()), min_size=1))
+def test_any_rows_are_read(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> None:
+    data = tmp_path_factory.getbasetemp() / "rows.jsonl"
+    data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="")
+    assert check_data(data) == {name for row in rows for name in row}
+
+
+def test_a_folder_named_like_a_data_file_is_no_data(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").mkdir()
+    with pytest.raises(BadInput):
+        check_data(tmp_path / "d.jsonl")
+
+
+def test_other_formats_are_left_to_promptflow(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("topic\natom\n")
+    assert check_data(tmp_path / "d.csv") is None
+
+
+DAG = {"inputs": {"topic": {"type": "string"}, "style": {"type": "string", "default": "dry"}, "n": None}}
+
+
+@pytest.mark.parametrize(
+    "mapping, columns, expected",
+    [
+        ({"topic": "${data.topic}"}, {"topic", "n"}, None),
+        ({"topic": "${data.subject}", "n": "5"}, {"subject"}, None),
+        ({"topic": "${data.row.deep}", "n": "${run.outputs.n}"}, {"row"}, None),
+        ({}, {"topic", "n"}, None),
+        ({"topic": "${data.anything}"}, None, None),  # a format whose columns are not known here
+        (
+            {"topic": "${data.Topic}"},
+            {"topic", "n"},
+            "d.jsonl has no column 'Topic' (mapped to 'topic'); its columns are n, topic.",
+        ),
+        ({"topic": "${data.row.deep}"}, {"deep"}, "has no column 'row' (mapped to 'topic'); its columns are deep."),
+        ({"tpoic": "x"}, {"topic"}, "The flow has no input 'tpoic'; its inputs are n, style, topic."),
+        (
+            {"topic": "atom"},
+            {"topic", "style"},
+            "d.jsonl has no column 'n', which the flow needs; map one with --column-mapping n='${data.COLUMN}' "
+            "(columns: style, topic).",
+        ),
+        ({}, {"style", "n"}, "d.jsonl has no column 'topic', which the flow needs"),
+    ],
+)
+def test_check_mapping(mapping: dict[str, str], columns: set[str] | None, expected: str | None) -> None:
+    if expected is None:
+        check_mapping(mapping, columns, DAG, Path("d.jsonl"))
+        return
+    with pytest.raises(BadInput) as told:
+        check_mapping(mapping, columns, DAG, Path("d.jsonl"))
+    assert str(told.value).startswith(expected) or expected in str(told.value)
+
+
+@pytest.mark.parametrize("mapping", [{}, {"topic": "${data.topic}", "n": "1"}])
+def test_rows_without_any_column_lack_the_needed_one(tmp_path: Path, mapping: dict[str, str]) -> None:
+    data = tmp_path / "d.jsonl"
+    data.write_text("{}\n{}\n")
+    with pytest.raises(BadInput, match="has no column 'topic'"):
+        check_mapping(mapping, check_data(data), DAG, data)
+
+
+def test_a_flow_without_inputs_needs_no_column() -> None:
+    check_mapping({}, {"topic"}, {"inputs": None}, Path("d.jsonl"))
+    with pytest.raises(BadInput, match="its inputs are none"):
+        check_mapping({"topic": "x"}, {"topic"}, {}, Path("d.jsonl"))
+
+
+def test_a_flow_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "flow.dag.yaml").touch()
+    monkeypatch.setattr(Path, "read_text", lambda *words, **more: (tmp_path / "locked" / "x").open())
+    with pytest.raises(BadInput, match="flow.dag.yaml cannot be read: No such file"):
+        read_flow(tmp_path)

@@ -1,0 +1,78 @@
+"""What counts as a verdict in what a judge says."""
+
+from __future__ import annotations
+
+import pytest
+
+from pf_mlflow.scoring.judges.reply import Nonsense, Verdict, read_verdict
+
+YES_NO = ("yes", "no")
+GRADES = (1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "expected"),
+    [
+        ('{"rationale": "r", "result": "yes"}', YES_NO, Verdict("yes", "r")),
+        ('{"result": "no"}', YES_NO, Verdict("no")),
+        ('```json\n{"rationale": "r", "result": "no"}\n```', YES_NO, Verdict("no", "r")),
+        ('```\n{"result": "no"}```', YES_NO, Verdict("no")),
+        ('Well {x}: {"rationale": "a } in it", "result": "yes"} Bye {', YES_NO, Verdict("yes", "a } in it")),
+        ('{"rationale": "line\nbreak", "result": "yes"}', YES_NO, Verdict("yes", "line\nbreak")),
+        ('<think>{"result": "no"}</think>{"result": "yes"}', YES_NO, Verdict("yes")),
+        ('{"result": "yes"} {"result": "Yes"}', YES_NO, Verdict("yes")),
+        ('{"result": " YES. "}', YES_NO, Verdict("yes")),
+        ('{"result": "**No**"}', YES_NO, Verdict("no")),
+        ('{"result": true}', YES_NO, Verdict("yes")),
+        ('{"result": "False"}', YES_NO, Verdict("no")),
+        ('{"result": "true"}', ("true", "false"), Verdict("true")),
+        ('{"result": "Too Long!"}', ("too long", "fine"), Verdict("too long")),
+        ('{"result": "N/A", "rationale": ""}', ("n/a", "c++"), Verdict("n/a")),
+        ('{"result": "C++"}', ("n/a", "c++"), Verdict("c++")),
+        ('{"result": 4}', GRADES, Verdict(4)),
+        ('{"result": 4.0}', GRADES, Verdict(4)),
+        ('{"result": " 4 "}', GRADES, Verdict(4)),
+        ('{"result": "4/5"}', GRADES, Verdict(4)),
+        ('{"result": 0.5, "rationale": 7}', (0, 0.5, 1), Verdict(0.5, "7")),
+    ],
+)
+def test_verdicts(text: str, values: tuple[str, ...], expected: Verdict) -> None:
+    assert read_verdict(text, values) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "says"),
+    [
+        ("", YES_NO, ["no JSON with a result", "''"]),
+        ("yes", YES_NO, ["no JSON", "'yes'"]),
+        ('"yes"', YES_NO, ["no JSON"]),
+        ('["yes"]', YES_NO, ["no JSON"]),
+        ("I am sure that it is correct, yes.", YES_NO, ["no JSON", "I am sure"]),
+        ('{"rationale": "r", "result": "yes', YES_NO, ["no JSON"]),
+        ('{"rationale": "r"}', YES_NO, ["no JSON with a result"]),
+        ('<think>{"result": "yes"}', YES_NO, ["no JSON"]),
+        ('{"outer": {"result": "yes"}}', YES_NO, ["no JSON with a result"]),
+        ('{"result": "maybe"}', YES_NO, ["'maybe'", "none of yes, no"]),
+        ('{"result": "yes and no"}', YES_NO, ["'yes and no'"]),
+        ('{"result": null}', YES_NO, ["'null'"]),
+        ('{"result": 1}', YES_NO, ["'1'"]),
+        ('{"result": ["yes"]}', YES_NO, ["none of"]),
+        ('{"result": "yes"} {"result": "no"}', YES_NO, ["several verdicts: yes, no"]),
+        ('{"result": 0}', GRADES, ["'0'", "1, 2, 3, 4, 5"]),
+        ('{"result": 6}', GRADES, ["'6'"]),
+        ('{"result": 4.5}', GRADES, ["'4.5'"]),
+        ('{"result": "4/10"}', GRADES, ["'4/10'"]),
+        ('{"result": "four"}', GRADES, ["'four'"]),
+        ('{"result": true}', GRADES, ["'true'"]),
+        ('{"result": NaN}', GRADES, ["NaN"]),
+        ('{"result": 1e999}', GRADES, ["none of"]),
+        ('{"result": "' + "x" * 5000 + '"}', YES_NO, ["xxx…"]),
+        ("{" * 100_000, YES_NO, ["no JSON"]),
+        ('{"result":' * 5_000, YES_NO, ["no JSON"]),
+    ],
+)
+def test_what_is_no_verdict(text: str, values: tuple[str, ...], says: list[str]) -> None:
+    with pytest.raises(Nonsense) as told:
+        read_verdict(text, values)
+    assert all(word in str(told.value) for word in says), told.value
+    assert len(str(told.value)) < 400

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from builders import batch
+
+import pf_mlflow
+from pf_mlflow.spool import launch
+from pf_mlflow.spool.launch import HUNG_AFTER, deliver_in_background, end_if_hung, is_held, lock_of, start_delivery
+from pf_mlflow.spool.processes import is_alive, started_at
+from pf_mlflow.spool.store import Spool
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pf_mlflow.spool.launch import lock_of
+with lock_of(Path(sys.argv[1]), sys.argv[2]).acquire(timeout=0):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def holder(folder: Path, name: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), name], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout and process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    spool = Spool(tmp_path / "spool")
+    spool.add_batch(batch())
+    return spool
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    started: list[str] = []
+    monkeypatch.setattr(launch, "start_delivery", lambda folder, uid: started.append(uid))
+    monkeypatch.setattr(launch, "_looked", {})
+    return started
+
+
+def test_a_lock_is_held_by_one_process_and_freed_by_its_death(tmp_path: Path) -> None:
+    assert not is_held(tmp_path, "uid")
+    with holder(tmp_path, "uid") as process:
+        assert is_held(tmp_path, "uid") and not is_held(tmp_path, "other")
+        process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        process.wait(10)
+        assert not is_held(tmp_path, "uid")
+        with lock_of(tmp_path, "uid").acquire(timeout=0):
+            assert is_held(tmp_path, "uid")
+
+
+def test_of_two_processes_one_gets_the_lock(tmp_path: Path) -> None:
+    with holder(tmp_path, "uid"):
+        late = subprocess.run([sys.executable, "-c", HOLD, str(tmp_path), "uid"], capture_output=True, text=True)
+    assert late.returncode != 0 and "Timeout" in late.stderr and "held" not in late.stdout
+
+
+def test_nobody_is_started_beside_one_who_delivers(spool: Spool, started: list[str]) -> None:
+    with holder(spool.folder, "uid"):
+        deliver_in_background(spool, "uid")
+        launch._looked.clear()
+        deliver_in_background(spool, "uid")
+    assert started == []
+    launch._looked.clear()
+    deliver_in_background(spool, "uid")
+    assert started == ["uid"]
+
+
+def test_lines_in_quick_succession_look_once_a_second(
+    spool: Spool, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    at = []
+    for _ in range(300):
+        before = len(started)
+        deliver_in_background(spool, "uid")
+        at += [round(now[0] - 1000.0)] * (len(started) - before)
+        now[0] += 0.5
+    # who is started ends at once: the waits grow
+    assert at == [0, 5, 5 + 9, 5 + 9 + 17, 5 + 9 + 17 + 33, 5 + 9 + 17 + 33 + 61, *at[6:]]
+
+
+def test_batches_do_not_wait_for_each_other(spool: Spool, started: list[str]) -> None:
+    spool.add_batch(batch(uid="other"))
+    for uid in ("uid", "other", "uid", "unknown"):
+        deliver_in_background(spool, uid)
+    assert started == ["uid", "other"]
+
+
+@pytest.mark.parametrize("silent, ends", [(HUNG_AFTER - 10, False), (HUNG_AFTER + 10, True), (-1000.0, False)])
+def test_a_process_that_gives_no_sign_of_life_is_killed(spool: Spool, silent: float, ends: bool) -> None:
+    with holder(spool.folder, "uid") as process:
+        begun = started_at(psutil.Process(process.pid))
+        os.kill(process.pid, signal.SIGSTOP)
+        end_if_hung(spool, "uid")  # it has never told anything
+        spool.beat("uid", process.pid, begun, time.monotonic() - silent)
+        end_if_hung(spool, "uid")
+        assert is_alive(process.pid, begun) is not ends and is_held(spool.folder, "uid") is not ends
+
+
+def test_a_number_that_another_process_has_by_now_is_left_alone(spool: Spool) -> None:
+    with holder(spool.folder, "uid") as process:
+        spool.beat("uid", process.pid, started_at(psutil.Process(process.pid)) - 100, time.monotonic() - 2 * HUNG_AFTER)
+        end_if_hung(spool, "uid")
+        assert process.poll() is None
+
+
+def test_the_process_that_is_started_is_detached_and_logs(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    (spool.folder / "delivery.log").write_bytes(b"x" * 1_000_001)
+    (spool.folder / "yaml.py").write_text("raise SystemExit('shadowed')")
+    monkeypatch.setenv("PF_TRACE_ENDPOINT", "http://127.0.0.1:1")
+    start_delivery(spool.folder, "no such batch")
+    with is_held_once(spool.folder) as log:
+        assert log.stat().st_size < 1_000_000
+    assert "Traceback" not in (spool.folder / "delivery.log").read_text()
+
+
+@contextmanager
+def is_held_once(folder: Path) -> Iterator[Path]:
+    """Wait for the children of this process to end."""
+    children = [one for one in psutil.Process().children() if str(folder) in one.cmdline()]
+    assert len(children) == 1 and os.getsid(children[0].pid) == children[0].pid
+    environ = children[0].environ()
+    assert not any(name.startswith(("PF_TRACE", "OTEL_")) for name in environ)
+    gone, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive and [one.returncode for one in gone] == [0]
+    yield folder / "delivery.log"
+
+
+WAITS = """
+import sys, time
+from pathlib import Path
+def main(spool_dir, uid=""):
+    while not Path(spool_dir, "gone").exists():
+        time.sleep(0.05)
+    from pf_mlflow.reports import tables
+    Path(spool_dir, "told").write_text(tables.__file__)
+"""
+STARTS = "import sys; from pathlib import Path; import pf_mlflow.spool.launch as l; l.start_delivery(Path(sys.argv[1]), 'uid')"
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["copied", "copied by an earlier one"])
+def test_delivery_outlives_a_temporary_copy_of_the_flow(first: bool, spool: Spool, tmp_path: Path) -> None:
+    flow, kept = tmp_path / "flow", spool.folder / "packages"
+    shutil.copytree(Path(pf_mlflow.__file__).parent, flow / "pf_mlflow", ignore=shutil.ignore_patterns("__pycache__"))
+    (flow / "pf_mlflow" / "delivery" / "process.py").write_text(WAITS)
+    if not first:
+        subprocess.run([sys.executable, "-c", STARTS, str(spool.folder)], cwd=flow, check=True)
+    subprocess.run([sys.executable, "-c", STARTS, str(spool.folder)], cwd=flow, check=True)
+    shutil.rmtree(flow)
+    (spool.folder / "gone").touch()
+    until = time.monotonic() + 20
+    while not (spool.folder / "told").exists():
+        assert time.monotonic() < until, (spool.folder / "delivery.log").read_text()
+        time.sleep(0.05)
+    (copy,) = kept.iterdir()
+    assert (copy / "pf_mlflow" / "reports" / "tables.py").is_file()

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from sqlalchemy.exc import ArgumentError, OperationalError
+from urllib3.util.retry import Retry
+
+from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
+from pf_mlflow.tracking.errors import hear_retry_after, told
+from pf_mlflow.tracking.writer import Projection
+
+
+class Answering:
+    """A server that answers every request alike."""
+
+    def __init__(self) -> None:
+        self.status, self.retry_after = 503, [""]
+        self.requests = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.requests += 1
+                self.send_response(outer.status)
+                for value in filter(None, outer.retry_after):
+                    self.send_header("Retry-After", value)
+                self.end_headers()
+                self.wfile.write(b"slow down")
+
+            do_POST = do_GET
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture(scope="module")
+def answering() -> Iterator[Answering]:
+    answering = Answering()
+    thread = threading.Thread(target=answering.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield answering
+    answering.server.shutdown()
+    answering.server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def projection(answering: Answering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Projection:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    return Projection(answering.uri, "jokes", tmp_path)
+
+
+def heard(projection: Projection) -> float | None:
+    with pytest.raises(TrackingDown) as told:
+        projection.connect()
+    return told.value.retry_after
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    "asked, expected",
+    [
+        ("7", 7.0),
+        (" 7 ", 7.0),
+        ("0", 0.0),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("nan", None),
+        ("Sat, 99 Nov 2026", None),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0),
+    ],
+)
+def test_what_a_server_asks_for_is_heard(
+    answering: Answering, projection: Projection, status: int, asked: str, expected: float | None
+) -> None:
+    answering.status, answering.retry_after = status, [asked]
+    before = answering.requests
+    assert heard(projection) == expected
+    assert answering.requests == before + 1  # MLflow's client itself does not try again
+
+
+def test_a_date_is_heard_as_the_seconds_until_then(answering: Answering, projection: Projection) -> None:
+    answering.status, answering.retry_after = 429, [formatdate(time.time() + 60, usegmt=True)]
+    assert (heard(projection) or 0.0) == pytest.approx(60, abs=3)
+
+
+@pytest.mark.parametrize("asked", ["86400", "9" * 400, "Fri, 01 Jan 2100 00:00:00 GMT"])
+def test_nobody_can_ask_for_more_than_two_minutes(answering: Answering, projection: Projection, asked: str) -> None:
+    answering.status, answering.retry_after = 429, [asked]
+    assert heard(projection) == 120.0
+
+
+def test_what_one_answer_asked_for_holds_for_no_other(answering: Answering, projection: Projection) -> None:
+    answering.status = 429
+    told = []
+    for asked in ("7", "", "8", "soon"):
+        answering.retry_after = [asked]
+        told.append(heard(projection))
+    assert told == [7.0, None, 8.0, None]
+
+
+def test_it_is_heard_by_the_thread_that_asked(answering: Answering, projection: Projection) -> None:
+    answering.status, answering.retry_after = 429, ["9"]
+    assert heard(projection) == 9.0
+    others: list[float | None] = []
+    answering.retry_after = [""]
+    thread = threading.Thread(target=lambda: others.append(heard(projection)))
+    thread.start()
+    thread.join()
+    assert others == [None]
+
+
+def test_listening_twice_is_listening_once() -> None:
+    hear_retry_after()
+    once = Retry.increment
+    hear_retry_after()
+    assert Retry.increment is once
+
+
+class Store:
+    shown_uri = "http://ana:***@host"
+
+    @told
+    def fails(self, error: Exception) -> None:
+        raise error
+
+
+def chained(message: str, cause: Exception) -> MlflowException:
+    error = MlflowException(message)
+    error.__cause__ = cause
+    return error
+
+
+LOCKED = OperationalError("INSERT", {}, Exception("database is locked"))
+
+
+@pytest.mark.parametrize(
+    "error, kind, sentence",
+    [
+        (MlflowException("busy"), TrackingDown, "answered 500: busy"),
+        (MlflowException("no such run", RESOURCE_DOES_NOT_EXIST), TrackingRefused, "answered 404: no such run"),
+        (MlflowException("two\nlines of it"), TrackingDown, "answered 500: two"),
+        (chained("gone", ConnectionResetError("by peer")), TrackingDown, "cannot be reached: gone"),
+        (MlflowException("API request failed: too many 503 error responses"), TrackingDown, "answered 503"),
+        (MlflowException("API request failed: too many 403 error responses"), TrackingForbidden, "ask for the right"),
+        (LOCKED, TrackingDown, "cannot be reached: "),
+        (MlflowException("Detected out-of-date database schema"), TrackingRefused, "MLflow cannot use"),
+        (MlflowException("attempt to write a readonly database"), TrackingRefused, "MLflow cannot use"),
+        (ArgumentError("Could not parse"), TrackingRefused, "mend MLFLOW_TRACKING_URI"),
+        (ModuleNotFoundError("No module named 'psycopg'"), TrackingRefused, "install the package"),
+        (PermissionError("read-only file system"), TrackingDown, "cannot be reached"),
+        (MlflowException("at http://ana:hunter22@host/x"), TrackingDown, "at http://ana:***@host/x"),
+    ],
+)
+def test_what_mlflow_raises_becomes_one_sentence(error: Exception, kind: type[TrackingError], sentence: str) -> None:
+    with pytest.raises(TrackingError) as told:
+        Store().fails(error)
+    assert type(told.value) is kind and told.value.__cause__ is error
+    assert sentence in str(told.value) and "http://ana:***@host" in str(told.value)
+    assert "\n" not in str(told.value) and "hunter22" not in str(told.value)
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug"), TrackingRefused("told already"), ZeroDivisionError()])
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)) as raised:
+        Store().fails(error)
+    assert raised.value is error
