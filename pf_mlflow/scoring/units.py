@@ -76,7 +76,8 @@ def _plain(text: str) -> str:
 
 
 def _cut(text: str) -> list[str]:
-    return [unit for piece in _pieces(text, _is_spaceless) for unit in piece.split()]
+    composed = unicodedata.normalize("NFKC", text)  # a mark may now follow a letter that punctuation kept it from
+    return [unit for piece in _pieces(composed, _is_spaceless) for unit in piece.split()]
 
 
 def _pieces(text: str, alone: Callable[[str], bool]) -> list[str]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pf_mlflow.scoring.units import is_mainly_spaceless, only_latin, separated_units, spaced, units
@@ -111,6 +111,7 @@ def test_only_latin(text: str, latin: bool) -> None:
 
 
 @given(st.text())
+@example("C:\u0327")
 def test_units_are_the_same_however_wide_and_tall_the_text_is(text: str) -> None:
     found = units(text)
     assert all(unit.strip() for unit in found)
