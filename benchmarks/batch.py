@@ -60,7 +60,7 @@ def measure(machine: Machine, llm: str, way: Way, store: Store, case: Case, batc
 
     light_llm.forget(llm)
     words = way.words(data, batch)
-    words[0] = str(Path(sys.executable).with_name(words[0]))
+    words[0] = str(Path(sys.executable).parent / words[0])  # an absolute path stays
     taken = watched(words, machine.cwd, env, log, at_end)
     _check(taken, log)
     asked = light_llm.told(llm)

@@ -10,11 +10,11 @@ from typing import ClassVar
 
 from machine import ROOT, runs_of
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run as MlflowRun
 
 from benchmarks.parts import bare_flow
 
-__all__ = ["BARE", "Way", "all_ways", "run_at"]
+__all__ = ["BARE", "Run", "Way", "all_ways", "run_at"]
 
 BARE = "bare `pf run create`"
 AT_ONCE = (8, 32, 64)
@@ -77,7 +77,7 @@ class _Nodes(Way):
         return sum(run.info.status == "FINISHED" for run in children) if parents_over else 0
 
 
-class _Run(_Nodes):
+class Run(_Nodes):
     """`pf-mlflow run`, which waits for the delivery process."""
 
     delivers_itself = True
@@ -90,7 +90,7 @@ def all_ways(folder: Path) -> list[Way]:
     article = Path(shutil.copytree(_ARTICLE, folder / "article"))
     shutil.copy(ROOT / "joke.jinja2", article)
     ours = [run_at(at_once) for at_once in AT_ONCE]
-    unchanged = _Run(f"{ours[-1].name}, the flow of the first row", ours[-1].command, bare)
+    unchanged = Run(f"{ours[-1].name}, the flow of the first row", ours[-1].command, bare)
     return [
         Way(BARE, _PF, bare),
         _Article("the article's way", _PF, article),
@@ -103,8 +103,8 @@ def all_ways(folder: Path) -> list[Way]:
 def run_at(at_once: int) -> Way:
     """Return `pf-mlflow run` with so many lines at once."""
     command = ("pf-mlflow", "run", "--concurrency", str(at_once))
-    return _Run(f"`pf-mlflow run`, {at_once} at once", command, ROOT)
+    return Run(f"`pf-mlflow run`, {at_once} at once", command, ROOT)
 
 
-def _children(runs: Sequence[Run]) -> list[Run]:
+def _children(runs: Sequence[MlflowRun]) -> list[MlflowRun]:
     return [run for run in runs if "mlflow.parentRunId" in run.data.tags]
