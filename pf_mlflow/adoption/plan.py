@@ -16,12 +16,11 @@ from pf_mlflow.adoption.text_edits import Edit, appended_lines, applied
 from pf_mlflow.adoption.wiring import CALLS, Wiring, included, our_nodes
 from pf_mlflow.errors import BadInput
 from pf_mlflow.sources.promptflow.batch_folder import node_names
+from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
 from pf_mlflow.sources.promptflow.runnable import read_flow
 
 __all__ = ["Plan", "flow_folder", "init_plan"]
 
-PACKAGE = Path(__file__).parent.parent
-_FLOW_FILES = "flow_files"
 _IGNORED = (".venv", "mlflow.db", "mlflow.db-*", "mlartifacts", "mlruns")
 """What promptflow would otherwise copy at every run."""
 
@@ -142,7 +141,7 @@ class _Planning:
             if own.resolve() != PACKAGE.resolve():
                 self._plan.notes.append(f"{own} was there already and is left as it is.")
             return
-        paths = (path for path in sorted(PACKAGE.rglob("*.py")) if _FLOW_FILES not in path.parts)
+        paths = (path for path in sorted(PACKAGE.rglob("*.py")) if "flow_files" not in path.parts)
         files = {f"pf_mlflow/{path.relative_to(PACKAGE).as_posix()}": path for path in paths}
         for name, path in files.items():
             self._put(name, path.read_bytes())
@@ -221,12 +220,6 @@ class _Planning:
             if name != there[0]:  # promptflow reads the first, and a `/` in a line of it keeps nothing out of its copy
                 known = [line.strip("/") for line in known]
             self._append(name, [one for one in _IGNORED if not any(fnmatch(one, line) for line in known)])
-
-
-def flow_files() -> Path:
-    """Return the folder of what is copied into flows: in the installed package, or beside it."""
-    installed = PACKAGE / _FLOW_FILES
-    return installed if installed.is_dir() else PACKAGE.parent
 
 
 def _lines(path: Path) -> list[str]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pf_mlflow.__version__ import __version__
-from pf_mlflow.adoption.plan import PACKAGE, flow_files
 from pf_mlflow.errors import BadInput
 from pf_mlflow.evaluation.inputs import data_of, mapping_of
 from pf_mlflow.running.model_choice import Llm
@@ -24,6 +23,7 @@ from pf_mlflow.running.run import run_batch
 from pf_mlflow.scoring import LineFields, chosen_metrics
 from pf_mlflow.settings import read_settings
 from pf_mlflow.sources.promptflow.batch_lookup import evaluation_of, known_batches
+from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
 from pf_mlflow.sources.promptflow.local_batch import local_batch
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record

@@ -237,13 +237,13 @@ def test_a_newer_version_brings_its_files_and_what_was_taken_out_comes_back(flow
         note.files[name] = digest(text.encode())
     (flow / ".pf_mlflow.json").write_bytes(note.to_bytes())
     edit("flow.dag.yaml", "- name: initialize_mlflow\n  type: python\n", "- name: x\n  type: python\n")(flow)
-    (flow / "pf_mlflow" / "records.py").unlink()
-    (flow / "pf_mlflow" / "scrub.py").write_text("mine = 1\n")
+    (flow / "pf_mlflow" / "records" / "line.py").unlink()
+    (flow / "pf_mlflow" / "records" / "masking.py").write_text("mine = 1\n")
     done = init(flow, "--yes")
-    assert "scrub.py was changed since it was put there and is left as it is" in done.output
+    assert "masking.py was changed since it was put there and is left as it is" in done.output
     assert (flow / "nodes" / "finalize.py").read_bytes() == (ROOT / "nodes" / "finalize.py").read_bytes()
-    assert not (flow / "pf_mlflow" / "gone.py").exists() and (flow / "pf_mlflow" / "records.py").exists()
-    (flow / "pf_mlflow" / "scrub.py").unlink()
+    assert not (flow / "pf_mlflow" / "gone.py").exists() and (flow / "pf_mlflow" / "records" / "line.py").exists()
+    (flow / "pf_mlflow" / "records" / "masking.py").unlink()
     assert "new: pf_mlflow/records/masking.py" in init(flow, "--yes").output
     edit("flow.dag.yaml", "- name: x\n  type: python\n", "- name: initialize_mlflow\n  type: python\n")(flow)
     assert init(flow, "--remove", "--yes").exit_code == 0
