@@ -5,18 +5,17 @@ A batch of examples/qa is answered by the offline model, an MLflow server shows 
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "tests"))
 
-from browser import Page, browser  # noqa: E402
+from browser import new_page  # noqa: E402
 from machine import ROOT, Machine, Tracked, tracked  # noqa: E402
+from playwright.sync_api import Page  # noqa: E402
 from servers import mlflow_server  # noqa: E402
 
 MOST = 300_000
@@ -30,16 +29,15 @@ _END = "[...document.querySelectorAll('[role=table]')].map(table => table.getBou
 
 def main() -> None:
     """Run the batch, and look at it from four sides."""
-    folder = Path(tempfile.mkdtemp(prefix="pictures"))
-    machine = Machine(folder / "machine")
-    _run(machine)
-    with mlflow_server(f"sqlite:///{machine.cwd / 'mlflow.db'}", folder) as uri, browser() as page:
-        batch = tracked(uri, "qa_offline")
-        _look_at_charts(page, uri, batch)  # before there are scores, each of which would have a chart of its own
-        done = machine.command("pf-mlflow", "evaluate", "qa_offline")
-        assert done.returncode == 0, done.stderr
-        _look(page, uri, batch)
-    shutil.rmtree(folder, ignore_errors=True)
+    with TemporaryDirectory(prefix="pictures", ignore_cleanup_errors=True) as name, new_page(1500, 900) as page:
+        folder = Path(name)
+        machine = Machine(folder / "machine")
+        _run(machine)
+        with mlflow_server(f"sqlite:///{machine.cwd / 'mlflow.db'}", folder) as uri:
+            batch = tracked(uri, "qa_offline")
+            _look_at_charts(page, uri, batch)  # before there are scores, each of which would have a chart of its own
+            _type(machine, "evaluate", "qa_offline")
+            _look(page, uri, batch)
 
 
 def _run(machine: Machine) -> None:
@@ -47,32 +45,41 @@ def _run(machine: Machine) -> None:
     words = ["run", "--flow", str(flow), "--data", str(data), "--name", "qa_offline"]
     for column in ("question", "context"):
         words += ["--column-mapping", f"{column}=${{data.{column}}}"]
+    _type(machine, *words)
+
+
+def _type(machine: Machine, *words: str) -> None:
     done = machine.command("pf-mlflow", *words)
     assert done.returncode == 0, done.stderr
 
 
 def _look_at_charts(page: Page, uri: str, batch: Tracked) -> None:
-    runs = f"{uri}/#/experiments/{batch.parent.info.experiment_id}/runs"
-    page.open(uri, 1300, 720)
+    page.goto(uri)
     _prefer(page, batch)
-    page.open(f"{runs}?compareRunsMode=CHART", 1500, 900)
-    page.until(_CHARTS)
-    page.run(
-        "document.head.append(Object.assign(document.createElement('style'), {textContent: '.modebar{display:none}'}))"
-    )
+    _open(page, f"{_runs(uri, batch)}?compareRunsMode=CHART", _CHARTS)
+    page.add_style_tag(content=".modebar{display:none}")
     _save(page, "child-runs.png")
 
 
 def _look(page: Page, uri: str, batch: Tracked) -> None:
-    parent, child = batch.parent.info, batch.children[3].info
-    runs = f"{uri}/#/experiments/{parent.experiment_id}/runs"
-    page.open(runs, 1300, 720)
-    page.until(_MANY_RUNS)
+    page.set_viewport_size({"width": 1300, "height": 720})
+    _open(page, _runs(uri, batch), _MANY_RUNS)
     _save(page, "runs-table.png")
-    for name, run_id in (("child-run.png", child.run_id), ("parent-run.png", parent.run_id)):
-        page.open(f"{runs}/{run_id}", 1300, 1200)
-        page.until(_OVERVIEW)
-        _save(page, name, height=int(page.until(_END)) + 24)
+    page.set_viewport_size({"width": 1300, "height": 1200})
+    for name, run in (("child-run.png", batch.children[3]), ("parent-run.png", batch.parent)):
+        _open(page, f"{_runs(uri, batch)}/{run.info.run_id}", _OVERVIEW)
+        _save(page, name, height=int(page.evaluate(_END)) + 24)
+
+
+def _runs(uri: str, batch: Tracked) -> str:
+    return f"{uri}/#/experiments/{batch.parent.info.experiment_id}/runs"
+
+
+def _open(page: Page, url: str, ready: str) -> None:
+    """Load an address anew, though it may differ behind the `#` only, and wait for a JavaScript condition."""
+    page.goto("about:blank")
+    page.goto(url)
+    page.wait_for_function(ready)
 
 
 def _prefer(page: Page, batch: Tracked) -> None:
@@ -93,13 +100,13 @@ def _prefer(page: Page, batch: Tracked) -> None:
         "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,
         f'MLflowLocalStorage-1.1-ExperimentPage-["{parent.experiment_id}"]-ReactComponentState': state,
     }.items():
-        page.run(f"localStorage.setItem({json.dumps(key)}, {json.dumps(json.dumps(value))})")
+        page.evaluate("([key, value]) => localStorage.setItem(key, JSON.stringify(value))", [key, value])
 
 
-def _save(page: Page, name: str, height: int = 0) -> None:
+def _save(page: Page, name: str, height: int | None = None) -> None:
     path = DOCS / name
-    page.rest()
-    page.save(path, width=1300 if height else 0, height=height)
+    page.wait_for_timeout(2000)  # what moves stands still by then
+    page.screenshot(path=path, clip={"x": 0, "y": 0, "width": 1300, "height": height} if height else None)
     print(f"{path.relative_to(ROOT)}  {path.stat().st_size:,} bytes")
     assert path.stat().st_size < MOST
 

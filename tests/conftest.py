@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batches import Batch, gated
@@ -106,6 +107,16 @@ def mortal_server(tmp_path: Path) -> Iterator[MlflowServer]:
     server = MlflowServer(f"sqlite:///{tmp_path / 'server.db'}", tmp_path)
     yield server
     server.kill()
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """A page of the Chromium that is installed."""
+    browser = pytest.importorskip("browser", reason="needs Playwright")
+    if not browser.installed_chromium():
+        pytest.skip("needs a Chromium")
+    with browser.new_page(1300, 2000) as page:
+        yield page
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 import statistics
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -350,17 +349,12 @@ def test_one_request_a_line_and_nothing_lost_while_mlflow_is_down(machine: Machi
     assert scores(batch, "rougeL").keys() == set(SCORED) and scores(batch, "token_f1") == {}
 
 
-def test_the_parents_page_shows_the_scores(machine: Machine, scored: Tracked, tmp_path: Path) -> None:
-    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))):
-        pytest.skip("there is no Chromium")
-    sys.path.insert(0, str(ROOT / "docs"))
-    from browser import browser
-
+def test_the_parents_page_shows_the_scores(machine: Machine, scored: Tracked, tmp_path: Path, page: Any) -> None:
     run = scored.parent.info
-    with mlflow_server(uri(machine), tmp_path) as address, browser() as page:
-        page.open(f"{address}/#/experiments/{run.experiment_id}/runs/{run.run_id}", 1300, 2000)
-        page.until("document.body.innerText.includes('token_f1/v1/mean')")
-        text = page.until("document.body.innerText")
+    with mlflow_server(uri(machine), tmp_path) as address:
+        page.goto(f"{address}/#/experiments/{run.experiment_id}/runs/{run.run_id}")
+        page.get_by_text("token_f1/v1/mean").first.wait_for()
+        text = page.inner_text("body")
     assert "lines_not_evaluated" in text and "exact_match/v1" in text
 
 
