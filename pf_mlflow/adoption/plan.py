@@ -15,7 +15,7 @@ from pf_mlflow.adoption.requirements import conflicts, missing
 from pf_mlflow.adoption.text_edits import Edit, appended_lines, applied
 from pf_mlflow.adoption.wiring import CALLS, Wiring, included, our_nodes
 from pf_mlflow.errors import BadInput
-from pf_mlflow.sources.promptflow.batch_folder import node_names
+from pf_mlflow.sources.promptflow.flow import node_names
 from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
 from pf_mlflow.sources.promptflow.runnable import read_flow
 

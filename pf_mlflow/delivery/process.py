@@ -23,8 +23,8 @@ from pf_mlflow.delivery.write_queue import Work
 from pf_mlflow.errors import PfMlflowError, TrackingDown
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings, read_settings
-from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
 from pf_mlflow.sources.promptflow.local_batch import tracking_uri_of
+from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.spool.launch import deliver_in_background, is_held, lock_of, one_evaluation_of, start_delivery
 from pf_mlflow.spool.processes import started_at
 from pf_mlflow.spool.store import Spool
@@ -80,7 +80,7 @@ def _deliver(spool: Spool, batch: Batch, settings: Settings, patient: bool) -> b
 def _leftovers(spool: Spool, but: str = "") -> list[Batch]:
     """Return the batches that are over, that MLflow does not fully have, and that nobody is at."""
     open_ones = (batch for batch in spool.leftovers() if batch.uid != but)
-    return [one for one in open_ones if not is_held(spool.folder, one.uid) and not BatchEnd(one).is_running()]
+    return [one for one in open_ones if not is_held(spool.folder, one.uid) and not LocalSource(one).is_running()]
 
 
 def _deliver_leftovers(spool: Spool, settings: Settings) -> int:
@@ -103,9 +103,9 @@ class Delivery:
 
         self.spool = spool
         self.batch = batch
-        self.end = BatchEnd(batch, lambda: spool.workers(batch.uid))
+        self.source = LocalSource.of(batch, spool)
         self.projection = Projection(tracking_uri_of(batch, settings), batch.experiment, spool.folder)
-        self.writer = writer_of(self.projection, batch, self.end)
+        self.writer = writer_of(self.projection, self.source)
         self._settled = Settled(spool, batch.uid, self.writer)
         self._give_up_after = settings.give_up_after if patient else -1.0
         self._failures = 0
@@ -123,7 +123,7 @@ class Delivery:
             self._open()
             with Work.of(self.writer, self._is_time_up, self._on_failure) as work:
                 self._follow(work)
-                Mending(self.writer, self.end, self.spool, self._settled, lambda written: self._beat()).run(work)
+                Mending(self.writer, self.spool, self._settled, lambda written: self._beat()).run(work)
             self._close()
         except Exception as error:
             self._settled.flush()
@@ -159,7 +159,7 @@ class Delivery:
     def _follow(self, work: Work) -> None:
         """Write lines as they come, until the batch is over and none is left."""
         while True:
-            over = self.end.reached()
+            over = self.source.over_since() is not None
             self._settle(work)
             seen = self.spool.pending(self.batch.uid, max(8, work.room) + len(work) + len(self._settled))
             pending = [line for line in seen if not self._settled.has(line)]
@@ -192,8 +192,9 @@ class Delivery:
         return result
 
     def _is_time_up(self) -> bool:
-        self.end.reached()
-        return self.end.over_for() > self._give_up_after
+        since = self.source.over_since()
+        over_for = 0.0 if since is None else time.monotonic() - since
+        return over_for > self._give_up_after
 
     def _on_failure(self, error: TrackingDown, patience: Patience | None = None) -> None:
         self._beat()
@@ -218,7 +219,7 @@ class Delivery:
             if before and _without_numbers(before) == _without_numbers(sentence):
                 return
         log.warning("batch %s: %s", self.batch.name, sentence)
-        self.end.write_log(sentence)
+        self.source.folder.log(sentence)
 
     def _beat(self) -> None:
         """Show that this process is well."""

@@ -6,12 +6,13 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from pf_mlflow.delivery.write_queue import Work
 from pf_mlflow.projection.write_result import Writer, Written
-from pf_mlflow.records.line import LineRecord
-from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.line import FAILED, INTERRUPTED, LineRecord
 from pf_mlflow.spool.store import Pending, Spool
 
 __all__ = ["Mending", "Settled"]
@@ -95,7 +96,6 @@ class Mending:
 
     Args:
         writer: Has taken up what MLflow has of the batch.
-        end: Knows promptflow's record and folder.
         spool: Holds what did not reach MLflow before.
         settled: Takes over what was written.
         watch: Is told of each line that was written.
@@ -104,13 +104,11 @@ class Mending:
     def __init__(
         self,
         writer: Writer,
-        end: BatchEnd,
         spool: Spool,
         settled: Settled,
         watch: Callable[[Written], None] = lambda written: None,
     ) -> None:
         self.writer = writer
-        self._end = end
         self._spool = spool
         self._settled = settled
         self._watch = watch
@@ -143,15 +141,28 @@ class Mending:
     def _kept_by_promptflow(self) -> Iterator[tuple[int, Callable[[], Written]]]:
         refused = self._spool.refused(self.writer.batch.uid)
         complete = self.writer.standing.complete
-        for record in self._end.lines(lambda number: number not in complete and number not in refused):
+        for record in self.writer.source.lines(lambda number: number not in complete and number not in refused):
             yield record.line_number, partial(self.writer.write, record.line_number, record.start, record)
 
     def _interrupted(self) -> Iterator[tuple[int, Callable[[], Written]]]:
         standing = self.writer.standing
+        end = self.writer.source.facts().end or time.time()
         opened = self._spool.unfinished(self.writer.batch.uid)
         opened |= {n: run.values.start_ms / 1000 for n, run in standing.incomplete.items() if not run.is_over}
         for number in sorted(opened.keys() - standing.complete.keys()):
             if not (known := standing.incomplete.get(number)) or not known.is_over:
                 draft = self._spool.draft(self.writer.batch.uid, number)
-                record = self._end.interrupted(number, opened[number], draft)
+                record = _interrupted(self.writer.batch, number, opened[number], end, draft)
                 yield number, partial(self.writer.write, number, opened[number], record)
+
+
+def _interrupted(batch: Batch, number: int, opened: float, end: float, draft: str | None) -> LineRecord:
+    """Return the record of a line of which nothing is known but that it had started, and perhaps its inputs."""
+    known = LineRecord.from_json(draft) if draft else LineRecord(batch.uid, number, FAILED, opened, opened)
+    return replace(
+        known,
+        end=max(opened, end),
+        run_name=batch.name,
+        error="the batch ended before the line did",
+        error_type=INTERRUPTED,
+    )

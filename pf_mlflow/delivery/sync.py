@@ -18,10 +18,9 @@ from pf_mlflow.errors import BadInput, PfMlflowError, TrackingDown
 from pf_mlflow.projection.write_result import Written
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings
-from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
-from pf_mlflow.sources.promptflow.batch_folder import lines_in_folder
 from pf_mlflow.sources.promptflow.batch_lookup import known_batches
 from pf_mlflow.sources.promptflow.local_batch import tracking_uri_of
+from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import run_records
 from pf_mlflow.spool.launch import end_if_hung, lock_of, one_evaluation_of
@@ -114,13 +113,13 @@ def sync_batch(spool: Spool, batch: Batch, settings: Settings, rehearse: bool, w
     """Bring MLflow in line with a batch; if it is only rehearsed, tell what would be done."""
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # its client would send again what may have been done
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    end = BatchEnd(batch, lambda: spool.workers(batch.uid))
-    if end.is_evaluation() and not (spool.waiting(batch.uid) or any(line.scores for line in end.lines(_any))):
+    source = LocalSource.of(batch, spool)
+    if source.facts().base_batch and not (spool.waiting(batch.uid) or any(line.scores for line in source.lines())):
         return Synced(batch.name, EVALUATION, batch.tracking_uri, batch.experiment)
-    if end.is_running():
+    if source.is_running():
         return Synced(batch.name, RUNNING, batch.tracking_uri, batch.experiment)
     started = time.monotonic()
-    pass_ = _Pass(spool, batch, settings, end, rehearse, watcher)
+    pass_ = _Pass(spool, source, settings, rehearse, watcher)
     trouble = None
     try:
         with _held(spool, batch, watcher), one_evaluation_of(spool.folder, batch):
@@ -128,10 +127,6 @@ def sync_batch(spool: Spool, batch: Batch, settings: Settings, rehearse: bool, w
     except PfMlflowError as error:
         state, trouble = FAILED, str(error)
     return pass_.told(state, trouble, time.monotonic() - started)
-
-
-def _any(line_number: int) -> bool:
-    return True
 
 
 @contextmanager
@@ -155,18 +150,17 @@ def _held(spool: Spool, batch: Batch, watcher: Watcher) -> Iterator[None]:
 
 
 class _Pass:
-    def __init__(
-        self, spool: Spool, batch: Batch, settings: Settings, end: BatchEnd, rehearse: bool, watcher: Watcher
-    ) -> None:
+    def __init__(self, spool: Spool, source: LocalSource, settings: Settings, rehearse: bool, watcher: Watcher) -> None:
         from pf_mlflow.projection.evaluation_runs import writer_of
         from pf_mlflow.tracking.dry_run import Rehearsal
         from pf_mlflow.tracking.writer import Projection
 
         kind = Rehearsal if rehearse else Projection
-        self._spool, self._batch, self._end, self._watcher = spool, batch, end, watcher
+        self._spool, self._source, self._watcher = spool, source, watcher
+        self._batch = batch = source.batch
         self._rehearse = rehearse
         self._projection = kind(tracking_uri_of(batch, settings), batch.experiment, spool.folder)
-        self._writer = writer_of(self._projection, batch, end)
+        self._writer = writer_of(self._projection, source)
         self._failing_since: float | None = None
         self._lines = 0
 
@@ -197,15 +191,13 @@ class _Pass:
         return self._try(lambda: self._projection.deleted_parent(self._batch.uid)) is not None
 
     def _size(self) -> int:
-        record = self._end.record()
-        kept = lines_in_folder(record.output_path) if record and record.output_path else 0
-        missing = max(0, kept - len(self._writer.standing.complete))
+        missing = max(0, self._source.folder.count() - len(self._writer.standing.complete))
         return max(missing, self._spool.waiting(self._batch.uid))
 
     def _mend(self) -> None:
         settled = Settled(self._spool, self._batch.uid, self._writer, self._rehearse)
         with Work.of(self._writer, self._is_time_up, self._on_failure) as work:
-            Mending(self._writer, self._end, self._spool, settled, self._on_line).run(work)
+            Mending(self._writer, self._spool, settled, self._on_line).run(work)
         if self._writer.has_doubt:
             self._try(self._writer.take_up)
 

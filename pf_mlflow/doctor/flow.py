@@ -15,7 +15,7 @@ from pf_mlflow.adoption.manifest import Added
 from pf_mlflow.adoption.wiring import TRACING, find_in_flow, package_calls, traces
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
 from pf_mlflow.doctor.setup import Setup
-from pf_mlflow.sources.promptflow.batch_folder import flow_nodes, node_names
+from pf_mlflow.sources.promptflow.flow import flow_nodes, node_names
 
 __all__ = ["check_copy", "check_nodes", "check_tracing", "node_shapes", "node_sources"]
 

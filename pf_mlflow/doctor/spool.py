@@ -17,7 +17,7 @@ import psutil
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.spool.launch import HUNG_AFTER, is_held
 from pf_mlflow.spool.processes import is_alive
 from pf_mlflow.spool.store import Spool
@@ -103,7 +103,7 @@ def _refused(file: Path) -> list[tuple[str, int, str]]:
 
 
 def _is_running(spool: Spool, batch: Batch) -> bool:
-    return BatchEnd(batch, lambda: spool.workers(batch.uid)).is_running()
+    return LocalSource.of(batch, spool).is_running()
 
 
 def _name(batch: Batch) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from pf_mlflow.evaluation.row_check import check_row
 from pf_mlflow.projection.score_sums import ScoreSums
 from pf_mlflow.projection.summary import evaluated
 from pf_mlflow.scoring.saved_scores import read_scores
-from pf_mlflow.sources.promptflow.batch_folder import is_evaluation, lines_in_folder
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, is_evaluation
 from pf_mlflow.sources.promptflow.private_names import current_batch, current_line, promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
 
@@ -52,4 +51,4 @@ def _lines_to_score() -> int:
 
 
 def _lines_of(record: RunRecord) -> int:
-    return record.lines_completed + record.lines_failed or lines_in_folder(record.output_path or Path())
+    return record.lines_completed + record.lines_failed or BatchFolder.of(record).count()

@@ -167,7 +167,7 @@ def _base(request: EvaluationRequest) -> RunRecord | None:
     record = run_record(promptflow_home(), request.base)
     if record is None:
         raise BadInput(f"There is no batch {request.base!r} on this machine; `pf run list` shows those there are.")
-    if record.mlflow_status is None:
+    if not record.is_over:
         raise BadInput(f"The batch {request.base!r} still runs; score it when it is over.")
     return record
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
 from pf_mlflow.projection.existing_runs import Standing
 from pf_mlflow.projection.line_payload import line_payload
+from pf_mlflow.projection.parent_payload import closing_payload, opening_payload
 from pf_mlflow.projection.results_table import log_results
 from pf_mlflow.projection.score_payload import EVALUATION, add_scores, evaluation_tags
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.projection.write_result import Changes, Written
-from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import LineRecord
-from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.records.source import BatchFacts, Source
 from pf_mlflow.tracking.known_run import KnownRun
 from pf_mlflow.tracking.run_payload import NOT_LOGGED, PARAM_LIMIT, RunPayload
 
@@ -38,10 +39,10 @@ log = logging.getLogger(__name__)
 class BatchWriter:
     """The runs of one batch. `write` is safe for threads that write different lines; `note` is for one thread."""
 
-    def __init__(self, projection: Projection, batch: Batch, end: BatchEnd) -> None:
+    def __init__(self, projection: Projection, source: Source) -> None:
         self.projection = projection
-        self.batch = batch
-        self.end = end
+        self.source = source
+        self.batch = source.batch
         self.standing = Standing()
         self.changes = Changes()
         self.has_doubt = False
@@ -54,6 +55,7 @@ class BatchWriter:
         """Lines in the sums that are not complete: MLflow refused their values."""
         self._param_limit = PARAM_LIMIT
         self._last_end_ms = 0
+        self._facts = BatchFacts(self.batch.name)
 
     def take_up(self) -> None:
         """Read what MLflow has of the batch, and take away what is there twice."""
@@ -71,28 +73,29 @@ class BatchWriter:
 
     def _read(self, but: Container[str] = ()) -> None:
         runs = (run for run in self.projection.runs(self.batch.uid) if run.run_id not in but)
-        self.standing = Standing.of(runs, cache(self.end.named_runs))
+        self.standing = Standing.of(runs, cache(self.source.named_runs))
 
     def open_parent(self) -> str | None:
         """Make the parent run if there is none, and return its id; single executions have none."""
+        self._facts = self.source.facts()
         if self.batch.single:
             return None
         if self.standing.parent is None and self._asked_parent:
             self._read()
         if self.standing.parent is None:
-            start = self.end.started_at()
+            start = self._facts.start or time.time()
             run_id = self._make_parent(start)
             self.standing.parent = KnownRun(run_id, None, None, RunPayload("RUNNING", round(start * 1000), 0))
             self.changes.parent = "made"
             if self.standing.complete or self.standing.incomplete:  # somebody deleted their parent
                 self.projection.adopt_children(self.batch.uid, run_id)
         if "flow" not in self.standing.parent.values.params:  # perhaps its maker got no further
-            self._update_parent(self.end.parent_payload())
+            self._update_parent(opening_payload(self.batch, self.source.provenance()))
         return self.standing.parent.run_id
 
     def _make_parent(self, start: float) -> str:
         try:
-            return self.projection.create_parent(self.batch, self.end.display_name, start)
+            return self.projection.create_parent(self.batch, self._facts.display_name, start)
         except TrackingDown:
             self._asked_parent = self.has_doubt = True
             raise
@@ -170,7 +173,7 @@ class BatchWriter:
             raise
 
     def _complete(self, known: KnownRun, record: LineRecord) -> Written:
-        payload = line_payload(record, self.end.display_name, self._param_limit)
+        payload = line_payload(record, self._facts.display_name, self._param_limit)
         if self.batch.single:
             payload.add_tag("promptflow.run_id", record.run_name)
         if record.scores:
@@ -228,7 +231,9 @@ class BatchWriter:
                 self.standing.tally.add(LineStats.of(number, known.values))
         summary = self.standing.tally.summary()
         if self.standing.parent:
-            payload = self.end.closing_payload()
+            has_hash = "flow_hash" in self.standing.parent.values.params
+            flow_hash = None if has_hash else self.source.provenance().flow_hash
+            payload = closing_payload(self.source.facts(), flow_hash)
             payload.metrics.update(summary.metrics())
             is_own_evaluation = summary.scores and EVALUATION not in self.standing.parent.values.tags
             if is_own_evaluation:

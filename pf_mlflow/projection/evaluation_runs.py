@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -21,11 +22,10 @@ from pf_mlflow.projection.score_payload import (
 )
 from pf_mlflow.projection.summary import BatchSummary, evaluated
 from pf_mlflow.projection.write_result import Changes, Writer, Written
-from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import LineRecord
-from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.records.source import Source
 from pf_mlflow.tracking.known_run import KnownRun
-from pf_mlflow.tracking.run_payload import RunPayload
+from pf_mlflow.tracking.run_payload import RunPayload, milliseconds
 
 if TYPE_CHECKING:
     from pf_mlflow.tracking.writer import Projection
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["ScoreWriter", "writer_of"]
 
 
-def writer_of(projection: Projection, batch: Batch, end: BatchEnd) -> Writer:
+def writer_of(projection: Projection, source: Source) -> Writer:
     """Return what writes a batch: into runs of its own, or, if it scores another one, into that one's."""
-    return (ScoreWriter if batch.base_uid else BatchWriter)(projection, batch, end)
+    return (ScoreWriter if source.batch.base_uid else BatchWriter)(projection, source)
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,18 @@ class ScoreWriter:
 
     Args:
         projection: Where the scored batch's runs are.
-        batch: The evaluation.
-        end: Knows promptflow's record of the evaluation.
+        source: The evaluation.
     """
 
-    def __init__(self, projection: Projection, batch: Batch, end: BatchEnd) -> None:
+    def __init__(self, projection: Projection, source: Source) -> None:
         self.projection = projection
-        self.batch = batch
+        self.source = source
+        self.batch = source.batch
         self.standing = Standing()
         """The scored batch's parent, and the lines that have this evaluation's scores."""
         self.changes = Changes()
         self.has_doubt = False
         """Never: what was written without an answer is written again, with the same result."""
-        self._end = end
         self._children: dict[int, _Child] = {}
         self._superseded = False
 
@@ -107,7 +106,7 @@ class ScoreWriter:
         return self.standing.parent.run_id
 
     def _started(self) -> int:
-        return round(self._end.started_at() * 1000)
+        return milliseconds(self.source.facts().start or time.time())
 
     def _started_of(self, parent: KnownRun) -> int:
         return int(parent.values.tags.get(EVALUATION_STARTED, 0))

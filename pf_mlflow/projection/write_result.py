@@ -10,6 +10,7 @@ from pf_mlflow.projection.existing_runs import Standing
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import LineRecord
+from pf_mlflow.records.source import Source
 
 if TYPE_CHECKING:
     from pf_mlflow.tracking.writer import Projection
@@ -50,6 +51,7 @@ class Writer(Protocol):
     """Writes one batch. `write` is safe for threads that write different lines; `note` is for one thread."""
 
     projection: Projection
+    source: Source
     batch: Batch
     standing: Standing
     """The batch's parent run, and what MLflow has of its lines."""

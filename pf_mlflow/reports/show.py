@@ -12,9 +12,10 @@ from pf_mlflow.errors import TrackingError
 from pf_mlflow.projection.existing_runs import Standing
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.source import Source
 from pf_mlflow.settings import Settings
-from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
 from pf_mlflow.sources.promptflow.batch_lookup import Found, find_batch
+from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.known_run import KnownRun
 from pf_mlflow.tracking.links import run_link
@@ -101,21 +102,21 @@ def show_batch(spool: Spool, settings: Settings, name: str, only_failed: bool = 
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     found = find_batch(spool, settings, name)
-    end = BatchEnd(found.batch, lambda: spool.workers(found.batch.uid))
-    if (record := end.record()) and end.is_evaluation():
-        return Shown(found.batch, EVALUATION, found.older, base_batch=record.base_batch)
+    source = LocalSource.of(found.batch, spool)
+    if base_batch := source.facts().base_batch:
+        return Shown(found.batch, EVALUATION, found.older, base_batch=base_batch)
     from pf_mlflow.tracking.reader import Reader
 
     reader = Reader(found.tracking_uri, found.batch.experiment, spool.folder)
     reader.connect()
-    return _View(spool, found, end, reader, only_failed, worst_by).shown()
+    return _View(spool, found, source, reader, only_failed, worst_by).shown()
 
 
 class _View:
     def __init__(
-        self, spool: Spool, found: Found, end: BatchEnd, reader: Reader, only_failed: bool, worst_by: str
+        self, spool: Spool, found: Found, source: Source, reader: Reader, only_failed: bool, worst_by: str
     ) -> None:
-        self._spool, self._found, self._end, self._reader = spool, found, end, reader
+        self._spool, self._found, self._source, self._reader = spool, found, source, reader
         self._uid = found.batch.uid
         self._only_failed = only_failed
         self._failed: dict[str, FailedLine] = {}
@@ -156,7 +157,7 @@ class _View:
     def _state(self, has_runs: bool) -> str:
         parent = self._standing.parent
         is_over = bool(parent and parent.is_over)
-        still_runs = self._end.is_running() if self._found.is_ours else parent and not is_over
+        still_runs = self._source.is_running() if self._found.is_ours else parent and not is_over
         if still_runs:
             return RUNNING
         if not has_runs:

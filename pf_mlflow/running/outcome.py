@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pf_mlflow.projection.summary import BatchSummary
@@ -14,7 +13,7 @@ from pf_mlflow.running.model_choice import Llm
 from pf_mlflow.running.monitor import RunWatch
 from pf_mlflow.settings import Settings
 from pf_mlflow.sources.live.api import batch_started
-from pf_mlflow.sources.promptflow.batch_folder import folder_lines, is_evaluation
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, is_evaluation
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, failure, run_record
 from pf_mlflow.spool.launch import deliver_in_background
@@ -109,7 +108,7 @@ def _why(record: RunRecord, status: str) -> str | None:
 
 def _first_failure(record: RunRecord) -> str | None:
     """Return why lines of an evaluation failed: they have no run that tells."""
-    lines = folder_lines("", record.name, record.output_path or Path()) if record.lines_failed else ()
+    lines = BatchFolder.of(record).lines("", record.name) if record.lines_failed else ()
     line = next((line for line in lines if line.error), None)
     if line is None:
         return None

@@ -26,8 +26,8 @@ from pf_mlflow.settings import (
 )
 from pf_mlflow.sources.live import exit_notice as told
 from pf_mlflow.sources.live.api import attach, begin_anew
-from pf_mlflow.sources.promptflow.batch_folder import flow_nodes
 from pf_mlflow.sources.promptflow.batch_lookup import known_batches
+from pf_mlflow.sources.promptflow.flow import flow_nodes
 from pf_mlflow.sources.promptflow.local_batch import tracking_uri_of
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import run_record

@@ -16,7 +16,7 @@ from pf_mlflow.projection.batch_runs import BatchWriter
 from pf_mlflow.projection.write_result import Written
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import INTERRUPTED
-from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.run_record import batch_uid
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.dry_run import Rehearsal
@@ -55,14 +55,13 @@ class Left:
         self.spool.complete_line(self.batch.uid, number, opened, record.to_json())
 
     def mend(self, rehearsed: bool = False) -> BatchWriter:
-        end = BatchEnd(self.batch)
-        writer = BatchWriter(self.store, self.batch, end)
+        writer = BatchWriter(self.store, LocalSource(self.batch))
         writer.take_up()
         writer.open_parent()
         settled = Settled(self.spool, self.batch.uid, writer, rehearsed)
         with Work(2, lambda: False, lambda error, patience: None) as work:
             watch = lambda written: self.watched.append(written.line_number)  # noqa: E731
-            Mending(writer, end, self.spool, settled, watch).run(work)
+            Mending(writer, self.spool, settled, watch).run(work)
         writer.close_parent()
         return writer
 
@@ -138,13 +137,12 @@ def test_a_refused_record_stays_in_the_spool_and_the_folder_does_not_hide_it(sto
     left.keep(0)
     parent = store.create_parent(left.batch, "b1", 100.0)
     run_id = store.create_child(left.batch, 0, parent, 100.0)
-    end = BatchEnd(left.batch)
-    writer = BatchWriter(store, left.batch, end)
+    writer = BatchWriter(store, LocalSource(left.batch))
     writer.take_up()
     store.log(run_id, RunPayload("RUNNING", 0, 0, {"output": "somebody else's"}))  # which the writer does not know
     settled = Settled(left.spool, left.batch.uid, writer)
     with Work(2, lambda: False, lambda error, patience: None) as work:
-        Mending(writer, end, left.spool, settled).run(work)
+        Mending(writer, left.spool, settled).run(work)
     assert list(left.spool.refused(left.batch.uid)) == [0] and left.spool.record(left.batch.uid, 0)
     children = left.children()
     assert NOT_LOGGED in children[0].values.tags and children[0].is_over
@@ -182,7 +180,7 @@ def test_a_line_that_ends_while_its_run_is_being_made_is_not_taken_for_delivered
     left = Left(store, tmp_path, in_folder=[])
     slow = Slow(store)
     slow.connect()
-    writer = BatchWriter(slow, left.batch, BatchEnd(left.batch))
+    writer = BatchWriter(slow, LocalSource(left.batch))
     writer.take_up()
     writer.open_parent()
     settled = Settled(left.spool, left.batch.uid, writer)

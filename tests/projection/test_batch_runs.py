@@ -21,7 +21,7 @@ from pf_mlflow.errors import TrackingDown, TrackingError, TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import FAILED, INTERRUPTED, LineRecord
-from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.run_record import batch_uid
 from pf_mlflow.tracking.run_payload import NOT_LOGGED, RunPayload
 from pf_mlflow.tracking.writer import Projection
@@ -54,7 +54,7 @@ def far(proxy: CountingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def ready(store: Projection, one: Batch) -> BatchWriter:
-    writer = BatchWriter(store, one, BatchEnd(one))
+    writer = BatchWriter(store, LocalSource(one))
     writer.take_up()
     writer.open_parent()
     return writer
@@ -270,7 +270,7 @@ def test_an_answer_that_gets_lost_makes_no_second_run(
 def test_a_parent_whose_maker_got_no_answer_or_died_is_one_and_tells_all(
     far: Projection, proxy: CountingProxy, one: Batch, dies: bool
 ) -> None:
-    writer = BatchWriter(far, one, BatchEnd(one))
+    writer = BatchWriter(far, LocalSource(one))
     writer.take_up()
     if dies:  # between the two requests
         proxy.refused = b"joke-flow"

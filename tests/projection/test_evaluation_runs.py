@@ -19,27 +19,28 @@ from pf_mlflow.projection.evaluation_runs import ScoreWriter, writer_of
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import FAILED
 from pf_mlflow.records.score import Score
-from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.records.source import BatchFacts
+from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.spool.launch import one_evaluation_of
 from pf_mlflow.tracking.writer import Projection
 
 BASE = batch(uid="base", name="base", client_pid=0, promptflow_home=None)
 
 
-class Ended(BatchEnd):
+class Ended(LocalSource):
     """An evaluation that started at a time of one's choice."""
 
     def __init__(self, batch: Batch, started: float) -> None:
         super().__init__(batch)
         self._started = started
 
-    def started_at(self) -> float:
-        return self._started
+    def facts(self) -> BatchFacts:
+        return replace(super().facts(), start=self._started)
 
 
 def with_base(store: Projection, lines: int = 4) -> None:
     """Write a batch whose last line failed."""
-    writer = BatchWriter(store, BASE, BatchEnd(BASE))
+    writer = BatchWriter(store, LocalSource(BASE))
     writer.open_parent()
     for n in range(lines):
         status = {"status": FAILED, "error": "no", "error_type": "ValueError"} if n == lines - 1 else {}
@@ -51,7 +52,7 @@ def with_base(store: Projection, lines: int = 4) -> None:
 def evaluation(store: Projection, name: str, scores: dict[int, list[Score]], started: float = 200.0) -> ScoreWriter:
     """Write an evaluation, its lines in another order than theirs."""
     own = replace(BASE, uid=name, name=name, base_uid="base", base_name="base")
-    writer = ScoreWriter(store, own, Ended(own, started))
+    writer = ScoreWriter(store, Ended(own, started))
     writer.take_up()
     writer.open_parent()
     for n in sorted(scores, reverse=True):
@@ -151,7 +152,7 @@ def test_written_again_it_is_the_same(store: Projection) -> None:
     again = evaluation(store, "first", FIRST)
     assert [run.data.metrics for run in runs(store)[1].values()] == before
     assert again.changes.completed == 0 and not again.changes.parent
-    synced = writer_of(store, BASE, BatchEnd(BASE))
+    synced = writer_of(store, LocalSource(BASE))
     synced.take_up()
     synced.open_parent()
     assert synced.close_parent().scores["bleu/v1/mean"] == pytest.approx(1 / 4) and not synced.changes
@@ -159,7 +160,7 @@ def test_written_again_it_is_the_same(store: Projection) -> None:
 
 def test_a_line_without_a_run_is_refused_and_told(store: Projection) -> None:
     own = replace(BASE, uid="e", name="e", base_uid="base", base_name="base")
-    writer = ScoreWriter(store, own, Ended(own, 200.0))
+    writer = ScoreWriter(store, Ended(own, 200.0))
     writer.take_up()
     writer.open_parent()
     written = writer.write(9, 200.0, line_record(line_number=9, scores=(Score("bleu", 1.0),)))
@@ -168,7 +169,7 @@ def test_a_line_without_a_run_is_refused_and_told(store: Projection) -> None:
 
 def test_a_batch_that_mlflow_does_not_have_is_refused_and_told(store: Projection) -> None:
     own = replace(BASE, uid="e", name="e", base_uid="nobody", base_name="nobody")
-    writer = ScoreWriter(store, own, Ended(own, 200.0))
+    writer = ScoreWriter(store, Ended(own, 200.0))
     writer.take_up()
     with pytest.raises(TrackingRefused, match="pf-mlflow sync nobody"):
         writer.open_parent()

@@ -47,19 +47,19 @@ def test_there_is_no_record_where_promptflow_never_ran(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "status, expected",
+    "status, is_over",
     [
-        ("Completed", "FINISHED"),
-        ("Failed", "FAILED"),
-        ("Canceled", "KILLED"),
-        ("Running", None),
-        ("Preparing", None),
-        ("CancelRequested", None),
+        ("Completed", True),
+        ("Failed", True),
+        ("Canceled", True),
+        ("Running", False),
+        ("Preparing", False),
+        ("CancelRequested", False),
     ],
 )
-def test_the_status_of_the_parent_run(tmp_path: Path, status: str, expected: str | None) -> None:
+def test_a_batch_is_over_by_its_status(tmp_path: Path, status: str, is_over: bool) -> None:
     record = run_record(home_with(tmp_path, {}, status=status), "b1")
-    assert record and record.mlflow_status == expected
+    assert record and record.is_over == is_over
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from servers import postgres
 from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
 from pf_mlflow.records.line import FAILED
-from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.tracking.run_payload import RunPayload
 from pf_mlflow.tracking.writer import Projection
 
@@ -145,7 +145,7 @@ def test_a_run_or_an_experiment_that_was_deleted_is_refused(twins: tuple[Project
 
 def test_long_texts_are_artifacts(twins: tuple[Projection, Projection], tmp_path: Path) -> None:
     store = twins[1]
-    writer = BatchWriter(store, ONE, BatchEnd(ONE))
+    writer = BatchWriter(store, LocalSource(ONE))
     writer.open_parent()
     long = line_record(
         batch_uid="rows", line_number=7, outputs={"joke": "y" * 7000}, spans=(), status=FAILED, error="z"

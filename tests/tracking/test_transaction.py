@@ -20,7 +20,7 @@ from sqlalchemy import event
 from pf_mlflow.delivery.write_queue import Work
 from pf_mlflow.errors import TrackingDown, TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
-from pf_mlflow.sources.promptflow.batch_facts import BatchEnd
+from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.tracking.run_payload import RunPayload
 from pf_mlflow.tracking.writer import Projection
 
@@ -61,7 +61,7 @@ def store(fresh_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Unsure
 
 def ready(store: Projection) -> BatchWriter:
     one = batch(uid=next(uids))
-    writer = BatchWriter(store, one, BatchEnd(one))
+    writer = BatchWriter(store, LocalSource(one))
     writer.take_up()
     writer.open_parent()
     return writer

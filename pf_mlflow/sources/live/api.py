@@ -16,7 +16,7 @@ from pf_mlflow.records.batch import Batch
 from pf_mlflow.sources.live.exit_notice import tell_at_exit
 from pf_mlflow.sources.live.live_batches import LiveBatches
 from pf_mlflow.sources.live.span_processor import LineSpanProcessor
-from pf_mlflow.sources.promptflow.batch_folder import flow_nodes, node_names
+from pf_mlflow.sources.promptflow.flow import flow_nodes, node_names
 from pf_mlflow.sources.promptflow.private_names import CurrentLine, current_line
 
 __all__ = [

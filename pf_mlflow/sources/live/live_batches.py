@@ -15,7 +15,7 @@ import psutil
 
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings, read_settings
-from pf_mlflow.sources.promptflow.batch_folder import is_evaluation, saves_scores
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, is_evaluation
 from pf_mlflow.sources.promptflow.batch_lookup import evaluation_of
 from pf_mlflow.sources.promptflow.local_batch import destination, local_batch
 from pf_mlflow.sources.promptflow.private_names import CurrentLine, promptflow_home
@@ -87,7 +87,7 @@ class LiveBatches:
         record = run_record(home, name)
         batch = local_batch(home, name, record, self.settings, client_process())
         if record and is_evaluation(record):
-            if not saves_scores(record):
+            if not BatchFolder.of(record).flow.saves_scores:
                 return None
             return evaluation_of(record.base_batch or "", batch, self.spool, self.settings)
         return batch

@@ -18,7 +18,7 @@ from pf_mlflow.records.line import FAILED
 from pf_mlflow.records.masking import cleaned, environment_secrets
 from pf_mlflow.sources.live.line_openings import Opening
 from pf_mlflow.sources.live.live_batches import LiveBatches
-from pf_mlflow.sources.promptflow.batch_folder import flow_nodes
+from pf_mlflow.sources.promptflow.flow import flow_nodes
 from pf_mlflow.sources.promptflow.private_names import CurrentLine, line_of_attributes
 from pf_mlflow.sources.promptflow.spans import is_root, line_record
 from pf_mlflow.spool.launch import deliver_in_background

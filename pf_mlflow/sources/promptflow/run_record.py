@@ -15,7 +15,7 @@ from pf_mlflow.sources.promptflow.private_names import run_database
 
 __all__ = ["RunRecord", "batch_uid", "failure", "run_record", "run_records", "seconds"]
 
-_OVER = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
+_OVER = {"Completed", "Failed", "Canceled"}
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class RunRecord:
     column_mapping: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def mlflow_status(self) -> str | None:
-        """The status of the parent run, `None` while the batch goes on."""
-        return _OVER.get(self.status)
+    def is_over(self) -> bool:
+        """Whether promptflow says that the batch has ended."""
+        return self.status in _OVER
 
     @property
     def flow_dir(self) -> Path | None:

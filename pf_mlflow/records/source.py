@@ -1,0 +1,64 @@
+"""What yields a batch's lines and its facts: a local batch today, anything that ran lines tomorrow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.line import LineRecord
+
+__all__ = ["BatchFacts", "Provenance", "Source"]
+
+
+@dataclass(frozen=True)
+class BatchFacts:
+    """What is known of a batch as a whole. Times are Unix seconds."""
+
+    display_name: str
+    """The batch's name as people see it."""
+    start: float | None = None
+    end: float | None = None
+    """When the batch ended; of one that was killed, and of one that goes on, when it wrote last."""
+    status: str | None = None
+    """promptflow's word, such as `Running` or `Completed`; `None` where nobody keeps any."""
+    base_batch: str | None = None
+    """Name of the batch whose lines this one scores."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a batch was made of, as far as it is known."""
+
+    variant: str | None = None
+    data: str | None = None
+    """Name of the data file."""
+    data_hash: str | None = None
+    flow_hash: str | None = None
+    """Hash of the files of the flow that ran; known when the batch is over."""
+    git_commit: str | None = None
+
+
+class Source(Protocol):
+    """One batch, wherever its lines were executed. Knows nothing of MLflow."""
+
+    batch: Batch
+
+    def facts(self) -> BatchFacts:
+        """Return what is known of the batch by now."""
+
+    def provenance(self) -> Provenance:
+        """Return what the batch was made of; this may read large files."""
+
+    def is_running(self) -> bool:
+        """Tell at once whether lines may still come."""
+
+    def over_since(self) -> float | None:
+        """Return since when no line can come any more, by `time.monotonic()`; `None` while one may."""
+
+    def lines(self, wanted: Callable[[int], bool]) -> Iterator[LineRecord]:
+        """Yield the lines whose numbers are wanted, as far as the source has kept them."""
+
+    def named_runs(self) -> dict[int, str]:
+        """Return the child run ids that the batch's outputs name, by line."""

@@ -1,0 +1,113 @@
+"""A batch that promptflow ran on this machine as a source: its record, its folder and its life."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.line import LineRecord
+from pf_mlflow.records.masking import cleaned
+from pf_mlflow.records.source import BatchFacts, Provenance
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, digest, is_evaluation
+from pf_mlflow.sources.promptflow.life import Life
+from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record, seconds
+from pf_mlflow.spool.store import OpenWorker, Spool
+
+__all__ = ["LocalSource"]
+
+log = logging.getLogger(__name__)
+
+
+class LocalSource:
+    """A local batch, running or over.
+
+    Args:
+        batch: The batch.
+        workers: Reads which processes have lines of it open.
+    """
+
+    def __init__(self, batch: Batch, workers: Callable[[], Iterable[OpenWorker]] = tuple) -> None:
+        self.batch = batch
+        life = Life(batch, self.record, workers)
+        self.is_running, self.over_since = life.is_running, life.over_since
+        self._record: RunRecord | None = None
+
+    @classmethod
+    def of(cls, batch: Batch, spool: Spool) -> LocalSource:
+        """Return the source of a batch whose open lines a spool knows."""
+        return cls(batch, lambda: spool.workers(batch.uid))
+
+    def record(self) -> RunRecord | None:
+        """Return promptflow's record of this very batch, `None` where promptflow keeps none."""
+        if self.batch.promptflow_home is None:
+            return None
+        home = Path(self.batch.promptflow_home)
+        try:
+            found = run_record(home, self.batch.name)
+        except sqlite3.Error as error:  # promptflow was killed while it wrote
+            log.warning("batch %s: promptflow's record cannot be read: %s", self.batch.name, error)
+            found = None
+        if found and batch_uid(home, found.name, found.created_on) == self.batch.uid:
+            self._record = found
+        return self._record
+
+    @property
+    def folder(self) -> BatchFolder:
+        """What promptflow keeps of the batch's lines."""
+        return BatchFolder.of(self.record())
+
+    def facts(self) -> BatchFacts:
+        """Return what is known of the batch by now."""
+        record = self.record()
+        if record is None:
+            return BatchFacts(self.batch.name)
+        return BatchFacts(
+            record.display_name,
+            record.start or seconds(record.created_on),
+            record.end or BatchFolder.of(record).last_written(),
+            record.status,
+            record.base_batch if is_evaluation(record) else None,
+        )
+
+    def provenance(self) -> Provenance:
+        """Return what the batch was made of; what does not change is read once."""
+        return replace(self._origin, flow_hash=self.folder.flow_hash())
+
+    @cached_property
+    def _origin(self) -> Provenance:
+        record = self.record()
+        if record is None:
+            return Provenance()
+        data = Path(record.data) if record.data else None
+        has_data = data is not None and data.is_file()
+        return Provenance(
+            variant=record.variant,
+            data=data.name if data and has_data else None,
+            data_hash=digest([data]) if data and has_data else None,
+            git_commit=_git_commit(record.flow_dir) if record.flow_dir else None,
+        )
+
+    def lines(self, wanted: Callable[[int], bool] = lambda number: True) -> Iterator[LineRecord]:
+        """Yield the wanted lines that promptflow has kept in the batch's folder."""
+        for line in self.folder.lines(self.batch.uid, self.batch.name, wanted):
+            yield cleaned(line, self.batch.content)
+
+    def named_runs(self) -> dict[int, str]:
+        """Return the child run ids that the batch's outputs name, by line."""
+        return self.folder.named_runs()
+
+
+def _git_commit(folder: Path) -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None

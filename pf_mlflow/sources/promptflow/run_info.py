@@ -1,0 +1,127 @@
+"""Reads what promptflow keeps of one line when it is over, its run info, into a `LineRecord`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span
+from pf_mlflow.scoring.saved_scores import saved_scores
+from pf_mlflow.sources.promptflow.flow import FlowNodes
+from pf_mlflow.sources.promptflow.run_record import seconds
+from pf_mlflow.sources.promptflow.spans import tokens_of, told_error
+
+__all__ = ["line_of_run_info"]
+
+_ROOT = "0"
+
+
+def line_of_run_info(
+    batch_uid: str, name: str, number: int, info: Mapping[str, Any], nodes: FlowNodes, folder: Path
+) -> LineRecord:
+    """Return the record of a line of the batch `name`, of which promptflow keeps `info` and more in its folder."""
+    start, end = seconds(info["start_time"]) or 0.0, seconds(info["end_time"])
+    spans = tuple(_spans((info.get("api_calls") or [None])[0], None, None, _ROOT))
+    if len(spans) <= 1:  # tracing was off
+        spans = (_top_span(info), *_node_spans(folder, number))
+    error_type, error = _error(info.get("error"), spans)
+    of_batch = str(info["run_id"]).rpartition("_")[0]
+    inputs = {k: v for k, v in (info.get("inputs") or {}).items() if k != "line_number"}
+    return LineRecord(
+        batch_uid,
+        number,
+        COMPLETED if info["status"] == COMPLETED else FAILED,
+        start,
+        end if end is not None else start,
+        inputs,
+        info.get("output") or {},
+        error,
+        error_type,
+        spans,
+        nodes.named,
+        nodes.llm,
+        run_name=name,
+        copied_from=of_batch if of_batch != name else None,
+        scores=saved_scores(spans),
+    )
+
+
+def _error(error: Mapping[str, Any] | None, spans: tuple[Span, ...]) -> tuple[str | None, str | None]:
+    """Return type and message of a line's failure as the innermost call told it, else as promptflow keeps it."""
+    if not error:
+        return None, None
+    debug = error.get("debugInfo") or {}
+    kind, message = debug.get("type") or error.get("code") or "Error", str(error.get("message", ""))
+    told = told_error(Span(_ROOT, "", "Flow", 0.0, error=message, error_type=kind), spans)
+    return told if told != (kind, message) else _cause(error) or told
+
+
+def _cause(error: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return type and message of what a node's or an entry's own code raised, `None` if promptflow did not keep it."""
+    kept = [more.get("info") or {} for more in error.get("additionalInfo") or []]
+    return next(((str(info["type"]), str(info.get("message", ""))) for info in kept if "type" in info), None)
+
+
+def _spans(call: Mapping[str, Any] | None, parent: str | None, node: str | None, path: str) -> Iterator[Span]:
+    """Turn promptflow's tree of calls into spans; a span's id is its place in the tree."""
+    if not isinstance(call, Mapping):
+        return
+    node = None if parent is None else node or call.get("node_name")
+    error = call.get("error") or {}
+    inputs, output = call.get("inputs"), call.get("output")
+    yield Span(
+        id=path,
+        name=str(call.get("name")),
+        kind=str(call.get("type")),
+        start=call.get("start_time") or 0.0,
+        end=call.get("end_time"),
+        parent=parent,
+        node=node,
+        inputs=inputs if isinstance(inputs, Mapping) else {},
+        output=output,
+        has_output=not error and call.get("end_time") is not None,
+        error=error.get("message") if error else None,
+        error_type=error.get("type") if error else None,
+        tokens=_call_tokens(call),
+        model=output.get("model") if call.get("type") == "LLM" and isinstance(output, Mapping) else None,
+    )
+    for index, below in enumerate(call.get("children") or []):
+        yield from _spans(below, path, node, f"{path}.{index}")
+
+
+def _top_span(info: Mapping[str, Any]) -> Span:
+    return Span(_ROOT, "flow", "Flow", seconds(info["start_time"]) or 0.0, seconds(info.get("end_time")))
+
+
+def _node_spans(folder: Path, line_number: int) -> Iterator[Span]:
+    """Yield what promptflow kept of a line's nodes; of the calls below them it keeps nothing without tracing."""
+    for number, path in enumerate(sorted((folder / "node_artifacts").glob(f"*/{line_number:09}.jsonl"))):
+        try:
+            info = json.loads(path.read_text(encoding="utf-8"))["run_info"]
+            start, end = seconds(info["start_time"]), seconds(info["end_time"])
+        except (OSError, ValueError, KeyError, TypeError):  # a skipped node, or one that was being written
+            continue
+        error_type, error = _error(info.get("error"), ())
+        inputs = info.get("inputs")
+        yield Span(
+            id=f"{_ROOT}.{number}",
+            name=info["node"],
+            kind="Function",
+            start=start or 0.0,
+            end=end,
+            parent=_ROOT,
+            node=info["node"],
+            inputs=inputs if isinstance(inputs, Mapping) else {},
+            output=info.get("output"),
+            has_output=info.get("status") == COMPLETED,
+            error=error,
+            error_type=error_type,
+        )
+
+
+def _call_tokens(call: Mapping[str, Any]) -> Any:
+    output = call.get("output")
+    usage = output.get("usage") if call.get("type") == "LLM" and isinstance(output, Mapping) else None
+    return tokens_of(usage) if isinstance(usage, Mapping) else None

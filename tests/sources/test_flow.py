@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pf_mlflow.sources.promptflow.flow import FlowNodes, flow_nodes, node_names
+
+VARIANTS = """
+nodes:
+- {name: rate, use_variants: true}
+- {name: plain, type: python}
+node_variants:
+  rate: {default_variant_id: v0, variants: {v0: {node: {type: llm}}, v1: {node: {type: llm}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    "dag, expected",
+    [
+        (b"nodes: [{name: a, type: llm}, {name: b, type: python}]", FlowNodes(("a", "b"), ("a",), ())),
+        (VARIANTS.encode(), FlowNodes(("rate", "plain"), ("rate",), ())),
+        (b"nodes: [{name: a, inputs: {record_nodes: 'x, y'}}]", FlowNodes(("a",), (), ("x", "y"))),
+        (b"nodes: [{name: a, inputs: {record_nodes: '${inputs.n}'}}]", FlowNodes(("a",), (), ())),
+        (b"nodes: [{name: a, inputs: }]", FlowNodes(("a",), (), ())),
+        (
+            b"nodes: [{name: a, type: llm}, {name: b, type: llm, aggregation: true}]",
+            FlowNodes(("a",), ("a",), (), aggregates=True),
+        ),
+        (
+            b"nodes: [{name: keep, source: {path: nodes/save_scores.py}}, {name: sum, aggregation: true}]",
+            FlowNodes(("keep",), (), (), aggregates=True, saves_scores=True),
+        ),
+        (b"nodes: []", FlowNodes()),
+        (b"nodes:", FlowNodes()),
+        (b"nodes: 5", FlowNodes()),
+        (b"entry: flow:main", FlowNodes()),
+        (b"- a list", FlowNodes()),
+        (b"{", FlowNodes()),
+        (b"", FlowNodes()),
+        (b"nodes: [{name: \xe9t\xe9, type: llm}]", FlowNodes()),
+        (None, FlowNodes()),
+    ],
+)
+def test_flow_nodes(tmp_path: Path, dag: bytes | None, expected: FlowNodes) -> None:
+    if dag is not None:
+        (tmp_path / "flow.dag.yaml").write_bytes(dag)
+    assert flow_nodes(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        (["joke", " py ", "", 5], ("joke", "py", "5")),
+        ("joke, py,", ("joke", "py")),
+        ("${inputs.nodes}", ()),
+        ("", ()),
+        ([], ()),
+        (None, ()),
+        (5, ()),
+        ({"a": 1}, ()),
+    ],
+)
+def test_node_names(value: object, expected: tuple[str, ...]) -> None:
+    assert node_names(value) == expected

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished import INPUTS, USAGE, call, joke_call, keep, llm_call, run_info
+
+from pf_mlflow.projection.line_payload import line_payload
+from pf_mlflow.records.line import LineRecord, Tokens
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
+
+
+def utc(*parts: int) -> float:
+    return datetime(*parts, tzinfo=timezone.utc).timestamp()  # type: ignore[misc]
+
+
+WRAPPED = {
+    "message": "OpenAI API hits AuthenticationError: 401 - bad key [Error reference: …]",
+    "type": "WrappedOpenAIError",
+}
+INNER = {"message": "401 - bad key", "type": "AuthenticationError"}
+
+
+def the_line(folder: Path, info: dict[str, Any]) -> LineRecord:
+    keep(folder, 0, info)
+    (line,) = BatchFolder(folder).lines("uid", "b1")
+    return line
+
+
+def test_a_completed_line(tmp_path: Path) -> None:
+    line = the_line(tmp_path, run_info(0, joke_call(), call("py", 101.5, node_name="py", output=None)))
+    assert (line.batch_uid, line.line_number, line.status, line.run_name) == ("uid", 0, "Completed", "b1")
+    assert (line.start, line.end) == (utc(2026, 11, 21, 5, 58, 18, 191448), utc(2026, 11, 21, 5, 58, 20, 691448))
+    assert (line.inputs, line.outputs) == ({"topic": "atom"}, {"joke": "Ha!"})
+    assert (line.error, line.error_type, line.copied_from) == (None, None, None)
+    node = line.node_spans()["joke"]
+    assert (node.inputs, node.output, node.start, node.end) == (INPUTS, "Ha!", 100.25, 101.25)
+    (llm,) = line.llm_calls(node)
+    assert (llm.kind, llm.tokens, llm.model) == ("LLM", Tokens(11, 7, 18), "fake-1")
+    assert line.node_spans()["py"].has_output
+    payload = line_payload(line, "b1")
+    assert payload.params == {"run_display_name": "b1", "input_model": "m", "input_topic": "atom", "output": "Ha!"}
+    assert payload.metrics == {"duration": 1.0, "line_duration": 2.5, **USAGE}
+
+
+def failed(message: str, kind: str, code: str = "UserError") -> dict[str, Any]:
+    return {"message": message, "code": code, "debugInfo": {"type": kind, "message": message}}
+
+
+@pytest.mark.parametrize(
+    "error, nodes, expected",
+    [
+        (
+            failed("Execution failure in 'py': (ValueError) boom!", "ToolExecutionError"),
+            [call("py", 1.0, node_name="py", error={"message": "boom!", "type": "ValueError"})],
+            ("ValueError", "boom!"),
+        ),
+        (
+            failed(WRAPPED["message"], WRAPPED["type"]),
+            [call("joke", 1.0, node_name="joke", error=WRAPPED, children=[llm_call(output=None, error=INNER)])],
+            ("AuthenticationError", "401 - bad key"),
+        ),
+        (
+            failed("Line 0 timed out", "LineExecutionTimeoutError"),
+            [],
+            ("LineExecutionTimeoutError", "Line 0 timed out"),
+        ),
+        ({"message": "no", "code": "SystemError"}, [], ("SystemError", "no")),
+        ({"message": "no"}, [], ("Error", "no")),
+    ],
+)
+def test_a_failed_line(
+    tmp_path: Path, error: dict[str, Any], nodes: list[dict[str, Any]], expected: tuple[str, str]
+) -> None:
+    line = the_line(tmp_path, run_info(0, *nodes, status="Failed", error=error, output=None))
+    assert (line.status, line.outputs) == ("Failed", {})
+    assert (line.error_type, line.error) == expected
+    assert not any(span.has_output for span in line.node_spans().values())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"api_calls": None},
+        {"api_calls": []},
+        {"api_calls": [call("flow", 100.0, children=None, inputs=None)]},
+        {"inputs": None, "output": None},
+        {"end_time": None, "status": "Running"},
+    ],
+)
+def test_a_line_of_which_little_is_known(tmp_path: Path, changes: dict[str, Any]) -> None:
+    line = the_line(tmp_path, run_info(0, **changes))
+    assert line.node_spans() == {} and line.end >= line.start
+    assert line_payload(line, "b1").params["run_display_name"] == "b1"
+
+
+def test_a_line_copied_by_a_resumed_batch(tmp_path: Path) -> None:
+    assert the_line(tmp_path, run_info(0, run_id="first_try_0")).copied_from == "first_try"
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}, "none", [1]])
+def test_a_call_that_told_no_usage(tmp_path: Path, usage: Any) -> None:
+    node = call("py", 1.0, node_name="py", children=[llm_call(output={"model": "m", "usage": usage})])
+    line = the_line(tmp_path, run_info(0, node))
+    assert line.llm_calls(line.node_spans()["py"])[0].tokens is None
+
+
+@pytest.mark.parametrize("text", ["ü 東京 😀", "two\nlines\r\n", "line\u2028separator", "next\x85line", "a\x0c\x1cb\0"])
+def test_text_of_any_kind(tmp_path: Path, text: str) -> None:
+    assert the_line(tmp_path, run_info(0, output={"joke": text})).outputs == {"joke": text}
