@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from pf_mlflow.errors import PfMlflowError
-from pf_mlflow.projection.score_sums import VERSION
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.reports import tables
+from pf_mlflow.scoring.sums import VERSION
 from pf_mlflow.settings import read_settings
 
 __all__ = ["busy", "err", "one_sentence", "out", "own_command", "print_place", "print_summary", "stdout_kept", "warn"]

@@ -9,9 +9,9 @@ from rich.markup import escape
 
 from pf_mlflow.cli.output import busy, one_sentence, out, own_command, print_place, print_summary, warn
 from pf_mlflow.errors import BadInput
-from pf_mlflow.projection.score_sums import VERSION
 from pf_mlflow.reports import tables
 from pf_mlflow.reports.show import DELETED, EVALUATION, MISSING, RUNNING, UNFINISHED, FailedLine, Shown, show_batch
+from pf_mlflow.scoring.sums import VERSION
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool.store import Spool
 

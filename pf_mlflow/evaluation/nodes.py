@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pf_mlflow.evaluation.row_check import check_row
-from pf_mlflow.projection.score_sums import ScoreSums
-from pf_mlflow.projection.summary import evaluated
-from pf_mlflow.scoring.saved_scores import read_scores
+from pf_mlflow.records.saved_scores import read_scores
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, is_evaluation
 from pf_mlflow.sources.promptflow.private_names import current_batch, current_line, promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
@@ -36,6 +34,8 @@ def sum_up(lines: Iterable[Any]) -> dict[str, float]:
     Args:
         lines: The scores of each line that was scored.
     """
+    from pf_mlflow.scoring.sums import ScoreSums, evaluated  # the formulas come with it: no line waits for them
+
     scored = [read_scores(line) for line in lines]
     sums = ScoreSums.of(scored)
     return sums.metrics() | evaluated(max(len(scored), _lines_to_score()), sums.lines)

@@ -146,7 +146,7 @@ class BatchWriter:
             known = self._create(line_number, record.start if record else opened)
         if record is None:
             return Written(line_number, known.run_id, None, made)
-        return replace(self._complete(known, record), made=made)
+        return replace(self._complete(known, record), made=made, scores=record.scores)
 
     def _create(self, line_number: int, start: float) -> KnownRun:
         run_id = self._made_before(line_number) or self._make(line_number, start)
@@ -180,7 +180,7 @@ class BatchWriter:
             payload.metrics.pop("line_duration", None)  # of the scoring: what the answer took is not known
             add_scores(payload, record.scores)
             payload.tags |= evaluation_tags(self.batch)
-        stats = LineStats.of(record.line_number, payload)
+        stats = LineStats.of(record.line_number, payload, record.scores)
         try:
             if outdated := [key for key in _CUT_OFF if key in known.values.tags]:
                 self.projection.drop_tags(known.run_id, outdated)
@@ -216,7 +216,7 @@ class BatchWriter:
         if written.stats is None:
             return
         self._last_end_ms = max(self._last_end_ms, written.end_ms)
-        self.standing.tally.add(written.stats)
+        self.standing.tally.add(written.stats, written.scores)
         if written.refused:
             self._counted.add(written.line_number)
             self.changes.refused += 1
@@ -228,7 +228,7 @@ class BatchWriter:
         for number, known in self.standing.incomplete.items():
             if known.is_over and number not in self._counted:
                 self._counted.add(number)
-                self.standing.tally.add(LineStats.of(number, known.values))
+                self.standing.tally.add_run(number, known.values)
         summary = self.standing.tally.summary()
         if self.standing.parent:
             has_hash = "flow_hash" in self.standing.parent.values.params

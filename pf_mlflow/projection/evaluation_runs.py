@@ -20,10 +20,11 @@ from pf_mlflow.projection.score_payload import (
     score_keys,
     score_payload,
 )
-from pf_mlflow.projection.summary import BatchSummary, evaluated
+from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.projection.write_result import Changes, Writer, Written
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.source import Source
+from pf_mlflow.scoring.sums import evaluated
 from pf_mlflow.tracking.known_run import KnownRun
 from pf_mlflow.tracking.run_payload import RunPayload, milliseconds
 

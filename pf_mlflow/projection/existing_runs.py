@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pf_mlflow.projection.summary import BatchSummary, LineStats, Tally
+from pf_mlflow.projection.summary import BatchSummary, Tally
 from pf_mlflow.tracking.known_run import KnownRun
 
 __all__ = ["Standing"]
@@ -61,7 +61,7 @@ class Standing:
             self.incomplete.pop(number, None)
         if run.is_complete:
             self.complete[number] = run.run_id
-            self.tally.add(LineStats.of(number, run.values))
+            self.tally.add_run(number, run.values)
         else:
             self.incomplete[number] = run
 
@@ -69,7 +69,7 @@ class Standing:
         """Return the lines that are over summed up, also those whose run shows less than the line was; call it once."""
         for number, known in self.incomplete.items():
             if known.is_over:
-                self.tally.add(LineStats.of(number, known.values))
+                self.tally.add_run(number, known.values)
         return self.tally.summary()
 
     def run_id(self, line_number: int) -> str | None:

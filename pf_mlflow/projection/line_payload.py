@@ -8,10 +8,8 @@ from typing import Any
 from pf_mlflow.records.line import COMPLETED, INTERRUPTED, LineRecord, Span, Tokens
 from pf_mlflow.tracking.run_payload import PARAM_LIMIT, RunPayload, milliseconds
 
-__all__ = ["VERSION", "line_payload", "tells_lines_apart"]
+__all__ = ["line_payload", "tells_lines_apart"]
 
-VERSION = "/v1"
-"""What the name of a score's metric ends with, as those of MLflow's own evaluation do."""
 _MODEL_SETTINGS = set(
     "model deployment_name temperature top_p max_tokens stop seed response_format logit_bias presence_penalty "
     "frequency_penalty user functions function_call tools tool_choice n echo best_of suffix logprobs top_k detail "

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from pf_mlflow.projection.score_sums import VERSION
-from pf_mlflow.projection.verdict_payload import add_verdict, is_verdict_key
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.keys import readable, valid_key
 from pf_mlflow.records.line import LineRecord
-from pf_mlflow.records.score import Score
+from pf_mlflow.records.score import OVERALL, ROOT_CAUSE, Score
+from pf_mlflow.scoring.sums import JUDGED, VERSION
 from pf_mlflow.tracking.run_payload import RunPayload
 
 __all__ = [
@@ -18,36 +19,99 @@ __all__ = [
     "EVALUATION_UID",
     "add_scores",
     "evaluation_tags",
-    "failed_scores",
     "score_keys",
-    "score_numbers",
     "score_payload",
-    "score_texts",
+    "scores_of",
 ]
 
 EVALUATION = "promptflow.evaluation"
 """Tag of a run that bears scores: the evaluation's name."""
 EVALUATION_UID = "promptflow.evaluation_uid"
+"""Tag of a run that bears scores: the evaluation's batch uid."""
 EVALUATION_STARTED = "promptflow.evaluation_started"
 """Tag of a parent run: when its evaluation started, in milliseconds of Unix time; of several the latest counts."""
-_ERROR = f"{VERSION}/error"
+_ASSESSMENT = "response/overall_assessment/"
+_JOINT = {OVERALL: f"{_ASSESSMENT}rating", ROOT_CAUSE: f"{_ASSESSMENT}root_cause"}
+"""Tags of what the judges of a line say together, by the score's name."""
+_JOINT_RATIONALE = f"{_ASSESSMENT}rationale"
+_OF_JUDGES = (JUDGED, _ASSESSMENT, "overall/pass_rate", "judge/")
+_COSTS = ("prompt_tokens", "completion_tokens", "seconds")
 
 
 def add_scores(payload: RunPayload, scores: Iterable[Score]) -> None:
     """Add scores to what a line's run holds."""
     for score in scores:
-        if score.model is not None:
-            add_verdict(payload, score)
+        if score.is_joint:
+            _add_tags(payload, {_JOINT[score.name]: str(score.value), _JOINT_RATIONALE: score.rationale})
+        elif score.is_judged:
+            _add_verdict(payload, score)
+        else:
+            key = f"{valid_key(score.name)}{VERSION}"
+            _add_tags(payload, {key: score.text, f"{key}/error": score.error, f"{key}/rationale": score.rationale})
+            _add_number(payload, score)
+
+
+def _add_verdict(payload: RunPayload, score: Score) -> None:
+    key = f"{JUDGED}{valid_key(score.name)}"
+    rating = score.text if score.number is None else f"{score.number:g}"
+    tags = {"error": score.error, "rating": rating, "rationale": score.rationale, "model": score.model}
+    tags["cached"] = "true" if score.cached else None
+    _add_tags(payload, {f"{key}/{kind}": text for kind, text in tags.items()})
+    _add_number(payload, score)
+    for kind in _COSTS:
+        if (number := getattr(score, kind)) is not None:
+            payload.metrics[f"{key}/{kind}"] = float(number)
+
+
+def _add_tags(payload: RunPayload, tags: Mapping[str, str | None]) -> None:
+    for key, text in tags.items():
+        if text is not None:
+            payload.add_tag(key, text)
+
+
+def _add_number(payload: RunPayload, score: Score) -> None:
+    if (number := score.number) is not None:
+        payload.metrics[f"{valid_key(score.name)}{VERSION}"] = number
+
+
+def scores_of(payload: RunPayload) -> list[Score]:
+    """Return the scores that a line's run shows: a bool is a number there, and a long text is cut."""
+    formulas: dict[str, dict[str, Any]] = defaultdict(dict)
+    judges: dict[str, dict[str, Any]] = defaultdict(dict)
+    for key, value in (*payload.metrics.items(), *payload.tags.items()):
+        if value != value:  # a number of an earlier evaluation
             continue
-        key = f"{valid_key(score.name)}{VERSION}"
-        if score.error is not None:
-            payload.add_tag(f"{key}/error", score.error)
-        elif isinstance(score.value, str):
-            payload.add_tag(key, score.value)
-        elif score.value is not None and score.value == score.value:
-            payload.metrics[key] = float(score.value)
-        if score.rationale is not None:
-            payload.add_tag(f"{key}/rationale", score.rationale)
+        name, _, kind = key.rpartition("/")
+        if key.startswith(JUDGED):
+            judges[name.removeprefix(JUDGED)][kind] = value
+        elif key.endswith(VERSION):
+            formulas[name]["value"] = value
+        elif name.endswith(VERSION) and kind in ("error", "rationale"):
+            formulas[name.removesuffix(VERSION)][kind] = value
+    verdicts = [_verdict(judge, fields, formulas.pop(judge, {})) for judge, fields in judges.items()]
+    return [*(Score(name, **fields) for name, fields in formulas.items()), *verdicts, *_joint(payload.tags, verdicts)]
+
+
+def _verdict(judge: str, fields: Mapping[str, Any], number: Mapping[str, Any]) -> Score:
+    prompt, completion = (fields.get(kind) for kind in ("prompt_tokens", "completion_tokens"))
+    return Score(
+        judge,
+        number.get("value", fields.get("rating")),
+        fields.get("rationale"),
+        fields.get("error"),
+        fields.get("model", ""),
+        fields.get("seconds"),
+        None if prompt is None else int(prompt),
+        None if completion is None else int(completion),
+        "cached" in fields or None,
+    )
+
+
+def _joint(tags: Mapping[str, str], verdicts: Iterable[Score]) -> Iterator[Score]:
+    model = next((verdict.model for verdict in verdicts), "")
+    for name, key in _JOINT.items():
+        if key in tags:
+            yield Score(name, tags[key], tags.get(_JOINT_RATIONALE) if name == OVERALL else None, model=model)
 
 
 def evaluation_tags(evaluation: Batch) -> dict[str, str]:
@@ -72,20 +136,4 @@ def score_payload(record: LineRecord, tags: Mapping[str, str], stale: Iterable[s
 
 def score_keys(values: Mapping[str, object]) -> frozenset[str]:
     """Return those keys of a run's metrics or tags that are an evaluation's."""
-    return frozenset(key for key in values if is_verdict_key(key) or f"{key}/".find(f"{VERSION}/") > 0)
-
-
-def score_numbers(payload: RunPayload) -> dict[str, float]:
-    """Return the scores of a run that are numbers, by name."""
-    metrics = payload.metrics.items()
-    return {key[: -len(VERSION)]: value for key, value in metrics if key.endswith(VERSION) and value == value}
-
-
-def score_texts(payload: RunPayload) -> dict[str, str]:
-    """Return the scores of a run that are texts, by name."""
-    return {key[: -len(VERSION)]: value for key, value in payload.tags.items() if key.endswith(VERSION)}
-
-
-def failed_scores(payload: RunPayload) -> tuple[str, ...]:
-    """Return the names of the scores of a run that could not be given."""
-    return tuple(key[: -len(_ERROR)] for key in payload.tags if key.endswith(_ERROR))
+    return frozenset(key for key in values if key.startswith(_OF_JUDGES) or f"{key}/".find(f"{VERSION}/") > 0)

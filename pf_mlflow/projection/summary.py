@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pf_mlflow.projection.line_payload import tells_lines_apart
-from pf_mlflow.projection.score_payload import failed_scores, score_numbers, score_texts
-from pf_mlflow.projection.score_sums import ScoreSums
-from pf_mlflow.projection.verdict_payload import LineVerdicts, verdicts_of
+from pf_mlflow.projection.score_payload import scores_of
+from pf_mlflow.records.json_fields import known_fields
+from pf_mlflow.records.score import Score
 from pf_mlflow.records.statistics import mean, percentile
+from pf_mlflow.scoring.sums import ScoreSums, evaluated
 from pf_mlflow.tracking.run_payload import RunPayload
 
-__all__ = ["BatchSummary", "LineStats", "Tally", "evaluated"]
+__all__ = ["BatchSummary", "LineStats", "Tally"]
 
 _PERCENTILES = (50, 90, 99)
 _SLOWEST = 5
@@ -36,20 +37,14 @@ class LineStats:
     error: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     """Those that are numbers, by name."""
-    other_scores: int = 0
-    """How many are not."""
-    failed_scores: tuple[str, ...] = ()
-    verdicts: LineVerdicts | None = None
-    """What judges said; `None` where none was asked."""
 
     @classmethod
-    def of(cls, line_number: int, payload: RunPayload) -> LineStats:
-        """Return the numbers of a line as its child run shows them.
+    def of(cls, line_number: int, payload: RunPayload, scores: Iterable[Score] = ()) -> LineStats:
+        """Return the numbers of a line as its child run shows them, and those of its scores.
 
         The duration is the node's where one node is recorded, else the line's.
         """
         metrics = payload.metrics
-        verdicts = verdicts_of(payload)
         prompt, completion, total = (metrics.get(f"{kind}_tokens") for kind in ("prompt", "completion", "total"))
         return cls(
             line_number,
@@ -60,17 +55,8 @@ class LineStats:
             _int(total),
             _label(payload.params)[:60],
             payload.tags.get("promptflow.error", "")[:300] or None,
-            score_numbers(payload),
-            len(score_texts(payload)) + len(verdicts.ratings),
-            failed_scores(payload),
-            verdicts if verdicts.judges else None,
+            {score.name: score.number for score in scores if score.number is not None},
         )
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> LineStats:
-        """Return what came out of JSON."""
-        verdicts, failed = data.get("verdicts"), tuple(data.get("failed_scores", ()))
-        return cls(**{**data, "failed_scores": failed, "verdicts": verdicts and LineVerdicts.from_dict(verdicts)})
 
 
 def _label(params: Mapping[str, str]) -> str:
@@ -115,15 +101,15 @@ class BatchSummary:
 
     @classmethod
     def from_json(cls, text: str) -> BatchSummary:
-        """Return what `to_json` wrote."""
+        """Return what `to_json` wrote, perhaps that of another version."""
         data: dict[str, Any] = json.loads(text)
         for name in ("slowest", "failed", "worst"):
-            data[name] = tuple(map(LineStats.from_dict, data.get(name, ())))
-        return cls(**data)
+            data[name] = tuple(LineStats(**known_fields(LineStats, line)) for line in data.get(name, ()))
+        return cls(**known_fields(cls, data))
 
 
 class Tally:
-    """Sums a batch up line by line, each once, in memory that hardly grows: a number per completed line."""
+    """Sums a batch up line by line, each once, in memory that hardly grows: a number per completed line and metric."""
 
     def __init__(self, most_failed: int = 20, worst_by: str = "") -> None:
         self._most_failed = most_failed
@@ -136,17 +122,22 @@ class Tally:
         self._slowest: list[LineStats] = []
         self._first_failed: list[LineStats] = []
 
-    def add(self, line: LineStats) -> None:
-        """Count a line."""
+    def add_run(self, line_number: int, payload: RunPayload) -> None:
+        """Count a line by what its child run shows."""
+        scores = scores_of(payload)
+        self.add(LineStats.of(line_number, payload, scores), scores)
+
+    def add(self, line: LineStats, scores: Iterable[Score] = ()) -> None:
+        """Count a line and its scores."""
         for kind in ("prompt_tokens", "completion_tokens", "total_tokens"):
-            if (told := getattr(line, kind)) is not None:
-                self._tokens[kind] = self._tokens.get(kind, 0) + told
+            if (count := getattr(line, kind)) is not None:
+                self._tokens[kind] = self._tokens.get(kind, 0) + count
         if not line.completed:
             self._failed += 1
             self._first_failed = sorted([*self._first_failed, line], key=_number)[: self._most_failed]
             return
         self._completed += 1
-        self._scores.add(line.scores, line.failed_scores, line.other_scores, line.verdicts)
+        self._scores.add(scores)
         if self._worst_by in line.scores:
             self._worst = sorted([*self._worst, line], key=lambda one: one.scores[self._worst_by])[:_WORST]
         if line.duration is not None:
@@ -160,7 +151,7 @@ class Tally:
             self._completed,
             self._failed,
             dict(self._tokens),
-            _spread(sorted(self._durations)),
+            _duration_statistics(sorted(self._durations)),
             tuple(self._slowest),
             tuple(self._first_failed),
             self._evaluation(),
@@ -172,19 +163,11 @@ class Tally:
         return scores | evaluated(self._completed + self._failed, self._scores.lines) if scores else {}
 
 
-def evaluated(lines_total: int, lines_evaluated: int) -> dict[str, float]:
-    """Return the metrics that tell over how many lines an evaluation was."""
-    return {
-        "lines_evaluated": float(lines_evaluated),
-        "lines_not_evaluated": float(lines_total - lines_evaluated),
-    }
-
-
 def _number(line: LineStats) -> int:
     return line.line_number
 
 
-def _spread(durations: Sequence[float]) -> dict[str, float]:
+def _duration_statistics(durations: Sequence[float]) -> dict[str, float]:
     if not durations:
         return {}
     return {"mean": mean(durations)} | {f"p{p}": percentile(durations, p) for p in _PERCENTILES}

@@ -10,6 +10,7 @@ from pf_mlflow.projection.existing_runs import Standing
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import LineRecord
+from pf_mlflow.records.score import Score
 from pf_mlflow.records.source import Source
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Written:
     end_ms: int = 0
     refused: str | None = None
     """Why MLflow did not take the line's values."""
+    scores: tuple[Score, ...] = ()
 
 
 @dataclass

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pf_mlflow.delivery.sync import Synced
-from pf_mlflow.projection.score_sums import VERSION
 from pf_mlflow.projection.summary import BatchSummary, LineStats
+from pf_mlflow.scoring.sums import VERSION
 
 __all__ = ["failures", "judges", "scores", "seconds", "slowest", "synced", "totals", "worst"]
 

@@ -9,11 +9,13 @@ from pf_mlflow.records.score import Score
 from pf_mlflow.scoring.line_fields import LineFields
 from pf_mlflow.scoring.metric import Metric
 from pf_mlflow.scoring.registry import chosen_metrics, known_metrics, parse_metrics, register
+from pf_mlflow.scoring.sums import ScoreSums
 
 __all__ = [
     "LineFields",
     "Metric",
     "Score",
+    "ScoreSums",
     "chosen_metrics",
     "known_metrics",
     "parse_metrics",

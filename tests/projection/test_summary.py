@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterable
 
 import numpy
@@ -103,6 +104,13 @@ def test_the_order_of_the_lines_does_not_matter(lines: list[LineStats]) -> None:
 @pytest.mark.parametrize("lines", [[], LINES])
 def test_a_summary_comes_back_from_its_json(lines: list[LineStats]) -> None:
     assert BatchSummary.from_json(summarise(lines).to_json()) == summarise(lines)
+
+
+def test_a_summary_of_another_version_is_read() -> None:
+    summary = json.loads(summarise(LINES).to_json()) | {"of_another_version": 1}
+    for line in (*summary["slowest"], *summary["failed"]):
+        line |= {"other_scores": 1, "failed_scores": ["bleu"], "verdicts": {"judges": ["safety"], "errors": []}}
+    assert BatchSummary.from_json(json.dumps(summary)) == summarise(LINES)
 
 
 @pytest.mark.parametrize(

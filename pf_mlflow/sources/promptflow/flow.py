@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pf_mlflow.scoring.saved_scores import SAVES
+from pf_mlflow.records.saved_scores import SAVES
 
 __all__ = ["FlowNodes", "flow_nodes", "node_names"]
 

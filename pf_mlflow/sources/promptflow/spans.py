@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span, Tokens
-from pf_mlflow.scoring.saved_scores import saved_scores
+from pf_mlflow.records.saved_scores import saved_scores
 
 __all__ = ["is_root", "line_record", "tokens_of", "told_error"]
 

@@ -11,10 +11,10 @@ from judged import MODEL, openai
 from machine import ROOT
 
 from pf_mlflow.projection.score_payload import add_scores, score_keys
-from pf_mlflow.projection.score_sums import ScoreSums
 from pf_mlflow.scoring import LineFields
 from pf_mlflow.scoring.judges import judged_line
 from pf_mlflow.scoring.judges.builtin import JUDGES, ORDER
+from pf_mlflow.scoring.sums import ScoreSums
 from pf_mlflow.settings import JudgeSettings
 from pf_mlflow.tracking.run_payload import RunPayload
 

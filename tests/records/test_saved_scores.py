@@ -13,17 +13,15 @@ from hypothesis import strategies as st
 from pf_mlflow.errors import BadInput
 from pf_mlflow.projection.score_payload import (
     add_scores,
-    failed_scores,
     score_keys,
-    score_numbers,
     score_payload,
-    score_texts,
+    scores_of,
 )
 from pf_mlflow.records.keys import valid_key
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.masking import MASK, cleaned
+from pf_mlflow.records.saved_scores import read_scores, saved_scores
 from pf_mlflow.records.score import Score
-from pf_mlflow.scoring.saved_scores import read_scores, saved_scores
 from pf_mlflow.tracking.run_payload import RunPayload
 
 SCORES = (
@@ -83,15 +81,15 @@ def test_a_run_shows_them() -> None:
         "mood/v1": "glad",
         "rouge1/v1/error": "needs ground_truth",
     }
-    assert score_numbers(payload) == {"bleu": 0.5, "polite": 1.0}
-    assert score_texts(payload) == {"mood": "glad"} and failed_scores(payload) == ("rouge1",)
+    shown = {score.name: score for score in scores_of(payload)}
+    assert shown == {score.name: score for score in SCORES} and shown["polite"].value == 1.0
 
 
 def test_what_is_not_given_anew_is_no_number_any_more() -> None:
     payload = score_payload(line_record(scores=SCORES[:1]), {"by": "second"}, ["bleu/v1", "rouge1/v1"])
     assert payload.metrics["bleu/v1"] == 0.5 and math.isnan(payload.metrics["rouge1/v1"])
     assert payload.tags == {"by": "second"} and payload.end_ms == 102_500
-    assert score_numbers(payload) == {"bleu": 0.5}
+    assert scores_of(payload) == [Score("bleu", 0.5)]
 
 
 @pytest.mark.parametrize(

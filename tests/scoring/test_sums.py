@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pf_mlflow.projection.score_sums import ScoreSums
 from pf_mlflow.records.score import Score
 from pf_mlflow.records.statistics import mean, percentile, variance
+from pf_mlflow.scoring.sums import ScoreSums
 
 numbers = st.floats(-1e6, 1e6)
 
 
 def test_each_metric_over_the_lines_that_have_it() -> None:
     sums = ScoreSums()
-    sums.add({"exact_match": 1.0, "bleu": 0.25}, others=1)
-    sums.add({"exact_match": 0.0}, errors=["bleu"])
-    sums.add({}, errors=["bleu"])
-    sums.add({}, others=1)
+    sums.add([Score("exact_match", 1.0), Score("bleu", 0.25), Score("tone", "kind")])
+    sums.add([Score("exact_match", 0.0), Score("bleu", error="no")])
+    sums.add([Score("bleu", error="no")])
+    sums.add([Score("tone", "rude")])
     told = sums.metrics()
     assert sums.lines == 1 + 1 + 1
     assert told["exact_match/v1/mean"] == told["exact_match/v1"] == (1 + 0) / 2
@@ -91,19 +91,20 @@ def test_what_has_no_sum(rows: list[list[Score]], expected: dict[str, float]) ->
 def test_metrics_can_be_asked_at_any_time() -> None:
     sums = ScoreSums()
     assert sums.metrics() == {}
-    sums.add({"x": 1.0})
+    sums.add([Score("x", 1.0)])
     assert sums.metrics()["x/v1/mean"] == 1.0
-    sums.add({"x": 2.0})
+    sums.add([Score("x", 2.0)])
     assert sums.metrics()["x/v1/mean"] == (1.0 + 2.0) / 2
 
 
 MEMORY = """
 import tracemalloc
-from pf_mlflow.projection.score_sums import ScoreSums
+from pf_mlflow.records.score import Score
+from pf_mlflow.scoring.sums import ScoreSums
 sums = ScoreSums()
 tracemalloc.start()
 for number in range(100_000):
-    sums.add({"x": float(number)})
+    sums.add([Score("x", float(number))])
 print(tracemalloc.get_traced_memory()[1])
 """
 

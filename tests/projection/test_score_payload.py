@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import pytest
 from builders import line_record
 
-from pf_mlflow.projection.score_payload import add_scores, score_keys, score_payload
-from pf_mlflow.projection.score_sums import ScoreSums
-from pf_mlflow.projection.summary import BatchSummary, LineStats, Tally
+from pf_mlflow.projection.score_payload import add_scores, score_keys, score_payload, scores_of
+from pf_mlflow.projection.summary import BatchSummary, Tally
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.masking import cleaned
 from pf_mlflow.records.score import Score
+from pf_mlflow.scoring.sums import ScoreSums
 from pf_mlflow.tracking.run_payload import RunPayload
 
 M = "gpt-judge"
@@ -112,12 +112,17 @@ def test_a_run_shows_verdicts() -> None:
     assert score_keys(payload.tags) == payload.tags.keys() and score_keys(payload.metrics) == payload.metrics.keys()
 
 
+@pytest.mark.parametrize("scores", LINES)
+def test_scores_come_back_from_the_run_that_shows_them(scores: Sequence[Score]) -> None:
+    assert {score.name: score for score in scores_of(shown(scores))} == {score.name: score for score in scores}
+
+
 def test_promptflow_and_mlflow_are_given_the_same_sums() -> None:
     sums = ScoreSums.of(LINES)
     assert sums.metrics() == pytest.approx(SUMS) and sums.lines == 3
     tally = Tally()
     for number, scores in enumerate(LINES):
-        tally.add(LineStats.of(number, shown(scores)))
+        tally.add_run(number, shown(scores))
     summary = tally.summary()
     assert summary.scores == pytest.approx(SUMS | {"lines_evaluated": 3, "lines_not_evaluated": 2})
     assert score_keys(SUMS) == SUMS.keys()
@@ -132,8 +137,11 @@ def test_all_of_an_earlier_evaluation_goes() -> None:
     before = shown(FAILED)
     payload = score_payload(line_record(scores=PASSED), {}, score_keys(before.metrics))
     assert math.isnan(payload.metrics[f"{JUDGED}/tone/seconds"]) and payload.metrics["answer_similarity/v1"] == 2
-    stats = LineStats.of(0, payload)
-    assert stats.verdicts and stats.verdicts.seconds == 3.0 and stats.verdicts.tokens == {}
+    verdicts = scores_of(payload)
+    assert sum(score.seconds or 0 for score in verdicts) == 3.0
+    assert {score.prompt_tokens for score in verdicts} == {None} and {score.name for score in verdicts} == {
+        score.name for score in PASSED
+    }
 
 
 def test_content_none_leaves_verdicts_but_no_text() -> None:
