@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from pf_mlflow.cli.output import busy, one_sentence, out, warn
 from pf_mlflow.errors import BadInput
-from pf_mlflow.reports.ui_server import DEFAULT_PORT, Server, Target, chosen_port, chosen_target, noted_requests
+from pf_mlflow.reports.ui_server import DEFAULT_PORT, Target, chosen_port, chosen_target, serve
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool.store import Spool
 
@@ -49,10 +49,10 @@ def _serve(target: Target, wanted: int | None, no_browser: bool) -> None:
     port = chosen_port(wanted)
     if wanted is None and port != DEFAULT_PORT:
         out.print(f"Port {DEFAULT_PORT} is taken, so it is {port}.")
-    with noted_requests() as request, Server(target, port, request) as server:
+    with serve(target, port) as server:
         with busy("MLflow's server starts …"):
-            server.await_answer()
-        if not request.made:
+            server.wait_until_ready()
+        if not server.stop.made:
             _open(target, target.link(server.address), no_browser)
             out.print("Ctrl-C ends it.")
             server.wait()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
+import math
 import os
 import signal
 import socket
@@ -10,12 +10,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import IO
+from urllib.request import ProxyHandler, build_opener
 
 from pf_mlflow.errors import BadInput, TrackingRefused
 from pf_mlflow.settings import Settings, absolute_store, without_password
@@ -24,10 +26,12 @@ from pf_mlflow.spool.processes import end_session
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.links import is_database, run_link, store_link
 
-__all__ = ["DEFAULT_PORT", "Request", "Server", "Target", "chosen_port", "chosen_target", "noted_requests"]
+__all__ = ["DEFAULT_PORT", "Server", "Target", "chosen_port", "chosen_target", "serve"]
 
-_HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
+_HOST = "127.0.0.1"
+_DIRECT = build_opener(ProxyHandler({}))
+"""Asks without the proxy of the environment, which does not reach this machine."""
 _PATIENCE = 90.0
 """Seconds that MLflow's server gets to start."""
 
@@ -146,95 +150,90 @@ def _try_port(port: int) -> None:
             raise BadInput(f"Port {port} cannot be used: {error.strerror}; name another with --port.") from error
 
 
-class Request:
+@dataclass
+class StopRequest:
     """Whether somebody asked this process to end."""
 
-    made = False
-
-    def note(self, *signal_and_frame: object) -> None:
-        """Remember it."""
-        self.made = True
+    made: bool = False
 
 
 @contextmanager
-def noted_requests() -> Iterator[Request]:
+def _noted_signals() -> Iterator[StopRequest]:
     """Note Ctrl-C, a request to end and a closed terminal, which must not cut off what starts or ends a server."""
-    request = Request()
-    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in signals}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # as `nohup` has it
-            signal.signal(number, request.note)
+    stop = StopRequest()
+
+    def note(*signal_and_frame: object) -> None:
+        stop.made = True
+
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # as `nohup` has it
+    before = {number: signal.signal(number, note) for number in heard}
     try:
-        yield request
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
+@contextmanager
+def serve(target: Target, port: int) -> Iterator[Server]:
+    """Yield MLflow's own server on a database, for this machine alone; all its processes end with the block."""
+    with _noted_signals() as stop, TemporaryFile() as log:
+        server = Server(target, port, stop, log)
+        try:
+            yield server
+        finally:
+            end_session(server.process)
+
+
 class Server:
-    """MLflow's own server on a database, for this machine alone; with all its processes gone when the block is left.
+    """MLflow's server, in a session of its own: Ctrl-C is for who started it.
 
     Args:
         target: What to show.
         port: A free port.
-        request: Ends any waiting.
+        stop: Ends any waiting.
+        log: Takes what the server says.
     """
 
-    def __init__(self, target: Target, port: int, request: Request) -> None:
+    def __init__(self, target: Target, port: int, stop: StopRequest, log: IO[bytes]) -> None:
         self.address = f"http://{_HOST}:{port}"
-        self._target, self._port, self._request = target, port, request
-
-    def __enter__(self) -> Server:
-        self._log = TemporaryFile()
-        self._process = self._start()
-        return self
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        """Start it where an SQLite store is, since artifacts may lie in `./mlruns`; `ps` shows no password."""
-        path = _sqlite_path(self._target.tracking_uri)
-        words = ["ui", "--host", _HOST, "--port", str(self._port), "--workers", "1"]
+        self.stop = stop
+        self._target, self._log = target, log
+        words = ["ui", "--host", _HOST, "--port", str(port), "--workers", "1"]
         env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | os.environ  # eight processes that no page needs
-        return subprocess.Popen(
+        path = _sqlite_path(target.tracking_uri)
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *words],
             stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            cwd=path.parent if path else None,
-            env=env | {"MLFLOW_BACKEND_STORE_URI": self._target.tracking_uri},
+            stdout=log,
+            stderr=log,
+            cwd=path.parent if path else None,  # artifacts may lie in `./mlruns`
+            env=env | {"MLFLOW_BACKEND_STORE_URI": target.tracking_uri},  # where `ps` shows no password
             start_new_session=True,
         )
 
-    def await_answer(self) -> None:
+    def wait_until_ready(self) -> None:
         """Return when it answers, or on request; raise `TrackingRefused` if it does not start."""
-        until = time.monotonic() + _PATIENCE
-        while not (self._request.made or self._answers()):
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise TrackingRefused(f"MLflow's UI does not start on {self._target.shown_uri}: {self._last_words()}")
-            time.sleep(0.1)
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(_HOST, self._port, timeout=5)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        self._wait(self._answers, f"MLflow's UI does not start on {self._target.shown_uri}", _PATIENCE)
 
     def wait(self) -> None:
         """Return on request; raise `TrackingRefused` if it ends by itself."""
-        while not self._request.made:
-            if self._process.poll() is not None:
-                raise TrackingRefused(f"MLflow's UI has ended: {self._last_words()}")
+        self._wait(lambda: False, "MLflow's UI has ended")
+
+    def _wait(self, is_done: Callable[[], bool], trouble: str, patience: float = math.inf) -> None:
+        deadline = time.monotonic() + patience
+        while not (self.stop.made or is_done()):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise TrackingRefused(f"{trouble}: {self._last_words()}")
             time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        with suppress(OSError, HTTPException), _DIRECT.open(f"{self.address}/health", timeout=5):
+            return True
+        return False
 
     def _last_words(self) -> str:
         self._log.seek(0)
         lines = self._log.read().decode("utf-8", "replace").split("\n")
         return without_password(next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing."))
-
-    def __exit__(self, *error: object) -> None:
-        end_session(self._process)
-        self._log.close()
