@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pf_mlflow.adoption.wiring import find_in_flow
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
 from pf_mlflow.doctor.flow import node_shapes
 from pf_mlflow.doctor.probe import Probe
 from pf_mlflow.doctor.setup import Setup
-from pf_mlflow.running.model_choice import DEFAULT_CONNECTION
-from pf_mlflow.sources.promptflow.private_names import KEYRING_ENTRY, promptflow_home, stored_connections
+from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, stand_in
+from pf_mlflow.sources.promptflow.private_names import (
+    KEYRING_ENTRY,
+    other_connection_provider,
+    promptflow_home,
+    stored_connections,
+)
 
 __all__ = ["Kept", "answer", "check_connections", "check_keyring", "kept_of", "needs_of"]
 
@@ -157,7 +160,7 @@ def check_connections(setup: Setup, kept: Kept) -> Iterator[Finding]:
     if setup.flow_dir is None or setup.dag is None:
         return
     needs = needs_of(setup.dag, setup.flow_dir)
-    if provider := _elsewhere(promptflow_home()):
+    if provider := other_connection_provider(promptflow_home()):
         yield Finding(OK, f"they come from {provider}, which was not asked")
         return
     readable = (
@@ -170,29 +173,13 @@ def check_connections(setup: Setup, kept: Kept) -> Iterator[Finding]:
         yield Finding(OK, ", ".join(need.name for need in needs) or "the flow names none")
 
 
-def _elsewhere(home: Path) -> str | None:
-    """Return where promptflow was told to take connections from, `None` if from this machine."""
-    try:
-        config = yaml.safe_load((home / "pf.yaml").read_text(encoding="utf-8"))
-        provider = str(config["connection"]["provider"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return None
-    return None if provider == "local" else provider
-
-
 def _lacking(need: Need, is_kept: bool) -> Finding:
     why = "was kept by another keyring and cannot be read" if is_kept else "is not there"
     told = f"the connection {need.name!r} of {need.node} {why}"
-    stands_in = _stand_in() if need.name == DEFAULT_CONNECTION and not is_kept else None
+    stands_in = stand_in() if need.name == DEFAULT_CONNECTION and not is_kept else None
     if stands_in:
         told += f"; `pf-mlflow run` takes {stands_in} instead, plain `pf` stops"
     return Finding(WARNING if stands_in else ERROR, told, _creation(need, is_kept))
-
-
-def _stand_in() -> str:
-    """Return what `pf-mlflow run` takes when the default connection is not there."""
-    keys = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY")
-    return next((name for name in keys if os.environ.get(name)), "the offline model")
 
 
 def _creation(need: Need, is_kept: bool) -> str:

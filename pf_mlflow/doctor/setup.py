@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pf_mlflow.doctor.finding import OK, WARNING, Finding
 from pf_mlflow.errors import BadInput
 from pf_mlflow.settings import Settings, default_tracking_uri, read_settings, take_over_environment
-from pf_mlflow.sources.promptflow.runnable import read_flow
+from pf_mlflow.sources.promptflow.runnable import read_runnable
 
 __all__ = ["Setup", "read_setup"]
 
@@ -75,25 +73,19 @@ def read_setup(named: Path | None) -> Setup:
 
 
 def _flow(named: Path) -> tuple[Path | None, Mapping[str, Any], tuple[Finding, ...]]:
-    folder = named.resolve() if named.is_dir() else named.resolve().parent
-    if named.suffix == ".prompty" or (named / _FLEX).is_file() or named.name == _FLEX:
-        return folder, _flex(folder / _FLEX), (_without_nodes(named),)
     try:
-        dag = read_flow(named)
+        flow = read_runnable(named)
     except BadInput as error:
+        folder = named.resolve() if named.is_dir() else named.resolve().parent
+        if named.suffix == ".prompty" or named.name == _FLEX or (named / _FLEX).is_file():
+            return folder, {}, (_without_nodes(named),)  # promptflow tells what is wrong with it
         validate = f"mend it; `pf flow validate --source {shlex.quote(str(named))}` tells more"
         wrong = Finding.of(error, validate if named.exists() else "name the folder of a flow, or none")
         return (folder if named.exists() else None), {}, (wrong,)
-    return folder, dag, (Finding(OK, f"{folder / 'flow.dag.yaml'}, {len(dag['nodes'])} nodes"),)
-
-
-def _flex(path: Path) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):  # promptflow tells what is wrong with it
-        return {}
-    is_flow = isinstance(content, dict) and isinstance(content.get("environment_variables") or {}, dict)
-    return content if is_flow else {}
+    if not flow.is_dag:
+        return flow.folder, flow.definition, (_without_nodes(named),)
+    nodes = len(flow.definition["nodes"])
+    return flow.folder, flow.definition, (Finding(OK, f"{flow.folder / 'flow.dag.yaml'}, {nodes} nodes"),)
 
 
 def _without_nodes(named: Path) -> Finding:

@@ -16,7 +16,17 @@ from pf_mlflow.errors import BadInput
 from pf_mlflow.running.offline_model import offline_model
 from pf_mlflow.settings import OFFLINE_KEY, OFFLINE_MODEL
 
-__all__ = ["Connections", "DEFAULT_CONNECTION", "Llm", "Use", "chosen_llm", "overrides", "uses_of", "with_connections"]
+__all__ = [
+    "Connections",
+    "DEFAULT_CONNECTION",
+    "Llm",
+    "Use",
+    "chosen_llm",
+    "overrides",
+    "stand_in",
+    "uses_of",
+    "with_connections",
+]
 
 Connections = Mapping[str, Mapping[str, str]]
 """promptflow's `connections` argument: by node, the connection, model and deployment to use instead."""
@@ -71,6 +81,12 @@ def chosen_llm(client: Any, dag: Mapping[str, Any], chosen: Connections) -> Iter
                 overrides(uses, name, OFFLINE_MODEL),
                 True,
             )
+
+
+def stand_in() -> str:
+    """Return what is asked where the default connection is missing: the variable of a key, or the offline model."""
+    keys = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY")
+    return next((name for name in keys if os.environ.get(name)), "the offline model")
 
 
 def _may_ask(dag: Mapping[str, Any]) -> bool:

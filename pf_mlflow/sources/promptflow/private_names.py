@@ -16,6 +16,7 @@ __all__ = [
     "current_batch",
     "current_line",
     "data_rows",
+    "other_connection_provider",
     "promptflow_home",
     "run_database",
     "snapshot_ignores",
@@ -91,6 +92,18 @@ def stored_connections(home: Path) -> dict[str, list[str]]:
             return {}
         rows = db.execute("SELECT connectionName, configs || customConfigs FROM connection").fetchall()
     return {name: re.findall(r"gAAAAA[\w=-]{50,}", values or "") for name, values in rows}
+
+
+def other_connection_provider(home: Path) -> str | None:
+    """Return where promptflow was told to take connections from, `None` if from this machine."""
+    import yaml
+
+    try:
+        config = yaml.safe_load((home / "pf.yaml").read_text(encoding="utf-8"))
+        provider = str(config["connection"]["provider"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
+    return None if provider == "local" else provider
 
 
 def snapshot_ignores(folder: Path) -> list[str]:
