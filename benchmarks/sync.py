@@ -30,7 +30,7 @@ LINES, QUICK = 10_000, 1_000
 BATCH = "big"
 SYNC = (str(BIN / "pf-mlflow"), "sync")
 THREADS = {"SQLite file": 1, "mlflow server": 8}
-"""Writers on each kind of store, as `Projection.threads` has it."""
+"""Writers on each kind of store, as `StoreWriter.threads` has it."""
 
 
 @dataclass(frozen=True)

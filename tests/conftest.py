@@ -17,7 +17,7 @@ from machine import OWN_VARIABLES, ROOT, Machine
 from servers import CountingProxy, MlflowServer, mlflow_server, postgres
 from visitor import Visitor
 
-from pf_mlflow.tracking.writer import Projection
+from pf_mlflow.tracking.writer import StoreWriter
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 
@@ -96,7 +96,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite store without runs, to be copied: to make its tables takes seconds."""
     folder, here = tmp_path_factory.mktemp("fresh"), Path.cwd()
-    Projection(f"sqlite:///{folder}/mlflow.db", "joke-flow", folder).connect()
+    StoreWriter(f"sqlite:///{folder}/mlflow.db", "joke-flow", folder).open_experiment()
     os.chdir(here)
     return folder / "mlflow.db"
 

@@ -100,13 +100,13 @@ def _say(answer: str) -> None:
 
 def _answer(experiment: str, spool_dir: Path) -> str:
     from pf_mlflow.errors import TrackingDown
-    from pf_mlflow.tracking.writer import Projection
+    from pf_mlflow.tracking.writer import StoreWriter
 
     patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
     before = {name: os.environ.get(name) for name in patience}
     os.environ.update({name: before[name] or value for name, value in patience.items()})
     try:
-        Projection(os.environ["MLFLOW_TRACKING_URI"], experiment, spool_dir).connect()
+        StoreWriter(os.environ["MLFLOW_TRACKING_URI"], experiment, spool_dir).open_experiment()
     except TrackingRefused as error:
         return f"{_REFUSED} {error}"
     except TrackingDown as error:

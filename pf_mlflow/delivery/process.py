@@ -99,12 +99,12 @@ class Delivery:
 
     def __init__(self, spool: Spool, batch: Batch, settings: Settings, patient: bool) -> None:
         from pf_mlflow.projection.evaluation_runs import writer_of
-        from pf_mlflow.tracking.writer import Projection
+        from pf_mlflow.tracking.writer import StoreWriter
 
         self.spool = spool
         self.batch = batch
         self.source = LocalSource.of(batch, spool)
-        self.projection = Projection(tracking_uri_of(batch, settings), batch.experiment, spool.folder)
+        self.projection = StoreWriter(tracking_uri_of(batch, settings), batch.experiment, spool.folder)
         self.writer = writer_of(self.projection, self.source)
         self._settled = Settled(spool, batch.uid, self.writer)
         self._give_up_after = settings.give_up_after if patient else -1.0
@@ -138,7 +138,7 @@ class Delivery:
         check_versions()
         if self.batch.base_uid:
             self._await_base(self.batch.base_uid)
-        self._try(self.projection.connect)
+        self._try(self.projection.open_experiment)
         self._try(self.writer.take_up)
         parent = self._try(self.writer.open_parent)
         with self._spool_may_fail():

@@ -152,21 +152,20 @@ def _held(spool: Spool, batch: Batch, watcher: Watcher) -> Iterator[None]:
 class _Pass:
     def __init__(self, spool: Spool, source: LocalSource, settings: Settings, rehearse: bool, watcher: Watcher) -> None:
         from pf_mlflow.projection.evaluation_runs import writer_of
-        from pf_mlflow.tracking.dry_run import Rehearsal
-        from pf_mlflow.tracking.writer import Projection
+        from pf_mlflow.tracking.writer import StoreWriter
 
-        kind = Rehearsal if rehearse else Projection
         self._spool, self._source, self._watcher = spool, source, watcher
         self._batch = batch = source.batch
         self._rehearse = rehearse
-        self._projection = kind(tracking_uri_of(batch, settings), batch.experiment, spool.folder)
+        uri = tracking_uri_of(batch, settings)
+        self._projection = StoreWriter(uri, batch.experiment, spool.folder, dry_run=rehearse)
         self._writer = writer_of(self._projection, source)
         self._failing_since: float | None = None
         self._lines = 0
 
     def run(self) -> str:
         """Do all of it and return the state of the batch."""
-        self._try(self._projection.connect)
+        self._try(self._projection.open_experiment)
         self._try(self._writer.take_up)
         if self._is_deleted():
             return DELETED

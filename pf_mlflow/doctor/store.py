@@ -8,7 +8,6 @@ import re
 import shlex
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import gettempdir
@@ -59,11 +58,11 @@ def answer(experiment: str, lock_dir: str) -> str:
 
 
 def _examined(uri: str, experiment: str, lock_dir: Path) -> Iterator[Finding]:
-    from sqlalchemy.engine import make_url
+    from pf_mlflow.tracking.database import sqlite_path
 
     try:
-        if uri.startswith("sqlite:///"):
-            yield from _file(uri, Path(make_url(uri).database or ""), experiment, lock_dir)
+        if path := sqlite_path(uri):
+            yield from _file(uri, path, experiment, lock_dir)
         else:
             yield _server(uri, experiment, lock_dir)
     except TrackingError as error:
@@ -100,32 +99,25 @@ def _unwritable(path: Path) -> Finding | None:
 
 def _of_another_version(uri: str, path: Path) -> Finding | None:
     """Tell of tables that this MLflow would refuse, or change as soon as it opens them."""
-    from alembic.script import ScriptDirectory
-    from mlflow import __version__
-    from mlflow.store.db import utils
+    from pf_mlflow.tracking.schema_version import SchemaVersion
 
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        known = "alembic_version" in tables
-        (version,) = db.execute("SELECT version_num FROM alembic_version").fetchone() if known else ("",)
-    scripts = ScriptDirectory(str(Path(utils.__file__).parent.parent / "db_migrations"))
-    if not version or version in scripts.get_heads():
+    schema = SchemaVersion.of(path)
+    if schema.is_current:
         return None
-    if version not in {script.revision for script in scripts.walk_revisions()}:
+    if schema.is_newer:
         remedy = f"let {_SET} name another store, or install the MLflow that made this one"
-        return Finding(ERROR, f"the tables of {uri} were made by a newer MLflow than {__version__}", remedy)
-    migrates_itself = not set(utils.Base.metadata.tables) <= tables
-    told = f"the tables of {uri} were made by an older MLflow than {__version__}"
-    told += ", which changes them as soon as it opens them" * migrates_itself
+        return Finding(ERROR, f"the tables of {uri} were made by a newer MLflow than {schema.mlflow_version}", remedy)
+    told = f"the tables of {uri} were made by an older MLflow than {schema.mlflow_version}"
+    told += ", which changes them as soon as it opens them" * schema.migrates_itself
     remedy = f"take a copy of {path}, then run `mlflow db upgrade {shlex.quote(uri)}`"
-    return Finding(WARNING if migrates_itself else ERROR, told, remedy)
+    return Finding(WARNING if schema.migrates_itself else ERROR, told, remedy)
 
 
 def _readable(uri: str, experiment: str, lock_dir: Path) -> Finding:
-    from pf_mlflow.tracking.dry_run import Rehearsal
+    from pf_mlflow.tracking.writer import StoreWriter
 
-    store = Rehearsal(uri, experiment or "Default", lock_dir)
-    store.connect()
+    store = StoreWriter(uri, experiment or "Default", lock_dir, dry_run=True)
+    store.open_experiment()
     if not experiment:
         return Finding(OK, f"{uri}, to which can be written")
     made = "" if store.experiment_id else ", which the first batch makes"
@@ -134,16 +126,15 @@ def _readable(uri: str, experiment: str, lock_dir: Path) -> Finding:
 
 def _server(uri: str, experiment: str, lock_dir: Path) -> Finding:
     """Look at a server or database; a missing experiment is made, as the first batch would."""
-    from pf_mlflow.tracking.dry_run import Rehearsal
-    from pf_mlflow.tracking.writer import Projection
+    from pf_mlflow.tracking.writer import StoreWriter
 
     shown = without_password(uri)
-    reading = Rehearsal(uri, experiment or "Default", lock_dir)
-    reading.connect()
+    reading = StoreWriter(uri, experiment or "Default", lock_dir, dry_run=True)
+    reading.open_experiment()
     if not experiment:
         return Finding(OK, f"{shown} answers; name a flow to see whether its experiment can be written to")
-    store = Projection(uri, experiment, lock_dir)
-    store.connect()
+    store = StoreWriter(uri, experiment, lock_dir)
+    store.open_experiment()
     if not reading.experiment_id:
         return Finding(OK, f"{shown}, to which can be written; experiment {experiment!r}, made just now")
     proven = uri.startswith("http") and _takes_writes(store)

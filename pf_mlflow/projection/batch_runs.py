@@ -24,7 +24,7 @@ from pf_mlflow.tracking.known_run import KnownRun
 from pf_mlflow.tracking.run_payload import NOT_LOGGED, PARAM_LIMIT, RunPayload
 
 if TYPE_CHECKING:
-    from pf_mlflow.tracking.writer import Projection
+    from pf_mlflow.tracking.writer import StoreWriter
 
 __all__ = ["BatchWriter"]
 
@@ -39,8 +39,10 @@ log = logging.getLogger(__name__)
 class BatchWriter:
     """The runs of one batch. `write` is safe for threads that write different lines; `note` is for one thread."""
 
-    def __init__(self, projection: Projection, source: Source) -> None:
+    def __init__(self, projection: StoreWriter, source: Source) -> None:
         self.projection = projection
+        self._runs = projection
+        """What lines are written through: the store, or its transaction while one lasts."""
         self.source = source
         self.batch = source.batch
         self.standing = Standing()
@@ -109,13 +111,14 @@ class BatchWriter:
         before: dict[int, KnownRun | None] = {}
         self._before = before
         try:
-            with self.projection.together():
+            with self.projection.transaction() as self._runs:
                 yield
         except TrackingError:
             self._undo(before)
             raise
         finally:
             self._before = None
+            self._runs = self.projection
 
     def _undo(self, before: Mapping[int, KnownRun | None]) -> None:
         """Forget what was written in vain: perhaps it was not, and only the answer is lacking."""
@@ -157,19 +160,19 @@ class BatchWriter:
 
     def _made_before(self, line_number: int) -> str | None:
         """Return the run of a line whose making was asked for without an answer."""
-        return self.projection.find_child(self.batch, line_number) if line_number in self._asked else None
+        return self._runs.find_child(self.batch, line_number) if line_number in self._asked else None
 
     def _make(self, line_number: int, start: float) -> str:
         try:
             if self.batch.single or self.standing.parent is None:
-                return self.projection.create_single(self.batch, line_number, start)
-            return self.projection.create_child(self.batch, line_number, self.standing.parent.run_id, start)
+                return self._runs.create_single(self.batch, line_number, start)
+            return self._runs.create_child(self.batch, line_number, self.standing.parent.run_id, start)
         except TrackingDown:
             self._asked.add(line_number)
             self.has_doubt = True
             raise
         except TrackingRefused:
-            self.projection.connect()  # which says more if the experiment was deleted
+            self._runs.open_experiment()  # which says more if the experiment was deleted
             raise
 
     def _complete(self, known: KnownRun, record: LineRecord) -> Written:
@@ -183,9 +186,9 @@ class BatchWriter:
         stats = LineStats.of(record.line_number, payload, record.scores)
         try:
             if outdated := [key for key in _CUT_OFF if key in known.values.tags]:
-                self.projection.drop_tags(known.run_id, outdated)
+                self._runs.drop_tags(known.run_id, outdated)
                 known.values.tags = {key: value for key, value in known.values.tags.items() if key not in outdated}
-            self.projection.complete(known.run_id, payload.without(known.values))
+            self._runs.complete(known.run_id, payload.without(known.values))
         except TrackingForbidden:
             raise
         except TrackingRefused as error:
@@ -199,11 +202,11 @@ class BatchWriter:
 
     def _refuse(self, known: KnownRun, payload: RunPayload, stats: LineStats, error: TrackingRefused) -> Written:
         """End the run of a line whose values MLflow does not take; raise if it takes nothing of this batch."""
-        self.projection.connect()  # a deleted experiment takes nothing
+        self._runs.open_experiment()  # a deleted experiment takes nothing
         bare = RunPayload(payload.status, payload.start_ms, payload.end_ms)
         bare.add_tag(NOT_LOGGED, str(error))
         try:
-            self.projection.complete(known.run_id, bare)
+            self._runs.complete(known.run_id, bare)
         except TrackingRefused as again:
             log.warning("batch %s, line %d: %s", self.batch.name, stats.line_number, again)
         known.values.status = payload.status

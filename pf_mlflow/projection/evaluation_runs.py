@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,12 @@ from pf_mlflow.tracking.known_run import KnownRun
 from pf_mlflow.tracking.run_payload import RunPayload, milliseconds
 
 if TYPE_CHECKING:
-    from pf_mlflow.tracking.writer import Projection
+    from pf_mlflow.tracking.writer import StoreWriter
 
 __all__ = ["ScoreWriter", "writer_of"]
 
 
-def writer_of(projection: Projection, source: Source) -> Writer:
+def writer_of(projection: StoreWriter, source: Source) -> Writer:
     """Return what writes a batch: into runs of its own, or, if it scores another one, into that one's."""
     return (ScoreWriter if source.batch.base_uid else BatchWriter)(projection, source)
 
@@ -56,8 +56,10 @@ class ScoreWriter:
         source: The evaluation.
     """
 
-    def __init__(self, projection: Projection, source: Source) -> None:
+    def __init__(self, projection: StoreWriter, source: Source) -> None:
         self.projection = projection
+        self._runs = projection
+        """What lines are written through: the store, or its transaction while one lasts."""
         self.source = source
         self.batch = source.batch
         self.standing = Standing()
@@ -112,9 +114,17 @@ class ScoreWriter:
     def _started_of(self, parent: KnownRun) -> int:
         return int(parent.values.tags.get(EVALUATION_STARTED, 0))
 
-    def together(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def together(self) -> Iterator[None]:
         """Write several lines in one transaction where the store has such."""
-        return nullcontext() if self.projection.lines_together == 1 else self.projection.together()
+        if self.projection.lines_together == 1:
+            yield
+            return
+        try:
+            with self.projection.transaction() as self._runs:
+                yield
+        finally:
+            self._runs = self.projection
 
     def write(self, line_number: int, opened: float, record: LineRecord | None) -> Written:
         """Add a line's scores to its run, in one request.
@@ -132,8 +142,8 @@ class ScoreWriter:
         payload = score_payload(record, evaluation_tags(self.batch), child.stale_metrics)
         try:
             if gone := child.stale_tags - payload.tags.keys():
-                self.projection.drop_tags(child.run_id, gone)
-            self.projection.log(child.run_id, payload)
+                self._runs.drop_tags(child.run_id, gone)
+            self._runs.log(child.run_id, payload)
         except TrackingForbidden:
             raise
         except TrackingRefused as error:

@@ -15,7 +15,7 @@ from pf_mlflow.projection.score_payload import EVALUATION, score_keys
 from pf_mlflow.tracking.known_run import KnownRun
 
 if TYPE_CHECKING:
-    from pf_mlflow.tracking.writer import Projection
+    from pf_mlflow.tracking.writer import StoreWriter
 
 __all__ = ["RESULTS", "ResultsTable", "log_results"]
 
@@ -27,7 +27,7 @@ _ERROR = "promptflow.error"
 log = logging.getLogger(__name__)
 
 
-def log_results(projection: Projection, batch_uid: str, run_id: str) -> None:
+def log_results(projection: StoreWriter, batch_uid: str, run_id: str) -> None:
     """Write the table of a batch's lines as MLflow shows them, as an artifact of a run."""
     with ResultsTable() as table:
         for _ in table.filled(projection.runs(batch_uid)):
@@ -61,7 +61,7 @@ class ResultsTable:
         self._columns |= dict.fromkeys(row)
         self._rows.write(json.dumps(row) + "\n")
 
-    def log_to(self, projection: Projection, run_id: str) -> None:
+    def log_to(self, projection: StoreWriter, run_id: str) -> None:
         """Write it as an artifact of a run, if that can be: artifacts may need rights and packages that runs do not."""
         try:
             projection.log_table(run_id, self.written())

@@ -14,7 +14,7 @@ from pf_mlflow.records.score import Score
 from pf_mlflow.records.source import Source
 
 if TYPE_CHECKING:
-    from pf_mlflow.tracking.writer import Projection
+    from pf_mlflow.tracking.writer import StoreWriter
 
 __all__ = ["Changes", "Writer", "Written"]
 
@@ -52,7 +52,7 @@ class Changes:
 class Writer(Protocol):
     """Writes one batch. `write` is safe for threads that write different lines; `note` is for one thread."""
 
-    projection: Projection
+    projection: StoreWriter
     source: Source
     batch: Batch
     standing: Standing

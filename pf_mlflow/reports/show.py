@@ -22,7 +22,7 @@ from pf_mlflow.tracking.links import run_link
 from pf_mlflow.tracking.run_payload import NOT_LOGGED, path_of_whole
 
 if TYPE_CHECKING:
-    from pf_mlflow.tracking.reader import Reader
+    from pf_mlflow.tracking.reader import StoreReader
 
 __all__ = ["FailedLine", "Shown", "show_batch"]
 
@@ -105,16 +105,16 @@ def show_batch(spool: Spool, settings: Settings, name: str, only_failed: bool = 
     source = LocalSource.of(found.batch, spool)
     if base_batch := source.facts().base_batch:
         return Shown(found.batch, EVALUATION, found.older, base_batch=base_batch)
-    from pf_mlflow.tracking.reader import Reader
+    from pf_mlflow.tracking.reader import StoreReader
 
-    reader = Reader(found.tracking_uri, found.batch.experiment, spool.folder)
-    reader.connect()
+    reader = StoreReader(found.tracking_uri, found.batch.experiment, spool.folder)
+    reader.open_experiment()
     return _View(spool, found, source, reader, only_failed, worst_by).shown()
 
 
 class _View:
     def __init__(
-        self, spool: Spool, found: Found, source: Source, reader: Reader, only_failed: bool, worst_by: str
+        self, spool: Spool, found: Found, source: Source, reader: StoreReader, only_failed: bool, worst_by: str
     ) -> None:
         self._spool, self._found, self._source, self._reader = spool, found, source, reader
         self._uid = found.batch.uid

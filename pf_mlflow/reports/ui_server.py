@@ -6,12 +6,11 @@ import math
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -70,34 +69,26 @@ def chosen_target(spool: Spool, settings: Settings, name: str | None, folder: Pa
         TrackingError: a database cannot be used, or not be reached.
     """
     target = _named(spool, settings, name) if name is not None else _at_hand(spool, settings, folder)
-    if path := _sqlite_path(target.tracking_uri):
-        _see_it_open(path, target.shown_uri)
-    elif target.needs_server:
-        from pf_mlflow.tracking.reader import Reader
+    if target.needs_server:
+        from pf_mlflow.tracking.database import check_database, sqlite_path
 
-        Reader(target.tracking_uri, "", spool.folder).see_it_answer()
+        path = sqlite_path(target.tracking_uri)
+        if path and not path.is_file():
+            raise BadInput(
+                f"{target.shown_uri} does not exist; name another store in MLFLOW_TRACKING_URI, or run a batch."
+            )
+        check_database(target.tracking_uri)
     return target
-
-
-def _see_it_open(path: Path, shown_uri: str) -> None:
-    if not path.is_file():
-        raise BadInput(f"{shown_uri} does not exist; name another store in MLFLOW_TRACKING_URI, or run a batch.")
-    try:
-        with closing(sqlite3.connect(path)) as db:
-            db.execute("PRAGMA schema_version")
-    except sqlite3.DatabaseError as error:  # over which MLflow itself would try for minutes
-        if "locked" not in str(error):
-            raise TrackingRefused(f"MLflow cannot use {shown_uri}: {error}.") from error
 
 
 def _named(spool: Spool, settings: Settings, name: str) -> Target:
     found = find_batch(spool, settings, name)
     experiment_id, run_id = found.experiment_id, found.parent_run_id
     if not run_id:
-        from pf_mlflow.tracking.reader import Reader
+        from pf_mlflow.tracking.reader import StoreReader
 
-        reader = Reader(found.tracking_uri, found.batch.experiment, spool.folder)
-        reader.connect()
+        reader = StoreReader(found.tracking_uri, found.batch.experiment, spool.folder)
+        reader.open_experiment()
         experiment_id, run_id = reader.experiment_id, reader.parent_id(found.batch.uid)
     return Target(found.tracking_uri, name, experiment_id, run_id)
 
@@ -114,14 +105,6 @@ def _at_hand(spool: Spool, settings: Settings, folder: Path) -> Target:
             "run one with `pf-mlflow run`, or set MLFLOW_TRACKING_URI."
         )
     return _named(spool, settings, newest.name) if newest.name else Target(newest.tracking_uri, "single runs")
-
-
-def _sqlite_path(uri: str) -> Path | None:
-    if not uri.startswith("sqlite:"):
-        return None
-    from sqlalchemy.engine import make_url
-
-    return Path(make_url(uri).database or "").absolute()
 
 
 def chosen_port(wanted: int | None) -> int:
@@ -198,11 +181,13 @@ class Server:
 
     def __init__(self, target: Target, port: int, stop: StopRequest, log: IO[bytes]) -> None:
         self.address = f"http://{_HOST}:{port}"
+        from pf_mlflow.tracking.database import sqlite_path
+
         self.stop = stop
         self._target, self._log = target, log
         words = ["ui", "--host", _HOST, "--port", str(port), "--workers", "1"]
         env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | os.environ  # eight processes that no page needs
-        path = _sqlite_path(target.tracking_uri)
+        path = sqlite_path(target.tracking_uri)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *words],
             stdin=subprocess.DEVNULL,

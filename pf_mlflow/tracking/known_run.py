@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pf_mlflow.records.line import INTERRUPTED
 from pf_mlflow.tracking.run_payload import NOT_LOGGED, RunPayload
+from pf_mlflow.tracking.run_tags import LINE, SINGLE
 
 __all__ = ["KnownRun"]
 
@@ -19,6 +21,14 @@ class KnownRun:
     line_number: int | None
     parent_run_id: str | None
     values: RunPayload
+
+    @classmethod
+    def of(cls, run: Any) -> KnownRun:
+        """Return what MLflow's `Run` shows."""
+        data, info = run.data, run.info
+        number = data.tags.get(LINE) or data.tags.get(SINGLE)
+        values = RunPayload(info.status, info.start_time, info.end_time or 0, data.params, data.metrics, data.tags)
+        return cls(info.run_id, int(number) if number else None, data.tags.get("mlflow.parentRunId"), values)
 
     @property
     def is_over(self) -> bool:

@@ -1,63 +1,126 @@
-"""Reads batches back from a store and makes nothing in it. Imports mlflow."""
+"""Reads batches from an MLflow store and makes nothing in it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlflow import MlflowClient
-from sqlalchemy import create_engine
+from mlflow.entities import ViewType
 
+from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.tracking.dry_run import Rehearsal
-from pf_mlflow.tracking.errors import told
+from pf_mlflow.settings import absolute_store, without_password
+from pf_mlflow.tracking.artifacts import Artifacts
+from pf_mlflow.tracking.connection import open_store
+from pf_mlflow.tracking.database import check_database, sqlite_path
+from pf_mlflow.tracking.errors import capture_retry_after, translates_errors
 from pf_mlflow.tracking.known_run import KnownRun
-from pf_mlflow.tracking.links import is_database
+from pf_mlflow.tracking.run_tags import LINE, SINGLE
 
-__all__ = ["Reader"]
+__all__ = ["StoreReader"]
 
-_PARENT = "params.flow != ''"
+_PAGE = 1000
+_IS_PARENT = "params.flow != ''"
 """What tells the run of a batch from those of its lines."""
 
 
-class Reader(Rehearsal):
-    """A store to read batches from."""
+class StoreReader:
+    """One experiment of a store. Safe for threads.
 
-    @told
-    def connect(self) -> None:
-        """Open the store and find the experiment.
+    Args:
+        tracking_uri: Where the store is.
+        experiment: The experiment's name.
+        lock_dir: Where processes that open the same database wait for each other.
+    """
+
+    def __init__(self, tracking_uri: str, experiment: str, lock_dir: Path) -> None:
+        self.tracking_uri = absolute_store(tracking_uri, Path.cwd())
+        self.shown_uri = without_password(self.tracking_uri)
+        self.experiment = experiment
+        self.experiment_id = ""
+        """Empty as long as there is no such experiment."""
+        self._lock_dir = lock_dir
+        self._store: Any = None
+        """MLflow's own, `None` as long as there is none."""
+        capture_retry_after()
+
+    @translates_errors
+    def open(self) -> None:
+        """Open the store; one that does not exist yet is empty.
+
+        Raises:
+            TrackingRefused: wrong credentials, or a database that cannot be used.
+            TrackingDown: the store cannot be reached.
+        """
+        if self._exists():
+            check_database(self.tracking_uri)
+            self._store = open_store(self.tracking_uri, self._lock_dir)
+
+    def _exists(self) -> bool:
+        path = sqlite_path(self.tracking_uri)
+        return path is None or path.exists()
+
+    @translates_errors
+    def open_experiment(self) -> None:
+        """Find the experiment, opening the store first.
 
         Raises:
             TrackingRefused: wrong credentials, no rights, or an experiment that was deleted.
             TrackingDown: the store cannot be reached.
         """
-        self.see_it_answer()
-        super().connect()
+        if self._store is None:
+            self.open()
+        found = self._store.get_experiment_by_name(self.experiment) if self._store else None
+        if found and found.lifecycle_stage == "deleted":
+            raise TrackingRefused(
+                f"The experiment {self.experiment!r} at {self.shown_uri} is deleted — restore it with "
+                f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME."
+            )
+        self.experiment_id = found.experiment_id if found else ""
 
-    @told
-    def see_it_answer(self) -> None:
-        """Raise `TrackingError` if a database cannot be reached."""
-        if is_database(self.tracking_uri) and not self.tracking_uri.startswith("sqlite:"):
-            engine = create_engine(self.tracking_uri)
-            engine.connect().close()  # MLflow itself would try for minutes
-            engine.dispose()
+    def runs(self, batch_uid: str, which: str = "") -> Iterator[KnownRun]:
+        """Yield the batch's parent and child runs as MLflow shows them; `which`: more of a filter, with its `AND`."""
+        token: str | None = "" if self.experiment_id else None
+        while token is not None:
+            page = self._page(f"tags.`promptflow.batch_uid` = '{batch_uid}'{which}", token)
+            yield from map(KnownRun.of, page)
+            token = page.token or None
 
-    @told
+    @translates_errors
+    def find_child(self, batch: Batch, line_number: int) -> str | None:
+        """Return the id of a line's run, `None` if MLflow has none."""
+        tag = SINGLE if batch.single else LINE
+        found = self._page(f"tags.`promptflow.batch_uid` = '{batch.uid}' AND tags.`{tag}` = '{line_number}'", most=1)
+        return str(found[0].info.run_id) if found else None
+
+    @translates_errors
+    def deleted_parent(self, batch_uid: str) -> str | None:
+        """Return the id of a parent run of the batch that somebody deleted in MLflow, `None` if there is none."""
+        if not self.experiment_id:
+            return None
+        first = self._page(f"tags.`promptflow.batch_uid` = '{batch_uid}'", view=ViewType.DELETED_ONLY, most=10)
+        return next((run.info.run_id for run in first if LINE not in run.data.tags), None)
+
+    @translates_errors
+    def _page(self, where: str, token: str = "", view: str = ViewType.ACTIVE_ONLY, most: int = 0) -> Any:
+        """Return runs, the earliest first: a batch starts before its lines."""
+        order = ["attributes.start_time ASC"]
+        return self._store.search_runs([self.experiment_id], where, view, most or _PAGE, order, token or None)
+
+    @translates_errors
     def batches_named(self, name: str) -> list[tuple[Batch, str, str]]:
         """Return the batches of a name in any experiment, newest first, with the ids of experiment and parent run."""
-        if not self._is_there() or ("'" in name and '"' in name):
+        if self._store is None or ("'" in name and '"' in name):
             return []
-        self.see_it_answer()
-        self._enter_folder()
-        with self._one_at_a_time():
-            client = MlflowClient(self.tracking_uri)
         quote = '"' if "'" in name else "'"
-        where = f"tags.`promptflow.run_id` = {quote}{name}{quote} AND {_PARENT}"
+        where = f"tags.`promptflow.run_id` = {quote}{name}{quote} AND {_IS_PARENT}"
         newest_first = ["attributes.start_time DESC"]
-        names = {one.experiment_id: one.name for one in _all(lambda token: client.search_experiments(page_token=token))}
-        runs = client.search_runs([*names], where, order_by=newest_first) if names else []
+        pages = _all(lambda token: self._store.search_experiments(page_token=token))
+        names = {one.experiment_id: one.name for one in pages}
+        if not names:
+            return []
+        runs = self._store.search_runs([*names], where, ViewType.ACTIVE_ONLY, _PAGE, newest_first, None)
         return [(self._batch(run, names), run.info.experiment_id, run.info.run_id) for run in runs]
 
     def _batch(self, run: Any, experiments: dict[str, str]) -> Batch:
@@ -75,24 +138,26 @@ class Reader(Rehearsal):
 
     def parent_id(self, batch_uid: str) -> str | None:
         """Return the run of a batch, `None` if there is none."""
-        return next((run.run_id for run in self.runs(batch_uid, f" AND {_PARENT}")), None)
+        return next((run.run_id for run in self.runs(batch_uid, f" AND {_IS_PARENT}")), None)
 
     def all_but_completed_lines(self, batch_uid: str) -> Iterator[KnownRun]:
         """Yield the runs of a batch that are not FINISHED, and its parent; without a parent all runs."""
         finished = " AND attributes.status = 'FINISHED'"
         has_parent = False
-        for which in (f"{finished} AND {_PARENT}", " AND attributes.status != 'FINISHED'"):
+        for which in (f"{finished} AND {_IS_PARENT}", " AND attributes.status != 'FINISHED'"):
             for run in self.runs(batch_uid, which):
                 has_parent |= run.line_number is None
                 yield run
         if not has_parent:
             yield from self.runs(batch_uid, finished)
 
-    @told
+    @translates_errors
     def text(self, run_id: str, path: str) -> str:
         """Return a text that is an artifact of a run."""
-        with TemporaryDirectory() as folder:
-            return Path(self._client.download_artifacts(run_id, path, folder)).read_text("utf-8")
+        return self._artifacts(run_id).text(path)
+
+    def _artifacts(self, run_id: str) -> Artifacts:
+        return Artifacts(self._store.get_run(run_id), self.tracking_uri)
 
 
 def _all(ask: Callable[[str | None], Any]) -> Iterator[Any]:

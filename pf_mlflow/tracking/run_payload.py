@@ -9,48 +9,31 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import Any
 
-from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.keys import readable, valid_key
 
 __all__ = [
-    "LINE",
     "NOT_LOGGED",
     "PARAM_LIMIT",
     "RunPayload",
-    "SINGLE",
     "TAG_LIMIT",
     "batches_of",
-    "child_name",
-    "child_tags",
     "milliseconds",
     "path_of_whole",
-    "run_tags",
 ]
 
 PARAM_LIMIT = 6000
 """Characters that MLflow takes in a param's value (`mlflow.utils.validation.MAX_PARAM_VAL_LENGTH`)."""
-
-
 TAG_LIMIT = 5000
 """Characters that every MLflow 3 takes in a tag's value."""
-
-
-LINE = "promptflow.line_number"
-
-
-SINGLE = "promptflow.single_number"
-"""Tag of a single execution: which of its process's, so that it is written once."""
-
-
 NOT_LOGGED = "promptflow.not_logged"
 """Tag of a run whose values MLflow refused: why."""
-
-
 _LARGEST = 2.0**63
 """Metrics from here on are no measurements; neither NaN nor infinity is below it."""
-
-
 _LONG_VALUES = "long_values"
+_MOST_JSON = 12
+"""Bytes that JSON takes at most for a character: two escaped surrogates."""
+_FRAME = 30
+"""Bytes of JSON around an entry's key and value."""
 
 
 @dataclass
@@ -104,30 +87,6 @@ def path_of_whole(value: str) -> str | None:
     return cut[1] if cut else None
 
 
-def child_name(line_number: int) -> str:
-    """Return the name of a line's child run."""
-    return f"Run {line_number:09}"
-
-
-def run_tags(batch: Batch, run_name: str) -> dict[str, str]:
-    """Return the tags that every run of a batch, and the run of a single execution, is created with."""
-    return {
-        "framework": "Prompt Flow",
-        "promptflow.run_id": readable(run_name),
-        "promptflow.batch_uid": batch.uid,
-        "mlflow.user": readable(batch.user),
-        "mlflow.source.name": readable(batch.flow_name),
-    }
-
-
-def child_tags(batch: Batch, line_number: int, parent_run_id: str | None) -> dict[str, str]:
-    """Return the tags that a line's run is created with; that of a single execution has no parent."""
-    if parent_run_id is None:
-        return run_tags(batch, batch.name) | {SINGLE: str(line_number)}
-    line = {LINE: str(line_number), "mlflow.parentRunId": parent_run_id}
-    return run_tags(batch, batch.name) | line
-
-
 def milliseconds(seconds: float) -> int:
     """Return a Unix time in the unit of MLflow's run times."""
     return round(seconds * 1000)
@@ -135,10 +94,14 @@ def milliseconds(seconds: float) -> int:
 
 def batches_of(values: Mapping[str, str], most: int = 100, most_bytes: int = 700_000) -> Iterator[dict[str, str]]:
     """Split params or tags into requests that MLflow takes: 100 entries, 1 MB of JSON."""
+    characters = sum(len(key) + len(value) for key, value in values.items())
+    if values and len(values) <= most and _MOST_JSON * characters + _FRAME * len(values) <= most_bytes:
+        yield dict(values)
+        return
     part: dict[str, str] = {}
     size = 0
     for key, value in values.items():
-        item = len(json.dumps(key)) + len(json.dumps(value)) + 30
+        item = len(json.dumps(key)) + len(json.dumps(value)) + _FRAME
         if part and (len(part) == most or size + item > most_bytes):
             yield part
             part, size = {}, 0

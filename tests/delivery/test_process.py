@@ -24,7 +24,7 @@ from pf_mlflow.spool.launch import lock_of
 from pf_mlflow.spool.processes import started_at
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.known_run import KnownRun
-from pf_mlflow.tracking.writer import Projection
+from pf_mlflow.tracking.writer import StoreWriter
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +62,8 @@ class Going:
         return delivering
 
     def runs(self) -> dict[int | None, KnownRun]:
-        store = Projection(self.batch.tracking_uri, self.batch.experiment, self.spool.folder)
-        store.connect()
+        store = StoreWriter(self.batch.tracking_uri, self.batch.experiment, self.spool.folder)
+        store.open_experiment()
         found = list(store.runs(self.batch.uid))
         assert len({run.line_number for run in found}) == len(found)
         return {run.line_number: run for run in found}

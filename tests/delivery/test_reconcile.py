@@ -19,27 +19,26 @@ from pf_mlflow.records.line import INTERRUPTED
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.run_record import batch_uid
 from pf_mlflow.spool.store import Spool
-from pf_mlflow.tracking.dry_run import Rehearsal
 from pf_mlflow.tracking.known_run import KnownRun
 from pf_mlflow.tracking.run_payload import NOT_LOGGED, RunPayload
-from pf_mlflow.tracking.writer import Projection
+from pf_mlflow.tracking.writer import StoreWriter
 
 names = (f"b{number}" for number in count(1))
 
 
 @pytest.fixture(scope="module")
-def store(fresh_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Projection:
+def store(fresh_store: Path, tmp_path_factory: pytest.TempPathFactory) -> StoreWriter:
     folder = tmp_path_factory.mktemp("mending")
     shutil.copy(fresh_store, folder)
-    store = Projection(f"sqlite:///{folder}/mlflow.db", "joke-flow", folder)
-    store.connect()
+    store = StoreWriter(f"sqlite:///{folder}/mlflow.db", "joke-flow", folder)
+    store.open_experiment()
     return store
 
 
 class Left:
     """What is left of a batch: in the spool, in promptflow's folder, and in MLflow."""
 
-    def __init__(self, store: Projection, tmp_path: Path, in_folder: list[int]) -> None:
+    def __init__(self, store: StoreWriter, tmp_path: Path, in_folder: list[int]) -> None:
         name = next(names)
         home = tmp_path / "home"
         infos = [run_info(number, joke_call(output="from the folder")) for number in in_folder]
@@ -71,7 +70,7 @@ class Left:
         return {run.line_number: run for run in runs if run.line_number is not None}
 
 
-def test_each_line_comes_from_who_knows_it_best(store: Projection, tmp_path: Path) -> None:
+def test_each_line_comes_from_who_knows_it_best(store: StoreWriter, tmp_path: Path) -> None:
     left = Left(store, tmp_path, in_folder=[0, 1, 2])
     left.keep(1)
     left.keep(3)
@@ -91,7 +90,7 @@ def test_each_line_comes_from_who_knows_it_best(store: Projection, tmp_path: Pat
     assert (left.spool.waiting(left.batch.uid), sorted(left.watched), writer.changes.made) == (0, [*range(5)], 5)
 
 
-def test_a_second_time_nothing_is_left_to_do(store: Projection, tmp_path: Path) -> None:
+def test_a_second_time_nothing_is_left_to_do(store: StoreWriter, tmp_path: Path) -> None:
     left = Left(store, tmp_path, in_folder=[0, 1])
     left.keep(2)
     left.spool.open_line(left.batch.uid, 3, 100.0)
@@ -100,7 +99,7 @@ def test_a_second_time_nothing_is_left_to_do(store: Projection, tmp_path: Path) 
     assert not left.mend().changes and left.watched == []
 
 
-def test_a_run_left_running_is_completed_from_the_folder_or_else_ended(store: Projection, tmp_path: Path) -> None:
+def test_a_run_left_running_is_completed_from_the_folder_or_else_ended(store: StoreWriter, tmp_path: Path) -> None:
     left = Left(store, tmp_path, in_folder=[0])
     parent = store.create_parent(left.batch, "b1", 100.0)
     ids = [store.create_child(left.batch, number, parent, 100.0) for number in range(2)]
@@ -112,7 +111,7 @@ def test_a_run_left_running_is_completed_from_the_folder_or_else_ended(store: Pr
     assert "line_duration" not in children[1].values.metrics
 
 
-def test_what_was_cut_off_is_completed_when_its_record_turns_up(store: Projection, tmp_path: Path) -> None:
+def test_what_was_cut_off_is_completed_when_its_record_turns_up(store: StoreWriter, tmp_path: Path) -> None:
     left = Left(store, tmp_path, in_folder=[])
     left.spool.open_line(left.batch.uid, 0, 100.0)
     left.mend()
@@ -123,7 +122,7 @@ def test_what_was_cut_off_is_completed_when_its_record_turns_up(store: Projectio
     assert (writer.changes.completed, writer.changes.parent) == (1, "updated")
 
 
-def test_more_lines_than_are_read_at_once(store: Projection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_lines_than_are_read_at_once(store: StoreWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Spool, "complete_lines", partialmethod(Spool.complete_lines, limit=3))
     left = Left(store, tmp_path, in_folder=[])
     for number in range(10):
@@ -132,7 +131,9 @@ def test_more_lines_than_are_read_at_once(store: Projection, tmp_path: Path, mon
     assert left.children().keys() == {*range(10)} and left.spool.waiting(left.batch.uid) == 0
 
 
-def test_a_refused_record_stays_in_the_spool_and_the_folder_does_not_hide_it(store: Projection, tmp_path: Path) -> None:
+def test_a_refused_record_stays_in_the_spool_and_the_folder_does_not_hide_it(
+    store: StoreWriter, tmp_path: Path
+) -> None:
     left = Left(store, tmp_path, in_folder=[0, 1])
     left.keep(0)
     parent = store.create_parent(left.batch, "b1", 100.0)
@@ -149,22 +150,22 @@ def test_a_refused_record_stays_in_the_spool_and_the_folder_does_not_hide_it(sto
     assert children[1].is_complete and writer.changes.refused == 1
 
 
-def test_a_rehearsal_leaves_the_spool_as_it_is(store: Projection, tmp_path: Path) -> None:
+def test_a_rehearsal_leaves_the_spool_as_it_is(store: StoreWriter, tmp_path: Path) -> None:
     left = Left(store, tmp_path, in_folder=[0, 1])
     left.keep(1)
     left.spool.open_line(left.batch.uid, 2, 100.0)
-    left.store = Rehearsal(store.tracking_uri, "joke-flow", store._lock_dir)
-    left.store.connect()
+    left.store = StoreWriter(store.tracking_uri, "joke-flow", store._lock_dir, dry_run=True)
+    left.store.open_experiment()
     writer = left.mend(rehearsed=True)
     assert writer.changes.made == 3 and sorted(left.watched) == [0, 1, 2]
     assert left.spool.waiting(left.batch.uid) == 2 and left.spool.unfinished(left.batch.uid) == {2: 100.0}
     assert left.children() == {}
 
 
-class Slow(Projection):
+class Slow(StoreWriter):
     """A store whose runs are made when the test says so."""
 
-    def __init__(self, store: Projection) -> None:
+    def __init__(self, store: StoreWriter) -> None:
         super().__init__(store.tracking_uri, store.experiment, store._lock_dir)
         self.asked, self.may = threading.Event(), threading.Event()
 
@@ -175,11 +176,11 @@ class Slow(Projection):
 
 
 def test_a_line_that_ends_while_its_run_is_being_made_is_not_taken_for_delivered(
-    store: Projection, tmp_path: Path
+    store: StoreWriter, tmp_path: Path
 ) -> None:
     left = Left(store, tmp_path, in_folder=[])
     slow = Slow(store)
-    slow.connect()
+    slow.open_experiment()
     writer = BatchWriter(slow, LocalSource(left.batch))
     writer.take_up()
     writer.open_parent()

@@ -24,18 +24,18 @@ from pf_mlflow.records.line import FAILED, INTERRUPTED, LineRecord
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.run_record import batch_uid
 from pf_mlflow.tracking.run_payload import NOT_LOGGED, RunPayload
-from pf_mlflow.tracking.writer import Projection
+from pf_mlflow.tracking.writer import StoreWriter
 
 T = TypeVar("T")
 uids = (f"uid{number}" for number in count())
 
 
 @pytest.fixture(scope="module")
-def store(fresh_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Projection:
+def store(fresh_store: Path, tmp_path_factory: pytest.TempPathFactory) -> StoreWriter:
     folder = tmp_path_factory.mktemp("writer")
     shutil.copy(fresh_store, folder)
-    store = Projection(f"sqlite:///{folder}/mlflow.db", "joke-flow", folder)
-    store.connect()
+    store = StoreWriter(f"sqlite:///{folder}/mlflow.db", "joke-flow", folder)
+    store.open_experiment()
     return store
 
 
@@ -45,15 +45,15 @@ def one() -> Batch:
 
 
 @pytest.fixture
-def far(proxy: CountingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Projection:
+def far(proxy: CountingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoreWriter:
     """A server, which can say no and whose answers can get lost."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    far = Projection(proxy.uri, "joke-flow", tmp_path)
-    far.connect()
+    far = StoreWriter(proxy.uri, "joke-flow", tmp_path)
+    far.open_experiment()
     return far
 
 
-def ready(store: Projection, one: Batch) -> BatchWriter:
+def ready(store: StoreWriter, one: Batch) -> BatchWriter:
     writer = BatchWriter(store, LocalSource(one))
     writer.take_up()
     writer.open_parent()
@@ -69,16 +69,16 @@ def write(writer: BatchWriter, *records: LineRecord) -> None:
         writer.note(writer.write(one.line_number, one.start, one))
 
 
-def shown(store: Projection, uid: str) -> list[dict[str, Any]]:
+def shown(store: StoreWriter, uid: str) -> list[dict[str, Any]]:
     runs = MlflowClient(store.tracking_uri).search_runs([store.experiment_id], f"tags.`promptflow.batch_uid` = '{uid}'")
     return sorted((run.to_dictionary() for run in runs), key=lambda run: str(run["info"]["run_id"]))
 
 
-def get(store: Projection, run_id: str | None) -> Run:
+def get(store: StoreWriter, run_id: str | None) -> Run:
     return MlflowClient(store.tracking_uri).get_run(run_id or "")
 
 
-def test_a_batch_from_its_first_line_to_its_end(store: Projection, one: Batch) -> None:
+def test_a_batch_from_its_first_line_to_its_end(store: StoreWriter, one: Batch) -> None:
     writer = ready(store, one)
     opened = writer.write(7, 100.0, None)
     assert (opened.made, opened.stats, get(store, opened.run_id).info.status) == (True, None, "RUNNING")
@@ -96,7 +96,7 @@ def test_a_batch_from_its_first_line_to_its_end(store: Projection, one: Batch) -
     assert (writer.changes.made, writer.changes.completed, writer.changes.parent) == (1 + 1, 1, "made")
 
 
-def test_what_is_there_is_left_as_it_is(store: Projection, one: Batch) -> None:
+def test_what_is_there_is_left_as_it_is(store: StoreWriter, one: Batch) -> None:
     first = ready(store, one)
     write(first, record(7), record(8))
     sums = first.close_parent()
@@ -110,7 +110,7 @@ def test_what_is_there_is_left_as_it_is(store: Projection, one: Batch) -> None:
     assert shown(store, one.uid) == before
 
 
-def test_the_parent_s_sums_follow_its_lines(store: Projection, one: Batch) -> None:
+def test_the_parent_s_sums_follow_its_lines(store: StoreWriter, one: Batch) -> None:
     write(writer := ready(store, one), record(7))
     writer.close_parent()
     again = ready(store, one)
@@ -121,7 +121,7 @@ def test_the_parent_s_sums_follow_its_lines(store: Projection, one: Batch) -> No
     assert (metrics["lines_total"], metrics["lines_failed"], metrics["total_tokens"]) == (2, 1, 18 + 18)
 
 
-def test_a_run_that_was_cut_off_is_completed_later(store: Projection, one: Batch) -> None:
+def test_a_run_that_was_cut_off_is_completed_later(store: StoreWriter, one: Batch) -> None:
     writer = ready(store, one)
     write(writer, record(7, spans=(), status=FAILED, error_type=INTERRUPTED, error="the batch ended", outputs={}))
     assert writer.close_parent().lines_failed == 1
@@ -143,7 +143,7 @@ def test_a_run_that_was_cut_off_is_completed_later(store: Projection, one: Batch
     assert summary.lines_total >= 1 and third.standing.complete == {7: run_id}
 
 
-def test_present_params_are_never_written_anew(store: Projection, one: Batch) -> None:
+def test_present_params_are_never_written_anew(store: StoreWriter, one: Batch) -> None:
     writer = ready(store, one)
     run_id = writer.write(7, 100.0, None).run_id
     store.log(run_id, RunPayload("RUNNING", 0, 0, {"output": "the richer one", "run_display_name": "b1"}))
@@ -155,7 +155,7 @@ def test_present_params_are_never_written_anew(store: Projection, one: Batch) ->
     assert again.changes.refused == 0
 
 
-def test_values_that_mlflow_refuses_are_told_and_counted(store: Projection, one: Batch) -> None:
+def test_values_that_mlflow_refuses_are_told_and_counted(store: StoreWriter, one: Batch) -> None:
     writer = ready(store, one)
     run_id = writer.write(7, 100.0, None).run_id
     store.log(run_id, RunPayload("RUNNING", 0, 0, {"output": "somebody else's"}))
@@ -177,7 +177,7 @@ def test_values_that_mlflow_refuses_are_told_and_counted(store: Projection, one:
 
 
 def test_texts_are_cut_shorter_where_mlflow_takes_less(
-    store: Projection, one: Batch, monkeypatch: pytest.MonkeyPatch
+    store: StoreWriter, one: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRUNCATE_LONG_VALUES", "false")
     writer = ready(store, one)
@@ -188,16 +188,16 @@ def test_texts_are_cut_shorter_where_mlflow_takes_less(
     assert [len(run.data.params["output"]) for run in runs] == [500, 500] and writer.changes.refused == 0
 
 
-def test_an_experiment_that_is_deleted_meanwhile_is_named(store: Projection, tmp_path: Path) -> None:
-    other = Projection(store.tracking_uri, "deleted meanwhile", tmp_path)
-    other.connect()
+def test_an_experiment_that_is_deleted_meanwhile_is_named(store: StoreWriter, tmp_path: Path) -> None:
+    other = StoreWriter(store.tracking_uri, "deleted meanwhile", tmp_path)
+    other.open_experiment()
     writer = ready(other, batch(uid=next(uids)))
     MlflowClient(store.tracking_uri).delete_experiment(other.experiment_id)
     with pytest.raises(TrackingRefused, match="mlflow experiments restore"):
         writer.write(7, 100.0, record())
 
 
-def test_single_executions_have_no_parent(store: Projection) -> None:
+def test_single_executions_have_no_parent(store: StoreWriter) -> None:
     writer = ready(store, one := batch(uid=next(uids), name="", single=True))
     assert writer.standing.parent is None
     write(writer, record(0, run_name="a-run"), record(1, run_name="another"))
@@ -207,7 +207,7 @@ def test_single_executions_have_no_parent(store: Projection) -> None:
     assert len(shown(store, one.uid)) == 2
 
 
-def test_what_is_there_twice_goes(store: Projection, one: Batch) -> None:
+def test_what_is_there_twice_goes(store: StoreWriter, one: Batch) -> None:
     parents = [store.create_parent(one, "b1", at) for at in (100.0, 101.0)]
     run_ids = {
         (number, at): store.create_child(one, number, parent, 102.0 + at)
@@ -225,7 +225,7 @@ def test_what_is_there_twice_goes(store: Projection, one: Batch) -> None:
     assert not ready(store, one).changes
 
 
-def test_the_run_that_the_outputs_name_stays(store: Projection, tmp_path: Path) -> None:
+def test_the_run_that_the_outputs_name_stays(store: StoreWriter, tmp_path: Path) -> None:
     home = tmp_path / "home"
     folder = finished_batch(home, [run_info(7, joke_call())])
     one = batch(uid=batch_uid(home, "b1", CREATED), promptflow_home=str(home))
@@ -239,7 +239,7 @@ def test_the_run_that_the_outputs_name_stays(store: Projection, tmp_path: Path) 
     assert get(store, first).info.lifecycle_stage == "deleted"
 
 
-def test_a_line_takes_three_requests(far: Projection, proxy: CountingProxy, one: Batch) -> None:
+def test_a_line_takes_three_requests(far: StoreWriter, proxy: CountingProxy, one: Batch) -> None:
     writer = ready(far, one)
     proxy.requests.clear()
     for number in range(5):
@@ -251,7 +251,7 @@ def test_a_line_takes_three_requests(far: Projection, proxy: CountingProxy, one:
 
 @pytest.mark.parametrize("kind", ["runs/create", "runs/log-batch", "runs/update"])
 def test_an_answer_that_gets_lost_makes_no_second_run(
-    far: Projection, proxy: CountingProxy, one: Batch, kind: str
+    far: StoreWriter, proxy: CountingProxy, one: Batch, kind: str
 ) -> None:
     writer = ready(far, one)
     proxy.lost[kind] = 1
@@ -268,7 +268,7 @@ def test_an_answer_that_gets_lost_makes_no_second_run(
 
 @pytest.mark.parametrize("dies", [False, True])
 def test_a_parent_whose_maker_got_no_answer_or_died_is_one_and_tells_all(
-    far: Projection, proxy: CountingProxy, one: Batch, dies: bool
+    far: StoreWriter, proxy: CountingProxy, one: Batch, dies: bool
 ) -> None:
     writer = BatchWriter(far, LocalSource(one))
     writer.take_up()
@@ -287,7 +287,7 @@ def test_a_parent_whose_maker_got_no_answer_or_died_is_one_and_tells_all(
     assert not again.changes
 
 
-class Unsure(Projection):
+class Unsure(StoreWriter):
     """A store whose requests fail as drawn: before they were done, or after."""
 
     faults: Iterator[str] = iter(())
@@ -328,10 +328,10 @@ faults = st.lists(st.sampled_from(["none", "before", "after"]), max_size=25)
 @given(faults, st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(0, 6))
 @settings(deadline=None, max_examples=10, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 def test_whatever_gets_lost_each_line_has_one_complete_run(
-    store: Projection, drawn: list[str], numbers: list[int], dies_after: int
+    store: StoreWriter, drawn: list[str], numbers: list[int], dies_after: int
 ) -> None:
     unsure = Unsure(store.tracking_uri, "joke-flow", store._lock_dir)
-    unsure.connect()
+    unsure.open_experiment()
     unsure.faults = iter(drawn)
     one = batch(uid=next(uids))
     left = numbers[:dies_after]

@@ -22,7 +22,7 @@ from pf_mlflow.records.score import Score
 from pf_mlflow.records.source import BatchFacts
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.spool.launch import one_evaluation_of
-from pf_mlflow.tracking.writer import Projection
+from pf_mlflow.tracking.writer import StoreWriter
 
 BASE = batch(uid="base", name="base", client_pid=0, promptflow_home=None)
 
@@ -38,7 +38,7 @@ class Ended(LocalSource):
         return replace(super().facts(), start=self._started)
 
 
-def with_base(store: Projection, lines: int = 4) -> None:
+def with_base(store: StoreWriter, lines: int = 4) -> None:
     """Write a batch whose last line failed."""
     writer = BatchWriter(store, LocalSource(BASE))
     writer.open_parent()
@@ -49,7 +49,7 @@ def with_base(store: Projection, lines: int = 4) -> None:
     writer.close_parent()
 
 
-def evaluation(store: Projection, name: str, scores: dict[int, list[Score]], started: float = 200.0) -> ScoreWriter:
+def evaluation(store: StoreWriter, name: str, scores: dict[int, list[Score]], started: float = 200.0) -> ScoreWriter:
     """Write an evaluation, its lines in another order than theirs."""
     own = replace(BASE, uid=name, name=name, base_uid="base", base_name="base")
     writer = ScoreWriter(store, Ended(own, started))
@@ -64,7 +64,7 @@ def evaluation(store: Projection, name: str, scores: dict[int, list[Score]], sta
     return writer
 
 
-def runs(store: Projection) -> tuple[Run, dict[int, Run]]:
+def runs(store: StoreWriter) -> tuple[Run, dict[int, Run]]:
     found = MlflowClient(store.tracking_uri).search_runs([store.experiment_id], "tags.`promptflow.batch_uid` = 'base'")
     children = {int(n): run for run in found if (n := run.data.tags.get("promptflow.line_number"))}
     return next(run for run in found if "promptflow.line_number" not in run.data.tags), children
@@ -82,17 +82,17 @@ FIRST = {n: [Score("bleu", n / 4), Score("mood", "glad"), Score("f1", error="no"
 
 
 @pytest.fixture(params=["sqlite", "server"])
-def store(request: pytest.FixtureRequest, fresh_store: Path, tmp_path: Path) -> Projection:
+def store(request: pytest.FixtureRequest, fresh_store: Path, tmp_path: Path) -> StoreWriter:
     shutil.copy(fresh_store, tmp_path)
     sqlite = request.param == "sqlite"
     uri = f"sqlite:///{tmp_path}/mlflow.db" if sqlite else request.getfixturevalue("server")
-    store = Projection(uri, f"scores of {tmp_path.name}", tmp_path)
-    store.connect()
+    store = StoreWriter(uri, f"scores of {tmp_path.name}", tmp_path)
+    store.open_experiment()
     with_base(store)
     return store
 
 
-def test_on_the_lines_they_are_of_and_summed_up(store: Projection) -> None:
+def test_on_the_lines_they_are_of_and_summed_up(store: StoreWriter) -> None:
     evaluation(store, "first", FIRST)
     parent, children = runs(store)
     assert {n: numbers(run) for n, run in children.items()} == {
@@ -111,7 +111,7 @@ def test_on_the_lines_they_are_of_and_summed_up(store: Projection) -> None:
     assert parent.info.status == "FINISHED" and parent.data.tags["promptflow.evaluation"] == "first"
 
 
-def test_a_later_one_leaves_nothing_of_an_earlier_one(store: Projection) -> None:
+def test_a_later_one_leaves_nothing_of_an_earlier_one(store: StoreWriter) -> None:
     evaluation(store, "first", FIRST)
     evaluation(store, "second", {1: [Score("rougeL", 0.5)]}, started=300.0)
     parent, children = runs(store)
@@ -123,7 +123,7 @@ def test_a_later_one_leaves_nothing_of_an_earlier_one(store: Projection) -> None
     assert parent.data.metrics["lines_not_evaluated"] == 3
 
 
-def test_an_earlier_one_that_comes_later_changes_nothing(store: Projection) -> None:
+def test_an_earlier_one_that_comes_later_changes_nothing(store: StoreWriter) -> None:
     evaluation(store, "second", {1: [Score("bleu", 0.5)]}, started=300.0)
     before = [(run.data.metrics, run.data.tags) for run in runs(store)[1].values()]
     evaluation(store, "first", FIRST, started=200.0)
@@ -132,7 +132,7 @@ def test_an_earlier_one_that_comes_later_changes_nothing(store: Projection) -> N
     assert parent.data.tags["promptflow.evaluation"] == "second" and parent.data.metrics["bleu/v1/count"] == 1
 
 
-def test_one_that_scores_nothing_leaves_an_earlier_one(store: Projection) -> None:
+def test_one_that_scores_nothing_leaves_an_earlier_one(store: StoreWriter) -> None:
     evaluation(store, "first", FIRST)
     evaluation(store, "broken", {0: [], 2: []}, started=300.0)  # lines that failed
     parent, children = runs(store)
@@ -140,13 +140,13 @@ def test_one_that_scores_nothing_leaves_an_earlier_one(store: Projection) -> Non
     assert parent.data.metrics["lines_evaluated"] == 3
 
 
-def test_one_that_scores_nothing_is_not_told(store: Projection) -> None:
+def test_one_that_scores_nothing_is_not_told(store: StoreWriter) -> None:
     evaluation(store, "somebody else's", {})
     parent, _ = runs(store)
     assert "promptflow.evaluation" not in parent.data.tags and "lines_evaluated" not in parent.data.metrics
 
 
-def test_written_again_it_is_the_same(store: Projection) -> None:
+def test_written_again_it_is_the_same(store: StoreWriter) -> None:
     evaluation(store, "first", FIRST)
     before = [run.data.metrics for run in runs(store)[1].values()]
     again = evaluation(store, "first", FIRST)
@@ -158,7 +158,7 @@ def test_written_again_it_is_the_same(store: Projection) -> None:
     assert synced.close_parent().scores["bleu/v1/mean"] == pytest.approx(1 / 4) and not synced.changes
 
 
-def test_a_line_without_a_run_is_refused_and_told(store: Projection) -> None:
+def test_a_line_without_a_run_is_refused_and_told(store: StoreWriter) -> None:
     own = replace(BASE, uid="e", name="e", base_uid="base", base_name="base")
     writer = ScoreWriter(store, Ended(own, 200.0))
     writer.take_up()
@@ -167,7 +167,7 @@ def test_a_line_without_a_run_is_refused_and_told(store: Projection) -> None:
     assert written.refused and "pf-mlflow sync base" in written.refused and "line 9" in written.refused
 
 
-def test_a_batch_that_mlflow_does_not_have_is_refused_and_told(store: Projection) -> None:
+def test_a_batch_that_mlflow_does_not_have_is_refused_and_told(store: StoreWriter) -> None:
     own = replace(BASE, uid="e", name="e", base_uid="nobody", base_name="nobody")
     writer = ScoreWriter(store, Ended(own, 200.0))
     writer.take_up()
@@ -175,7 +175,7 @@ def test_a_batch_that_mlflow_does_not_have_is_refused_and_told(store: Projection
         writer.open_parent()
 
 
-def test_a_tag_that_is_gone_already_is_no_trouble(store: Projection) -> None:
+def test_a_tag_that_is_gone_already_is_no_trouble(store: StoreWriter) -> None:
     parent, _ = runs(store)
     MlflowClient(store.tracking_uri).set_tag(parent.info.run_id, "stale", "yes")
     store.drop_tags(parent.info.run_id, ["gone already", "stale"])
@@ -183,7 +183,7 @@ def test_a_tag_that_is_gone_already_is_no_trouble(store: Projection) -> None:
 
 
 def test_without_a_place_for_artifacts_there_are_numbers_all_the_same(
-    store: Projection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: StoreWriter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refused(run_id: str, path: Path) -> None:
         raise PermissionError(13, "Permission denied", "/mlflow/artifacts")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pf_mlflow.projection.batch_runs import BatchWriter
 from pf_mlflow.records.line import FAILED
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.tracking.run_payload import RunPayload
-from pf_mlflow.tracking.writer import Projection
+from pf_mlflow.tracking.writer import StoreWriter
 
 ONE = batch(uid="rows")
 VALUES = RunPayload(
@@ -32,14 +32,14 @@ VALUES = RunPayload(
 )
 
 
-def store_at(uri: str, folder: Path) -> Projection:
-    store = Projection(uri, "joke-flow", folder)
-    store.connect()
+def store_at(uri: str, folder: Path) -> StoreWriter:
+    store = StoreWriter(uri, "joke-flow", folder)
+    store.open_experiment()
     return store
 
 
 @pytest.fixture
-def twins(fresh_store: Path, tmp_path: Path) -> tuple[Projection, Projection]:
+def twins(fresh_store: Path, tmp_path: Path) -> tuple[StoreWriter, StoreWriter]:
     """Two stores alike."""
     stores = []
     for name in ("calls", "rows"):
@@ -49,7 +49,12 @@ def twins(fresh_store: Path, tmp_path: Path) -> tuple[Projection, Projection]:
     return stores[0], stores[1]
 
 
-def rows_of(store: Projection, ids: dict[str, str]) -> dict[str, list[tuple[Any, ...]]]:
+def written(store: StoreWriter, twins: tuple[StoreWriter, StoreWriter]) -> AbstractContextManager[StoreWriter]:
+    """Return what writes the second of the stores in one transaction, and the first by MLflow's own calls."""
+    return store.transaction() if store is twins[1] else nullcontext(store)
+
+
+def rows_of(store: StoreWriter, ids: dict[str, str]) -> dict[str, list[tuple[Any, ...]]]:
     path = store.tracking_uri.removeprefix("sqlite:///")
     tables: dict[str, list[tuple[Any, ...]]] = {}
     with closing(sqlite3.connect(path)) as db:
@@ -68,29 +73,28 @@ def _named(value: Any, ids: dict[str, str], path: str) -> Any:
 
 
 @pytest.mark.parametrize("opened", ["in the same transaction", "before"])
-def test_they_are_the_same_rows(twins: tuple[Projection, Projection], opened: str) -> None:
+def test_they_are_the_same_rows(twins: tuple[StoreWriter, StoreWriter], opened: str) -> None:
     tables = []
     for store in twins:
         parent = store.create_parent(ONE, "A batch", 99.0)
         child = store.create_child(ONE, 7, parent, 100.0) if opened == "before" else ""
-        together = store.together() if store is twins[1] else nullcontext()
-        with together:
-            child = child or store.create_child(ONE, 7, parent, 100.0)
-            store.complete(child, VALUES)
-            left = store.create_child(ONE, 8, parent, 101.0)
+        with written(store, twins) as runs:
+            child = child or runs.create_child(ONE, 7, parent, 100.0)
+            runs.complete(child, VALUES)
+            left = runs.create_child(ONE, 8, parent, 101.0)
         tables.append(rows_of(store, {parent: "parent", child: "child", left: "left"}))
     assert tables[0] == tables[1] and len(tables[0]["runs"]) == 3
     assert len(tables[0]["metrics"]) == len(tables[0]["latest_metrics"]) == 3
 
 
-def test_values_that_are_there_already_stay_or_are_overwritten_as_ever(twins: tuple[Projection, Projection]) -> None:
+def test_values_that_are_there_already_stay_or_are_overwritten_as_ever(twins: tuple[StoreWriter, StoreWriter]) -> None:
     tables = []
     for store in twins:
         child = store.create_single(ONE, 7, 100.0)
         store.log(child, VALUES)
         again = RunPayload("FINISHED", 0, 101_500, dict(VALUES.params), dict(VALUES.metrics), {"response_model": "new"})
-        with store.together() if store is twins[1] else nullcontext():
-            store.complete(child, again)
+        with written(store, twins) as runs:
+            runs.complete(child, again)
         tables.append(rows_of(store, {child: "child"}))
     assert tables[0] == tables[1]
 
@@ -98,14 +102,14 @@ def test_values_that_are_there_already_stay_or_are_overwritten_as_ever(twins: tu
 @pytest.mark.parametrize("later", [{"bleu/v1": 0.25}, {"bleu/v1": float("nan")}, {"bleu/v1": 0.75, "f1/v1": 1.0}])
 @pytest.mark.parametrize("at", [101_400, 101_500, 101_600])
 def test_of_several_values_of_a_metric_the_same_is_the_latest(
-    twins: tuple[Projection, Projection], later: dict[str, float], at: int
+    twins: tuple[StoreWriter, StoreWriter], later: dict[str, float], at: int
 ) -> None:
     tables = []
     for store in twins:
         child = store.create_single(ONE, 7, 100.0)
         store.log(child, RunPayload("", 0, 101_500, metrics={"bleu/v1": 0.5, "gone/v1": float("nan")}))
-        with store.together() if store is twins[1] else nullcontext():
-            store.log(child, RunPayload("", 0, at, metrics=later))
+        with written(store, twins) as runs:
+            runs.log(child, RunPayload("", 0, at, metrics=later))
         tables.append(rows_of(store, {child: "child"}))
     assert tables[0] == tables[1]
 
@@ -118,32 +122,32 @@ def test_of_several_values_of_a_metric_the_same_is_the_latest(
         {"metrics": {"": 1.0}},
     ],
 )
-def test_what_mlflow_refuses_is_refused(twins: tuple[Projection, Projection], values: dict[str, Any]) -> None:
+def test_what_mlflow_refuses_is_refused(twins: tuple[StoreWriter, StoreWriter], values: dict[str, Any]) -> None:
     said = []
     for store in twins:
         child = store.create_single(ONE, 7, 100.0)
-        with store.together() if store is twins[1] else nullcontext():
+        with written(store, twins) as runs:
             with pytest.raises(TrackingRefused) as refusal:
-                store.complete(child, RunPayload("FINISHED", 0, 1, **values))
+                runs.complete(child, RunPayload("FINISHED", 0, 1, **values))
         said.append(str(refusal.value).replace(store.shown_uri, ""))
         run = MlflowClient(store.tracking_uri).get_run(child)
         assert run.info.status == "RUNNING" and not (run.data.params or run.data.metrics)
     assert said[0] == said[1]
 
 
-def test_a_run_or_an_experiment_that_was_deleted_is_refused(twins: tuple[Projection, Projection]) -> None:
+def test_a_run_or_an_experiment_that_was_deleted_is_refused(twins: tuple[StoreWriter, StoreWriter]) -> None:
     store = twins[1]
     child = store.create_single(ONE, 7, 100.0)
     client = MlflowClient(store.tracking_uri)
     client.delete_run(child)
-    with store.together(), pytest.raises(TrackingRefused):
-        store.complete(child, VALUES)
+    with store.transaction() as runs, pytest.raises(TrackingRefused):
+        runs.complete(child, VALUES)
     client.delete_experiment(store.experiment_id)
-    with store.together(), pytest.raises(TrackingRefused):
-        store.create_single(ONE, 8, 100.0)
+    with store.transaction() as runs, pytest.raises(TrackingRefused):
+        runs.create_single(ONE, 8, 100.0)
 
 
-def test_long_texts_are_artifacts(twins: tuple[Projection, Projection], tmp_path: Path) -> None:
+def test_long_texts_are_artifacts(twins: tuple[StoreWriter, StoreWriter], tmp_path: Path) -> None:
     store = twins[1]
     writer = BatchWriter(store, LocalSource(ONE))
     writer.open_parent()
@@ -161,26 +165,21 @@ def test_long_texts_are_artifacts(twins: tuple[Projection, Projection], tmp_path
 
 
 @pytest.fixture(scope="module")
-def elephant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Projection]:
+def elephant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreWriter]:
     folder = tmp_path_factory.mktemp("elephant")
     with postgres() as uri:
         yield store_at(uri, folder)
 
 
-@contextmanager
-def calls_only(store: Projection) -> Iterator[None]:
-    yield
-
-
-def test_in_postgresql(elephant: Projection) -> None:
+def test_in_postgresql(elephant: StoreWriter) -> None:
     shown = []
-    for number, together in enumerate((calls_only, Projection.together)):
+    for number, together in enumerate((nullcontext, StoreWriter.transaction)):
         parent = elephant.create_parent(batch(uid=f"pg{number}"), "A batch", 99.0)
-        with together(elephant):
-            child = elephant.create_child(batch(uid=f"pg{number}"), 7, parent, 100.0)
-            elephant.complete(child, VALUES)
-        with together(elephant):
-            elephant.complete(child, RunPayload("FINISHED", 0, 101_500, tags={"response_model": "new"}))
+        with together(elephant) as runs:
+            child = runs.create_child(batch(uid=f"pg{number}"), 7, parent, 100.0)
+            runs.complete(child, VALUES)
+        with together(elephant) as runs:
+            runs.complete(child, RunPayload("FINISHED", 0, 101_500, tags={"response_model": "new"}))
         run = MlflowClient(elephant.tracking_uri).get_run(child)
         tags = {
             key: tag for key, tag in run.data.tags.items() if key not in ("mlflow.parentRunId", "promptflow.batch_uid")

@@ -14,8 +14,8 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from urllib3.util.retry import Retry
 
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
-from pf_mlflow.tracking.errors import hear_retry_after, told
-from pf_mlflow.tracking.writer import Projection
+from pf_mlflow.tracking.errors import capture_retry_after, translates_errors
+from pf_mlflow.tracking.writer import StoreWriter
 
 
 class Answering:
@@ -56,14 +56,14 @@ def answering() -> Iterator[Answering]:
 
 
 @pytest.fixture
-def projection(answering: Answering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Projection:
+def projection(answering: Answering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoreWriter:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    return Projection(answering.uri, "jokes", tmp_path)
+    return StoreWriter(answering.uri, "jokes", tmp_path)
 
 
-def heard(projection: Projection) -> float | None:
+def heard(projection: StoreWriter) -> float | None:
     with pytest.raises(TrackingDown) as told:
-        projection.connect()
+        projection.open_experiment()
     return told.value.retry_after
 
 
@@ -84,7 +84,7 @@ def heard(projection: Projection) -> float | None:
     ],
 )
 def test_what_a_server_asks_for_is_heard(
-    answering: Answering, projection: Projection, status: int, asked: str, expected: float | None
+    answering: Answering, projection: StoreWriter, status: int, asked: str, expected: float | None
 ) -> None:
     answering.status, answering.retry_after = status, [asked]
     before = answering.requests
@@ -92,18 +92,18 @@ def test_what_a_server_asks_for_is_heard(
     assert answering.requests == before + 1  # MLflow's client itself does not try again
 
 
-def test_a_date_is_heard_as_the_seconds_until_then(answering: Answering, projection: Projection) -> None:
+def test_a_date_is_heard_as_the_seconds_until_then(answering: Answering, projection: StoreWriter) -> None:
     answering.status, answering.retry_after = 429, [formatdate(time.time() + 60, usegmt=True)]
     assert (heard(projection) or 0.0) == pytest.approx(60, abs=3)
 
 
 @pytest.mark.parametrize("asked", ["86400", "9" * 400, "Fri, 01 Jan 2100 00:00:00 GMT"])
-def test_nobody_can_ask_for_more_than_two_minutes(answering: Answering, projection: Projection, asked: str) -> None:
+def test_nobody_can_ask_for_more_than_two_minutes(answering: Answering, projection: StoreWriter, asked: str) -> None:
     answering.status, answering.retry_after = 429, [asked]
     assert heard(projection) == 120.0
 
 
-def test_what_one_answer_asked_for_holds_for_no_other(answering: Answering, projection: Projection) -> None:
+def test_what_one_answer_asked_for_holds_for_no_other(answering: Answering, projection: StoreWriter) -> None:
     answering.status = 429
     told = []
     for asked in ("7", "", "8", "soon"):
@@ -112,7 +112,7 @@ def test_what_one_answer_asked_for_holds_for_no_other(answering: Answering, proj
     assert told == [7.0, None, 8.0, None]
 
 
-def test_it_is_heard_by_the_thread_that_asked(answering: Answering, projection: Projection) -> None:
+def test_it_is_heard_by_the_thread_that_asked(answering: Answering, projection: StoreWriter) -> None:
     answering.status, answering.retry_after = 429, ["9"]
     assert heard(projection) == 9.0
     others: list[float | None] = []
@@ -124,16 +124,16 @@ def test_it_is_heard_by_the_thread_that_asked(answering: Answering, projection: 
 
 
 def test_listening_twice_is_listening_once() -> None:
-    hear_retry_after()
+    capture_retry_after()
     once = Retry.increment
-    hear_retry_after()
+    capture_retry_after()
     assert Retry.increment is once
 
 
 class Store:
     shown_uri = "http://ana:***@host"
 
-    @told
+    @translates_errors
     def fails(self, error: Exception) -> None:
         raise error
 

@@ -22,22 +22,22 @@ from pf_mlflow.errors import TrackingDown, TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.tracking.run_payload import RunPayload
-from pf_mlflow.tracking.writer import Projection
+from pf_mlflow.tracking.writer import StoreWriter
 
 uids = (f"together{number}" for number in count())
 
 
-class Unsure(Projection):
+class Unsure(StoreWriter):
     """A database that fails as drawn: within a transaction, when it is to be committed, or just after."""
 
     faults: Iterator[str] = iter(())
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[Unsure]:
         self.fault = next(self.faults, "none")
         self.calls = 0
-        with super().together():
-            yield
+        with super().transaction() as runs:
+            yield runs
             if self.fault == "at commit":
                 raise TrackingDown("the disk is full")
         if self.fault == "answer lost":
@@ -55,11 +55,11 @@ def store(fresh_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Unsure
     folder = tmp_path_factory.mktemp("together")
     shutil.copy(fresh_store, folder)
     store = Unsure(f"sqlite:///{folder}/mlflow.db", "joke-flow", folder)
-    store.connect()
+    store.open_experiment()
     return store
 
 
-def ready(store: Projection) -> BatchWriter:
+def ready(store: StoreWriter) -> BatchWriter:
     one = batch(uid=next(uids))
     writer = BatchWriter(store, LocalSource(one))
     writer.take_up()
@@ -79,7 +79,7 @@ def write(writer: BatchWriter, number: int) -> None:
 
 def test_25_lines_are_one_commit(store: Unsure) -> None:
     writer, commits = ready(store), []
-    engine = store._client._tracking_client.store.engine
+    engine = store._store.engine
     event.listen(engine, "commit", lambda connection: commits.append(1))
     with writer.together():
         for number in range(25):
@@ -97,7 +97,7 @@ def test_a_call_that_is_refused_undoes_itself_alone(store: Unsure) -> None:
         write(writer, 0)
         run_id = writer.standing.complete[0]
         with pytest.raises(TrackingRefused):
-            store.log(run_id, RunPayload("FINISHED", 0, 1, params={"a/../b": "x"}, tags={"late": "tag"}))
+            writer._runs.log(run_id, RunPayload("FINISHED", 0, 1, params={"a/../b": "x"}, tags={"late": "tag"}))
         write(writer, 1)
     runs = {run.data.tags["promptflow.line_number"]: run.data for run in children(writer)}
     assert runs.keys() == {"0", "1"} and "late" not in runs["0"].tags

@@ -23,23 +23,22 @@ from pf_mlflow.errors import TrackingDown, TrackingError, TrackingRefused
 from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.keys import readable
-from pf_mlflow.tracking.dry_run import Rehearsal
 from pf_mlflow.tracking.run_payload import RunPayload
-from pf_mlflow.tracking.writer import Projection
+from pf_mlflow.tracking.writer import StoreWriter
 
 uids = (f"uid{number}" for number in count())
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Projection:
+def store(tmp_path_factory: pytest.TempPathFactory) -> StoreWriter:
     folder = tmp_path_factory.mktemp("büro 東京")
-    projection = Projection(f"sqlite:///{folder}/mlflow.db", "jokes", folder)
-    projection.connect()
+    projection = StoreWriter(f"sqlite:///{folder}/mlflow.db", "jokes", folder)
+    projection.open_experiment()
     return projection
 
 
 @pytest.fixture
-def client(store: Projection) -> MlflowClient:
+def client(store: StoreWriter) -> MlflowClient:
     return MlflowClient(store.tracking_uri)
 
 
@@ -48,7 +47,7 @@ def one() -> Batch:
     return batch(uid=next(uids))
 
 
-def test_a_batch_and_its_lines(store: Projection, client: MlflowClient, one: Batch) -> None:
+def test_a_batch_and_its_lines(store: StoreWriter, client: MlflowClient, one: Batch) -> None:
     assert list(store.runs(one.uid)) == []
     parent = store.create_parent(one, "Nightly 東京", 99.0)
     children = {number: store.create_child(one, number, parent, 100.0 + number) for number in (0, 7)}
@@ -74,7 +73,7 @@ def test_a_batch_and_its_lines(store: Projection, client: MlflowClient, one: Bat
     assert (child.data.tags["promptflow.run_id"], child.data.tags["promptflow.line_number"]) == ("b1", "7")
 
 
-def test_a_line_s_run_is_completed(store: Projection, client: MlflowClient, one: Batch) -> None:
+def test_a_line_s_run_is_completed(store: StoreWriter, client: MlflowClient, one: Batch) -> None:
     payload = line_payload(line_record(start=100.25, end=102.5), "nightly")
     run_id = store.create_child(one, 7, store.create_parent(one, "b1", 100.0), 100.25)
     store.complete(run_id, payload)
@@ -85,7 +84,7 @@ def test_a_line_s_run_is_completed(store: Projection, client: MlflowClient, one:
     assert run.data.tags["response_model"] == "fake-1" and run.data.tags["framework"] == "Prompt Flow"
 
 
-def test_runs_come_as_mlflow_shows_them(store: Projection, client: MlflowClient, one: Batch) -> None:
+def test_runs_come_as_mlflow_shows_them(store: StoreWriter, client: MlflowClient, one: Batch) -> None:
     payload = line_payload(line_record(start=101.0, end=102.5), "nightly")
     parent = store.create_parent(one, "b1", 100.0)
     run_id = store.create_child(one, 7, parent, 101.0)
@@ -99,14 +98,14 @@ def test_runs_come_as_mlflow_shows_them(store: Projection, client: MlflowClient,
     assert payload.without(known.values) == RunPayload("FINISHED", 101_000, 102_500)
 
 
-def test_more_runs_than_a_page_holds(store: Projection, one: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pf_mlflow.tracking.writer._PAGE", 3)
+def test_more_runs_than_a_page_holds(store: StoreWriter, one: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pf_mlflow.tracking.reader._PAGE", 3)
     parent = store.create_parent(one, "b1", 100.0)
     children = [store.create_child(one, number, parent, 200.0 - number) for number in range(7)]
     assert [known.run_id for known in store.runs(one.uid)] == [parent, *reversed(children)]
 
 
-def test_deleted_runs_do_not_count(store: Projection, client: MlflowClient, one: Batch) -> None:
+def test_deleted_runs_do_not_count(store: StoreWriter, client: MlflowClient, one: Batch) -> None:
     assert store.deleted_parent(one.uid) is None
     parent = store.create_parent(one, "b1", 100.0)
     child = store.create_child(one, 7, parent, 101.0)
@@ -117,33 +116,33 @@ def test_deleted_runs_do_not_count(store: Projection, client: MlflowClient, one:
     assert (store.deleted_parent(one.uid), list(store.runs(one.uid))) == (parent, [])
 
 
-def test_children_move_to_another_parent(store: Projection, client: MlflowClient, one: Batch) -> None:
+def test_children_move_to_another_parent(store: StoreWriter, client: MlflowClient, one: Batch) -> None:
     old, new = (store.create_parent(one, "b1", at) for at in (100.0, 101.0))
     children = [store.create_child(one, number, parent, 102.0) for number, parent in enumerate([old, new, old])]
     store.adopt_children(one.uid, new)
     assert [client.get_run(child).data.tags["mlflow.parentRunId"] for child in children] == 3 * [new]
 
 
-def test_tags_that_are_not_true_any_more_go(store: Projection, client: MlflowClient, one: Batch) -> None:
+def test_tags_that_are_not_true_any_more_go(store: StoreWriter, client: MlflowClient, one: Batch) -> None:
     run_id = store.create_parent(one, "b1", 100.0)
     store.log(run_id, RunPayload("FAILED", 0, 0, tags={"a": "1", "b": "2", "c": "3"}))
     store.drop_tags(run_id, ["a", "c"])
     assert {"a", "b", "c"} & client.get_run(run_id).data.tags.keys() == {"b"}
 
 
-def test_a_single_execution_is_one_top_level_run(store: Projection, client: MlflowClient, one: Batch) -> None:
+def test_a_single_execution_is_one_top_level_run(store: StoreWriter, client: MlflowClient, one: Batch) -> None:
     run = client.get_run(store.create_single(one, 3, 100.0))
     assert run.info.run_name == "joke-flow" and run.data.tags["promptflow.single_number"] == "3"
     assert "mlflow.parentRunId" not in run.data.tags
 
 
-def test_a_rehearsal_reads_and_writes_nothing(store: Projection, client: MlflowClient, one: Batch) -> None:
+def test_a_rehearsal_reads_and_writes_nothing(store: StoreWriter, client: MlflowClient, one: Batch) -> None:
     parent = store.create_parent(one, "b1", 100.0)
     child = store.create_child(one, 7, parent, 101.0)
     store.log(parent, RunPayload("RUNNING", 0, 0, tags={"a": "1"}))
     before = [run.to_dictionary() for run in client.search_runs([store.experiment_id])]
-    rehearsal = Rehearsal(store.tracking_uri, "jokes", store._lock_dir)
-    rehearsal.connect()
+    rehearsal = StoreWriter(store.tracking_uri, "jokes", store._lock_dir, dry_run=True)
+    rehearsal.open_experiment()
     assert [known.run_id for known in rehearsal.runs(one.uid)] == [parent, child]
     assert rehearsal.create_parent(one, "b1", 1.0) == rehearsal.create_child(one, 8, parent, 1.0) == ""
     rehearsal.complete(child, line_payload(line_record(), "b1"))
@@ -156,17 +155,17 @@ def test_a_rehearsal_reads_and_writes_nothing(store: Projection, client: MlflowC
 
 
 def test_a_rehearsal_makes_neither_store_nor_experiment(
-    store: Projection, client: MlflowClient, tmp_path: Path
+    store: StoreWriter, client: MlflowClient, tmp_path: Path
 ) -> None:
     for uri in (f"sqlite:///{tmp_path}/mlflow.db", store.tracking_uri):
-        rehearsal = Rehearsal(uri, "not made", tmp_path)
-        rehearsal.connect()
+        rehearsal = StoreWriter(uri, "not made", tmp_path, dry_run=True)
+        rehearsal.open_experiment()
         assert (list(rehearsal.runs("uid")), rehearsal.deleted_parent("uid"), rehearsal.experiment_id) == ([], None, "")
     assert [path.suffix for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
     assert client.get_experiment_by_name("not made") is None
 
 
-def test_three_hundred_params_take_several_requests(store: Projection, client: MlflowClient, one: Batch) -> None:
+def test_three_hundred_params_take_several_requests(store: StoreWriter, client: MlflowClient, one: Batch) -> None:
     payload = RunPayload("FAILED", 0, 1_000, metrics={f"m{n}": float(n) for n in range(300)}, tags={"t": "1"})
     for n in range(300):
         payload.add_param(f"p{n}", "😀" * 6000 if n % 10 == 0 else n)
@@ -178,7 +177,7 @@ def test_three_hundred_params_take_several_requests(store: Projection, client: M
 
 
 def test_long_values_are_artifacts_letter_for_letter(
-    store: Projection, client: MlflowClient, one: Batch, tmp_path: Path
+    store: StoreWriter, client: MlflowClient, one: Batch, tmp_path: Path
 ) -> None:
     texts = {"output": "東京\r\n\ttea\n" * 20_000, "input_質問": "x" * 6001, "input_文脈": "y" * 6001}
     payload = RunPayload("FINISHED", 0, 1_000)
@@ -200,7 +199,7 @@ def test_long_values_are_artifacts_letter_for_letter(
 
 @given(st.lists(st.tuples(json_text, json_values | json_text.map(lambda text: text * 100)), max_size=20))
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
-def test_what_is_read_back_is_what_was_written(store: Projection, values: list[tuple[str, object]]) -> None:
+def test_what_is_read_back_is_what_was_written(store: StoreWriter, values: list[tuple[str, object]]) -> None:
     payload = RunPayload("FINISHED", 0, 1_000)
     for key, value in values:
         payload.add_param(key, value, limit=500)
@@ -212,7 +211,7 @@ def test_what_is_read_back_is_what_was_written(store: Projection, values: list[t
     assert set(short) <= set(data.params.values())
 
 
-def test_params_are_immutable(store: Projection, one: Batch) -> None:
+def test_params_are_immutable(store: StoreWriter, one: Batch) -> None:
     run_id = store.create_parent(one, "b1", 0.5)
     store.log(run_id, RunPayload("FINISHED", 0, 0, params={"output": "a"}))
     with pytest.raises(TrackingRefused, match="answered 400"):
@@ -221,23 +220,23 @@ def test_params_are_immutable(store: Projection, one: Batch) -> None:
         store.end("0" * 32, "FINISHED", 1_000)
 
 
-def test_an_experiment_is_made_once_and_found_again(store: Projection) -> None:
-    again = Projection(store.tracking_uri, "jokes", store._lock_dir)
-    again.connect()
-    other = Projection(store.tracking_uri, "jokes 2", store._lock_dir)
-    other.connect()
+def test_an_experiment_is_made_once_and_found_again(store: StoreWriter) -> None:
+    again = StoreWriter(store.tracking_uri, "jokes", store._lock_dir)
+    again.open_experiment()
+    other = StoreWriter(store.tracking_uri, "jokes 2", store._lock_dir)
+    other.open_experiment()
     assert again.experiment_id == store.experiment_id != other.experiment_id
 
 
-def test_a_deleted_experiment_is_refused(store: Projection, client: MlflowClient) -> None:
+def test_a_deleted_experiment_is_refused(store: StoreWriter, client: MlflowClient) -> None:
     deleted = client.create_experiment("gone")
     client.delete_experiment(deleted)
     with pytest.raises(TrackingRefused) as told:
-        Projection(store.tracking_uri, "gone", store._lock_dir).connect()
+        StoreWriter(store.tracking_uri, "gone", store._lock_dir).open_experiment()
     assert "The experiment 'gone' at sqlite:///" in str(told.value)
     assert f"mlflow experiments restore --experiment-id {deleted}" in str(told.value)
     client.restore_experiment(deleted)
-    Projection(store.tracking_uri, "gone", store._lock_dir).connect()
+    StoreWriter(store.tracking_uri, "gone", store._lock_dir).open_experiment()
 
 
 @pytest.mark.parametrize("folder", ["missing", "a file", "read-only"])
@@ -247,7 +246,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, folder: str)
     if folder == "read-only" and os.access(tmp_path / folder, os.W_OK):
         pytest.skip("root may write everywhere")
     with pytest.raises(TrackingRefused) as told:
-        Projection(f"sqlite:///{tmp_path}/{folder}/mlflow.db", "jokes", tmp_path).connect()
+        StoreWriter(f"sqlite:///{tmp_path}/{folder}/mlflow.db", "jokes", tmp_path).open_experiment()
     assert f"{str(tmp_path / folder)!r} is not a folder that you may write to" in str(told.value)
     assert "MLFLOW_TRACKING_URI" in str(told.value)
     assert not (tmp_path / "missing").exists()
@@ -258,18 +257,18 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, folder: str)
 )
 def test_a_store_that_mlflow_does_not_take_is_refused(tmp_path: Path, uri: str) -> None:
     with pytest.raises(TrackingRefused):
-        Projection(uri, "jokes", tmp_path).connect()
+        StoreWriter(uri, "jokes", tmp_path).open_experiment()
 
 
 def test_a_relative_store_is_where_the_user_named_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    Projection("sqlite:///runs/mlflow.db", "jokes", tmp_path).connect()
+    StoreWriter("sqlite:///runs/mlflow.db", "jokes", tmp_path).open_experiment()
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.db")] == ["runs/mlflow.db"]
 
 
 @pytest.fixture
-def copy(store: Projection, tmp_path: Path) -> Path:
+def copy(store: StoreWriter, tmp_path: Path) -> Path:
     shutil.copy(store.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
     return tmp_path / "mlflow.db"
 
@@ -278,7 +277,7 @@ def test_a_store_of_another_mlflow_version_is_refused(copy: Path) -> None:
     with sqlite3.connect(copy) as db:
         db.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
     with pytest.raises(TrackingRefused, match="mlflow db upgrade"):
-        Projection(f"sqlite:///{copy}", "jokes", copy.parent).connect()
+        StoreWriter(f"sqlite:///{copy}", "jokes", copy.parent).open_experiment()
 
 
 @pytest.mark.timeout(5)
@@ -289,18 +288,17 @@ def test_what_is_no_database_is_refused_at_once(tmp_path: Path, kind: str) -> No
     else:
         (tmp_path / "mlflow.db").write_text("a note to myself" * 100)
     with pytest.raises(TrackingRefused):
-        Projection(f"sqlite:///{tmp_path}/mlflow.db", "jokes", tmp_path).connect()
+        StoreWriter(f"sqlite:///{tmp_path}/mlflow.db", "jokes", tmp_path).open_experiment()
 
 
 CONNECT = """
 import sys
 from pathlib import Path
-from pf_mlflow.tracking.writer import Projection
-from pf_mlflow.tracking.dry_run import Rehearsal
+from pf_mlflow.tracking.writer import StoreWriter
 print("ready", flush=True)
 sys.stdin.read()
-projection = Projection(sys.argv[1], "jokes", Path(sys.argv[2]))
-projection.connect()
+projection = StoreWriter(sys.argv[1], "jokes", Path(sys.argv[2]))
+projection.open_experiment()
 print(projection.experiment_id)
 """
 
@@ -370,7 +368,7 @@ def test_what_a_server_answers(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with answering(status, body) as host, pytest.raises(kind) as told:
-        Projection(f"http://ana:hunter22@{host}", "jokes", tmp_path).connect()
+        StoreWriter(f"http://ana:hunter22@{host}", "jokes", tmp_path).open_experiment()
     assert sentence in str(told.value) and f"MLflow at http://ana:***@{host} answered" in str(told.value)
     assert "hunter22" not in str(told.value) and "\n" not in str(told.value)
 
@@ -380,7 +378,7 @@ def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with answering(200, "") as host:
         pass
     with pytest.raises(TrackingDown) as told:
-        Projection(f"http://ana:hunter22@{host}", "jokes", tmp_path).connect()
+        StoreWriter(f"http://ana:hunter22@{host}", "jokes", tmp_path).open_experiment()
     assert f"http://ana:***@{host} cannot be reached" in str(told.value) and "hunter22" not in str(told.value)
 
 
@@ -395,4 +393,4 @@ def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_writers_at_once(uri: str, threads: int) -> None:
-    assert Projection(uri, "jokes", Path()).threads == threads
+    assert StoreWriter(uri, "jokes", Path()).threads == threads

@@ -72,10 +72,12 @@ def evaluation_of(base: str, batch: Batch, spool: Spool, settings: Settings) -> 
 
 
 def _in_store(spool: Spool, settings: Settings, name: str) -> Found:
-    from pf_mlflow.tracking.reader import Reader
+    from pf_mlflow.tracking.reader import StoreReader
 
     uri = settings.tracking_uri or default_tracking_uri(Path.cwd())
-    found = Reader(uri, "", spool.folder).batches_named(name)
+    reader = StoreReader(uri, "", spool.folder)
+    reader.open()
+    found = reader.batches_named(name)
     if not found:
         raise BadInput(
             f"There is no batch {name!r}: neither promptflow knows it (`pf run list` shows its batches) "
