@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pf_mlflow.errors import PfMlflowError
 
-__all__ = ["never_fails", "warn_once"]
+__all__ = ["guarded", "warn_once"]
 
 _BATCH_LOG = logging.getLogger("execution")
 """promptflow's logger, whose lines stand in a batch's `logs.txt`."""
@@ -19,24 +19,24 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def never_fails(otherwise: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Tracking trouble never fails a line: log it once per kind and hand on `otherwise`."""
+def guarded(fallback: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Tracking trouble never fails a line: log it once per kind and return `fallback`."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         @wraps(function)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
             try:
                 return function(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - whatever fails here is tracking's, and is logged
-                warn_once(_told(function.__name__, error), error)
-                return otherwise  # type: ignore[no-any-return]
+                warn_once(_sentence(function.__name__, error), error)
+                return fallback  # type: ignore[no-any-return]
 
-        return guarded
+        return call
 
     return decorate
 
 
-def _told(what: str, error: Exception) -> str:
+def _sentence(what: str, error: Exception) -> str:
     if isinstance(error, (OSError, sqlite3.Error)):
         return (
             f"{what}: the spool cannot be used ({error}); bring the batch into MLflow afterwards with `pf-mlflow sync`."

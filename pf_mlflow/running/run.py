@@ -24,8 +24,8 @@ from pf_mlflow.settings import (
     take_over_environment,
     without_password,
 )
-from pf_mlflow.sources.live import exit_notice as told
-from pf_mlflow.sources.live.api import attach, begin_anew
+from pf_mlflow.sources.live import exit_notice
+from pf_mlflow.sources.live.api import attach, start_anew
 from pf_mlflow.sources.promptflow.batch_lookup import known_batches
 from pf_mlflow.sources.promptflow.flow import flow_nodes
 from pf_mlflow.sources.promptflow.local_batch import tracking_uri_of
@@ -57,7 +57,7 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
         take_over_environment(flow.definition)
         settings = read_settings()
         _check(request, flow)
-        begin_anew()
+        start_anew()
         ahead = _track_here(*_place(request, flow, settings), settings)
         settings = read_settings()
         if ahead:
@@ -122,7 +122,7 @@ def _place(request: RunRequest, flow: Runnable, settings: Settings) -> tuple[str
 
 def _track_here(uri: str, experiment: str, settings: Settings) -> DeliveryAhead | None:
     """Fix the store for this process and its children, and begin to ask it."""
-    told.silence()
+    exit_notice.silence()
     if not settings.enabled:
         return None
     os.environ["MLFLOW_TRACKING_URI"] = uri

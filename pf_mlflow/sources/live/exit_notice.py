@@ -1,4 +1,4 @@
-"""Tells the user of a plain `pf` command, once at its end, where the runs went or what keeps them."""
+"""Writes for the user of a plain `pf` command, once at its end, where the runs went or what keeps them."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from pf_mlflow.spool.launch import deliver_in_background
 from pf_mlflow.spool.processes import started_at
 from pf_mlflow.spool.store import Spool
 
-__all__ = ["how_it_stands", "tell_at_exit"]
+__all__ = ["notify_at_exit", "silence"]
 
 _registered = False
 _ROOM = 64 * 1024
 """Bytes without which SQLite cannot write a line."""
 
 
-def tell_at_exit() -> None:
-    """When this process ends, write to stderr how its batches stand. Does nothing in promptflow's own children."""
+def notify_at_exit() -> None:
+    """When this process ends, write to stderr where its batches are. Does nothing in promptflow's own children."""
     global _registered
     if not _registered and multiprocessing.parent_process() is None:
         _registered = True
-        atexit.register(_tell)
+        atexit.register(_notify)
 
 
 def silence() -> None:
-    """Say nothing at the end: a command of ours tells it itself."""
+    """Say nothing at the end: a command of ours does so itself."""
     global _registered
     _registered = True
 
 
-def _tell() -> None:
+def _notify() -> None:
     try:
         for sentence in _sentences(Spool(read_settings().spool_dir)):
             sys.stderr.write(f"pf-mlflow: {sentence}\n")
@@ -58,7 +58,7 @@ def _sentences(spool: Spool) -> list[str]:
     for row in rows:
         if not row["closed"] and not row["told"]:
             deliver_in_background(spool, row["uid"])  # the process of the batch may have been killed
-    return [how_it_stands(spool, row) for row in rows]
+    return [_state_of(spool, row) for row in rows]
 
 
 def _spool_trouble(folder: Path) -> str | None:
@@ -67,7 +67,7 @@ def _spool_trouble(folder: Path) -> str | None:
     return "is on a full disk" if shutil.disk_usage(folder).free < _ROOM else None
 
 
-def how_it_stands(spool: Spool, row: sqlite3.Row) -> str:
+def _state_of(spool: Spool, row: sqlite3.Row) -> str:
     """Return one sentence on a batch: its trouble, or where its runs are."""
     batch = Batch.from_json(row["info"])
     name = f"batch {batch.name}" if batch.name else "single runs"

@@ -1,4 +1,4 @@
-"""Tells the spool that lines have started, beside them: the line's own thread does not wait for it."""
+"""Opens lines in the spool beside them: the line's own thread does not wait for it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
+from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import FAILED, LineRecord
 from pf_mlflow.records.masking import cleaned
-from pf_mlflow.sources.live.live_batches import Place
 from pf_mlflow.spool.launch import deliver_in_background
 from pf_mlflow.spool.processes import started_at
+from pf_mlflow.spool.store import Spool
 
-__all__ = ["Opening"]
+__all__ = ["LineOpenings"]
 
 _EVERY = 0.02
 """Seconds between two looks."""
@@ -26,8 +30,27 @@ _EVERY = 0.02
 log = logging.getLogger(__name__)
 
 
-class Opening:
-    """Opens lines in the spool by a thread that looks for new ones now and then.
+@dataclass(frozen=True)
+class _Opening:
+    spool: Spool
+    batch: Batch
+    number: int
+    started: float
+    inputs: Mapping[str, Any] | str
+
+    def draft(self) -> str:
+        """Return the record of which only the inputs are known, `""` if they are not."""
+        try:
+            inputs = json.loads(self.inputs) if isinstance(self.inputs, str) else self.inputs
+            values = {name: value for name, value in inputs.items() if name != "line_number"}
+            known = LineRecord(self.batch.uid, self.number, FAILED, self.started, self.started, values)
+            return cleaned(known, self.batch.content).to_json()
+        except (ValueError, AttributeError, RuntimeError):  # promptflow has not told them yet, or a node changes them
+            return ""
+
+
+class LineOpenings:
+    """Opens lines by a thread that looks for new ones now and then.
 
     While a line begins, the LLM node's thread computes: each time the line's own thread let go of the interpreter, as
     SQLite does, it would wait some 5 ms to get it back. Waking the other thread would cost as much on a busy machine.
@@ -36,40 +59,35 @@ class Opening:
     def __init__(self) -> None:
         self._pid = 0
         self._started = 0.0
-        self._asked: dict[tuple[str, int], tuple[Place, str]] = {}
+        self._waiting: dict[tuple[str, int], _Opening] = {}
+        self._begun: set[tuple[str, int]] = set()
+        """Lines that go on: both who executes a line and a node of its flow may ask for it."""
 
-    def start(self, place: Place, inputs: str) -> None:
-        """Have a line opened; `inputs` is JSON, kept in case that nothing else is ever known of the line."""
+    def add(self, spool: Spool, batch: Batch, number: int, started: float, inputs: Mapping[str, Any] | str) -> None:
+        """Have a line opened that started at a Unix time; `inputs` as they are or as JSON."""
         if self._pid != os.getpid():  # threads do not survive a fork
             self._pid, self._started = os.getpid(), started_at(psutil.Process())
-            self._asked = {}
+            self._waiting, self._begun = {}, set()
             threading.Thread(target=self._look, name="pf-mlflow-opening", daemon=True).start()
-        self._asked[place.batch.uid, place.line_number] = place, inputs
+        if (batch.uid, number) not in self._begun:
+            self._begun.add((batch.uid, number))
+            self._waiting[batch.uid, number] = _Opening(spool, batch, number, started, inputs)
 
-    def cancel(self, place: Place) -> None:
+    def cancel(self, batch: Batch, number: int) -> None:
         """Leave a line unopened that is over before its turn has come."""
-        self._asked.pop((place.batch.uid, place.line_number), None)
+        self._waiting.pop((batch.uid, number), None)
+        self._begun.discard((batch.uid, number))
 
     def _look(self) -> None:
         while True:
             time.sleep(_EVERY)
-            while self._asked:
+            while self._waiting:
                 with suppress(KeyError):  # cancelled in this moment
-                    self._open(*self._asked.popitem()[1])
+                    self._open(self._waiting.popitem()[1])
 
-    def _open(self, place: Place, inputs: str) -> None:
+    def _open(self, line: _Opening) -> None:
         try:
-            draft = _draft(place, inputs)
-            place.spool.open_line(place.batch.uid, place.line_number, place.started, self._started, draft)
-            deliver_in_background(place.spool, place.batch.uid)
+            line.spool.open_line(line.batch.uid, line.number, line.started, self._started, line.draft())
+            deliver_in_background(line.spool, line.batch.uid)
         except (OSError, sqlite3.Error) as error:  # the line's end will tell of it, where the batch's log is at hand
-            log.debug("line %d was not opened: %s", place.line_number, error)
-
-
-def _draft(place: Place, inputs: str) -> str:
-    try:
-        values = {name: value for name, value in json.loads(inputs).items() if name != "line_number"}
-    except (ValueError, AttributeError):  # the line was asked before promptflow told its inputs
-        return ""
-    known = LineRecord(place.batch.uid, place.line_number, FAILED, place.started, place.started, values)
-    return cleaned(known, place.batch.content).to_json()
+            log.debug("line %d was not opened: %s", line.number, error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import psutil
 
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings, current_user, default_tracking_uri, without_password
+from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid
 from pf_mlflow.spool.processes import started_at
 
-__all__ = ["destination", "local_batch", "tracking_uri_of"]
+__all__ = ["local_batch", "single_batch", "tracking_uri_of"]
 
 
 def local_batch(
@@ -25,11 +28,31 @@ def local_batch(
         client_pid=client.pid if client else 0,
         client_started=started_at(client) if client else 0.0,
         promptflow_home=str(home) if record else None,
-        **destination(settings, (record and record.flow_dir) or Path.cwd()),
+        **_destination(settings, (record and record.flow_dir) or Path.cwd()),
     )
 
 
-def destination(settings: Settings, flow_dir: Path) -> dict[str, Any]:
+def single_batch(settings: Settings) -> Batch:
+    """Return what the single executions of this process are kept as."""
+    process = psutil.Process()
+    return Batch(
+        uid=batch_uid(promptflow_home(), f"single {process.pid}", str(process.create_time())),
+        name="",
+        client_pid=process.pid,
+        client_started=started_at(process),
+        single=True,
+        **_destination(settings, _folder_of_single_run()),
+    )
+
+
+def _folder_of_single_run() -> Path:
+    """Return the flow's folder; of a flow that runs in a temporary copy, the folder that the command was typed in."""
+    here, temporary = Path.cwd(), Path(tempfile.gettempdir()).resolve()
+    typed_in = Path(os.environ.get("PWD") or here)
+    return typed_in if temporary in here.resolve().parents and temporary not in typed_in.resolve().parents else here
+
+
+def _destination(settings: Settings, flow_dir: Path) -> dict[str, Any]:
     """Return where the runs of a flow's batch go, and what they tell.
 
     `flow_dir` is the author's folder: with `additional_includes` the flow itself runs in a temporary copy.

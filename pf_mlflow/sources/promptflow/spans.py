@@ -13,9 +13,10 @@ from opentelemetry.trace import StatusCode
 from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span, Tokens
 from pf_mlflow.records.saved_scores import saved_scores
 
-__all__ = ["is_root", "line_record", "tokens_of", "told_error"]
+__all__ = ["NANOSECONDS", "is_root", "line_record", "tokens_of", "told_error"]
 
-_NANOSECONDS = 1e9
+NANOSECONDS = 1e9
+"""Nanoseconds, the unit of OpenTelemetry's times, in a second."""
 _LARGEST = 2**63
 
 
@@ -102,8 +103,8 @@ def _span(span: ReadableSpan) -> Span:
         id=_hex(span.context.span_id),
         name=span.name,
         kind=str(attributes.get("span_type", "")),
-        start=(span.start_time or 0) / _NANOSECONDS,
-        end=span.end_time / _NANOSECONDS if span.end_time else None,
+        start=(span.start_time or 0) / NANOSECONDS,
+        end=span.end_time / NANOSECONDS if span.end_time else None,
         parent=_hex(span.parent.span_id) if span.parent and not is_root(span) else None,
         node=_text_or_none(attributes.get("node_name")),
         inputs=inputs if isinstance(inputs, Mapping) else {},

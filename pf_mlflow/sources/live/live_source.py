@@ -1,0 +1,161 @@
+"""The batches whose lines this process executes as one source, which hands each line to the spool."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count
+from typing import Any
+
+from pf_mlflow.logs import warn_once
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.line import LineRecord
+from pf_mlflow.records.masking import cleaned, environment_secrets
+from pf_mlflow.settings import Settings, read_settings
+from pf_mlflow.sources.live.line_openings import LineOpenings
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, is_evaluation
+from pf_mlflow.sources.promptflow.batch_lookup import evaluation_of
+from pf_mlflow.sources.promptflow.local_batch import local_batch, single_batch
+from pf_mlflow.sources.promptflow.private_names import promptflow_home
+from pf_mlflow.sources.promptflow.run_record import run_record
+from pf_mlflow.spool.launch import deliver_in_background
+from pf_mlflow.spool.processes import client_process
+from pf_mlflow.spool.store import Spool, is_full
+
+__all__ = ["LiveLine", "LiveSource"]
+
+_SECRETS_LAST = 1.0
+"""Seconds for which the environment's secrets are not looked for again: there may be hundreds of variables."""
+_KEPT_NUMBERS = 99
+"""How many single executions that have begun are remembered by number."""
+
+
+@dataclass(frozen=True)
+class LiveLine:
+    """A line that this process executes."""
+
+    batch: Batch
+    number: int
+    started: float
+    """Unix seconds."""
+
+    @property
+    def has_run(self) -> bool:
+        """Whether MLflow shows the line in a run of its own: an evaluation's scores go to the line that it scores."""
+        return self.batch.base_uid is None
+
+
+class LiveSource:
+    """What this process executes; batches are made known to the spool at their first line here. Safe for threads.
+
+    Args:
+        openings: Opens lines in the spool.
+    """
+
+    def __init__(self, openings: LineOpenings) -> None:
+        self.openings = openings
+        self._batches: dict[str, Batch | None] = {}
+        self._single_numbers: dict[str, int] = {}
+        self._count = count()
+        self._lock = threading.Lock()
+        self._looked = -_SECRETS_LAST
+        self._secrets: tuple[str, ...] = ()
+        self._ids_come = False
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of this process, read when its first line starts."""
+        return read_settings()
+
+    @cached_property
+    def spool(self) -> Spool:
+        """The user's spool."""
+        return Spool(self.settings.spool_dir, self.settings.spool_limit)
+
+    def batch(self, name: str) -> Batch | None:
+        """Return the batch of a name, that of single executions for `""`; `None` if none of it is to be logged."""
+        if not self.settings.enabled or not (name or self.settings.log_single_runs):
+            return None
+        with self._lock:
+            if name not in self._batches:
+                batch = self._local_batch(name) if name else single_batch(self.settings)
+                if batch:
+                    self.spool.add_batch(batch)
+                self._batches[name] = batch
+            return self._batches[name]
+
+    def _local_batch(self, name: str) -> Batch | None:
+        """Return a batch that promptflow keeps a record of, `None` if it evaluates another and saves no scores."""
+        home = promptflow_home()
+        record = run_record(home, name)
+        batch = local_batch(home, name, record, self.settings, client_process())
+        if record is None or not is_evaluation(record):
+            return batch
+        if not BatchFolder.of(record).flow.saves_scores:
+            return None
+        return evaluation_of(record.base_batch or "", batch, self.spool, self.settings)
+
+    def line(self, name: str, number: int | None, started: float | None = None) -> LiveLine | None:
+        """Return a line by the name of its batch and its number, `None` if it is not to be logged.
+
+        Args:
+            name: The batch's; of a single execution its own.
+            number: `None` for a single execution.
+            started: Unix seconds; `None` is now.
+        """
+        batch = self.batch("" if number is None else name)
+        if batch is None:
+            return None
+        number = self._single_number(name) if number is None else number
+        return LiveLine(batch, number, time.time() if started is None else started)
+
+    def _single_number(self, name: str) -> int:
+        with self._lock:
+            if name not in self._single_numbers:
+                kept = list(self._single_numbers.items())[:_KEPT_NUMBERS]
+                self._single_numbers = {name: next(self._count), **dict(kept)}
+            return self._single_numbers[name]
+
+    def open(self, line: LiveLine, inputs: Mapping[str, Any] | str) -> None:
+        """Have a line shown as RUNNING; `inputs` as they are or as JSON, for the case that no more is ever known."""
+        self.openings.add(self.spool, line.batch, line.number, line.started, inputs)
+
+    def complete(self, line: LiveLine, record: LineRecord) -> None:
+        """Hand a line that is over to the spool, without secrets, and of an evaluation only its scores."""
+        if not line.has_run:
+            if not record.scores:
+                return
+            record = replace(record, inputs={}, outputs={}, spans=())  # which the line that it scores has
+        record = cleaned(record, line.batch.content, self._known_secrets())
+        self.openings.cancel(line.batch, line.number)
+        try:
+            self.spool.complete_line(record.batch_uid, record.line_number, record.start, record.to_json())
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
+            warn_once(
+                f"The spool {self.spool.folder} is full, by PF_MLFLOW_SPOOL_LIMIT or its disk: what it cannot keep is "
+                f"taken from promptflow's folder when the batch is over, or by `pf-mlflow sync {line.batch.name}`."
+            )
+        deliver_in_background(self.spool, line.batch.uid)
+
+    def _known_secrets(self) -> tuple[str, ...]:
+        now = time.monotonic()
+        if now - self._looked >= _SECRETS_LAST:
+            self._looked, self._secrets = now, environment_secrets()
+        return self._secrets
+
+    def run_id(self, batch_uid: str, number: int, patience: float) -> str:
+        """Return the id of a line's run, `""` if MLflow has not made it within so many seconds.
+
+        It is waited for only while ids come: with MLflow down, no line waits for one.
+        """
+        until = time.monotonic() + (patience if self._ids_come else 0.0)
+        while not (found := self.spool.run_id(batch_uid, number)) and time.monotonic() < until:
+            time.sleep(0.002)
+        self._ids_come = bool(found)
+        return found
