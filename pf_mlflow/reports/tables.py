@@ -1,4 +1,4 @@
-"""What the command shows of a batch."""
+"""Draws the tables of a batch for a terminal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from pf_mlflow.delivery.sync import Synced
-from pf_mlflow.projection.summary import BatchSummary, LineStats
-from pf_mlflow.scoring.sums import VERSION
+from pf_mlflow.projection.summary import BatchSummary
+from pf_mlflow.scoring.sums import JUDGED, VERSION
 
 __all__ = ["failures", "judges", "scores", "seconds", "slowest", "synced", "totals", "worst"]
 
-
-_JUDGED, _ERRORS = "response/llm_judged/", "/error_count"
+_ONE_LINE = {"line", "lines", "latency", "tokens", "state"}
+"""Columns whose cells are never folded."""
+_DONE = {"made": "made", "completed": "completed", "removed": "removed as twins", "refused": "refused"}
+"""What `sync` counts of a batch, and how it is put."""
 
 
 def totals(summary: BatchSummary, status: str | None = None) -> Table:
@@ -50,37 +52,33 @@ def failures(summary: BatchSummary) -> Table:
     """Return the table of a batch's failed lines and their errors, the first ones."""
     table = _table("Failed lines", "line", "error", "input")
     for line in summary.failed:
-        table.add_row(*_failure(line))
+        error = line.error.splitlines()[0] if line.error else ""
+        table.add_row(str(line.line_number), Text(error), Text(line.label))
     if (more := summary.lines_failed - len(summary.failed)) > 0:
         table.add_row("…", f"and {more} more", "")
     return table
 
 
 def scores(summary: BatchSummary) -> Table:
-    """Return the table of a batch's scores: over all lines that have them."""
-    table = _table("Scores", "metric", "mean", "p90", "variance", "lines", "errors")
-    told = summary.scores
-    names = {name.rpartition(f"{VERSION}/")[0]: None for name in told if f"{VERSION}/" in name}
-    for name in names:
-        values = [told.get(f"{name}{VERSION}/{kind}") for kind in ("mean", "p90", "variance")]
-        count, errors = (told.get(f"{name}{VERSION}/{kind}", 0) for kind in ("count", "error_count"))
-        table.add_row(Text(name), *map(_number, values), f"{count:,.0f}", f"{errors:,.0f}" if errors else "–")
+    """Return the table of a batch's scores, over all lines that have them."""
+    table, sums = _table("Scores", "metric", "mean", "p90", "variance", "lines", "errors"), summary.scores
+    for name in dict.fromkeys(key.rpartition(f"{VERSION}/")[0] for key in sums if f"{VERSION}/" in key):
+        values = [sums.get(f"{name}{VERSION}/{kind}") for kind in ("mean", "p90", "variance")]
+        count, errors = (sums.get(f"{name}{VERSION}/{kind}", 0) for kind in ("count", "error_count"))
+        table.add_row(Text(name), *map(_number, values), f"{count:,.0f}", _errors(errors))
     return table
 
 
 def judges(summary: BatchSummary) -> Table:
     """Return the table of what judges said of a batch: the share of each word among a judge's verdicts, and errors."""
-    table, told = _table("Judges", "judge", "yes", "other words", "errors"), summary.scores
-    for name in (
-        key[len(_JUDGED) : -len(_ERRORS)] for key in told if key.startswith(_JUDGED) and key.endswith(_ERRORS)
-    ):
-        share, start = told.get(f"{_JUDGED}{name}/percentage"), f"{_JUDGED}{name}/percentage/"
-        words = ", ".join(f"{key[len(start) :]} {told[key]:.0%}" for key in told if key.startswith(start))
-        errors = told[f"{_JUDGED}{name}{_ERRORS}"]
-        yes = "–" if share is None else f"{share:.0%}"
-        table.add_row(Text(name), yes, Text(words or "–"), f"{errors:,.0f}" if errors else "–")
-    given, cached, tokens = (told.get(f"judge/{kind}", 0) for kind in ("verdicts", "cached", "total_tokens"))
-    lines = [f"{told['overall/pass_rate']:.0%} of the lines pass"] if "overall/pass_rate" in told else []
+    table, sums = _table("Judges", "judge", "yes", "other words", "errors"), summary.scores
+    for key in (key for key in sums if key.startswith(JUDGED) and key.endswith("/error_count")):
+        judge, yes = key.removesuffix("/error_count"), f"{key.removesuffix('/error_count')}/percentage"
+        words = (f"{one.removeprefix(f'{yes}/')} {sums[one]:.0%}" for one in sums if one.startswith(f"{yes}/"))
+        share = f"{sums[yes]:.0%}" if yes in sums else "–"
+        table.add_row(Text(judge.removeprefix(JUDGED)), share, Text(", ".join(words) or "–"), _errors(sums[key]))
+    given, cached, tokens = (sums.get(f"judge/{kind}", 0) for kind in ("verdicts", "cached", "total_tokens"))
+    lines = [f"{sums['overall/pass_rate']:.0%} of the lines pass"] if "overall/pass_rate" in sums else []
     lines += [f"{given:,.0f} verdicts, {cached:,.0f} from before", f"{tokens:,.0f} tokens"]
     table.caption, table.caption_justify = "\n".join(lines), "left"
     return table
@@ -95,37 +93,6 @@ def worst(summary: BatchSummary, metric: str) -> Table:
     return table
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
-
-
-def _table(title: str | None, *columns: str) -> Table:
-    """Return a table in which names and texts go on in the next line where there is no room, and nothing is cut."""
-    table = Table(title=title, title_justify="left")
-    for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=name in _SHORT)
-    return table
-
-
-_SHORT = {"line", "lines", "latency", "tokens", "state"}
-
-
-def _failure(line: LineStats) -> tuple[str, Text, Text]:
-    error = line.error.splitlines()[0] if line.error else ""
-    return str(line.line_number), Text(error), Text(line.label)
-
-
-def seconds(value: float | None) -> str:
-    """Return a duration to three significant digits in ms below one second, in s above."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:.3g} s" if value < 999.5 else f"{value:.0f} s"
-
-
-def _count(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
-
-
 def synced(batches: Sequence[Synced], rehearsed: bool) -> Table:
     """Return the table of what was found of batches and done; `rehearsed`: of what would be done."""
     table = _table(None, "batch", "state", "lines", "to do" if rehearsed else "done")
@@ -137,5 +104,28 @@ def synced(batches: Sequence[Synced], rehearsed: bool) -> Table:
     return table
 
 
-_DONE = {"made": "made", "completed": "completed", "removed": "removed as twins", "refused": "refused"}
-"""What is counted of a batch, and how it is put."""
+def _table(title: str | None, *columns: str) -> Table:
+    """Return a table in which names and texts go on in the next line where there is no room, and nothing is cut."""
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold", no_wrap=name in _ONE_LINE)
+    return table
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration to three significant digits in ms below one second, in s above."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:.3g} s" if value < 999.5 else f"{value:.0f} s"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _errors(count: float) -> str:
+    return f"{count:,.0f}" if count else "–"
