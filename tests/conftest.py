@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from batches import Batch, gated
+from command_server import CommandServer
 from fake_llm import FakeLlm
 from judge_server import JudgeServer
 from machine import OWN_VARIABLES, ROOT, Machine
@@ -53,16 +55,31 @@ def judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeSer
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory, fake_llm: FakeLlm) -> Machine:
-    machine = Machine(tmp_path_factory.mktemp("machine"))
+def command_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer | None]:
+    if sys.platform != "linux":  # elsewhere what libraries started does not outlive a fork
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("commands")
+    server = CommandServer(folder, Machine(folder / "machine").env)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def machine(
+    tmp_path_factory: pytest.TempPathFactory, fake_llm: FakeLlm, command_server: CommandServer | None
+) -> Machine:
+    machine = Machine(tmp_path_factory.mktemp("machine"), server=command_server)
     machine.env["FAKE_LLM"] = fake_llm.base_url
     machine.connect(fake_llm.base_url)
     return machine
 
 
 @pytest.fixture(scope="session")
-def new_machine(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Machine]:
-    return lambda **env: Machine(tmp_path_factory.mktemp("machine"), env)
+def new_machine(
+    tmp_path_factory: pytest.TempPathFactory, command_server: CommandServer | None
+) -> Callable[..., Machine]:
+    return lambda **env: Machine(tmp_path_factory.mktemp("machine"), env, command_server)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +55,7 @@ class Visitor:
         self.env = machine.env | own
 
     def doctor(self, flow: Path | None = None) -> Report:
-        words = [BIN / "pf-mlflow", "doctor", flow or self.flow, "--json"]
-        done = subprocess.run(words, cwd=self.cwd, env=self.env, capture_output=True, text=True, timeout=120)
+        done = self.machine.command("pf-mlflow", "doctor", str(flow or self.flow), "--json", cwd=self.cwd, **self.env)
         assert "Traceback" not in done.stderr and done.stdout, done.stderr
         told = json.loads(done.stdout)
         found = [Finding(**one) for one in told["checks"]]
@@ -73,8 +71,7 @@ class Visitor:
         """Type a command; what it exports or unsets holds from now on."""
         left = self.folder / "env"
         script = f"{command}\ncode=$?; env -0 > {left}; exit $code"
-        words = ["bash", "-c", script]
-        done = subprocess.run(words, cwd=self.cwd, env=self.env, capture_output=True, text=True, timeout=120)
+        done = self.machine.shell(script, self.cwd, self.env)
         assert done.returncode == 0, done.stdout + done.stderr
         self.env = dict(pair.split("=", 1) for pair in left.read_text().split("\0") if pair)
         return done.stdout

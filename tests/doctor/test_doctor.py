@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -45,9 +44,7 @@ class Patient:
 
     def shell(self, command: str) -> None:
         env = self.machine.env | self.env | {"PWD": str(self.folder)}
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=self.folder, env=env, input="y\n", capture_output=True, text=True
-        )
+        done = self.machine.shell(command, self.folder, env, "y\n")
         assert done.returncode == 0, command + done.stdout + done.stderr
 
     def doctor(self, *words: str) -> dict[str, Any]:
