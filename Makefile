@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run ui test test-faults check docs pictures format bench bench-run bench-peers clean
+.PHONY: help run ui test test-all check docs pictures format bench bench-run bench-peers clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -15,10 +15,10 @@ run: .venv/run.installed  ## Run two flows over data/; every line becomes an MLf
 ui: .venv/run.installed  ## Open the MLflow UI on mlflow.db
 	@.venv/bin/pf-mlflow ui
 
-test: .venv/dev.installed  ## Run the whole suite
+test: .venv/dev.installed  ## Run the tests that every change waits for
 	.venv/bin/pytest -n 2 --dist loadfile
 
-test-faults: .venv/dev.installed  ## Run the slow tests: break servers, disks, clocks and processes, adopt flows of every shape
+test-all: test  ## Run those, then the slow ones: break servers, disks, clocks and processes, adopt flows of every shape
 	.venv/bin/pytest -m slow -n 4
 
 check: .venv/dev.installed  ## Lint, check types and build the documentation

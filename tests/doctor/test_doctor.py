@@ -34,12 +34,12 @@ class Patient:
         self.machine, self.folder = machine, folder
         self.flow = shutil.copytree(FLOWS / "public" / "basic-llm", folder / "flow")
         self.env = {"PF_MLFLOW_SPOOL_DIR": str(folder / "spool"), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-        self.store = folder / "mlflow.db"
-        shutil.copy(store, self.store)
+        self.store, self.empty_store = folder / "mlflow.db", store
         self.shell("pf-mlflow init flow --yes")
 
-    @property
-    def uri(self) -> str:
+    def keep_store(self) -> str:
+        """Have an MLflow store, which takes `doctor` seconds to look into, and return its URI."""
+        shutil.copy(self.empty_store, self.store)
         return f"sqlite:///{self.store}"
 
     def shell(self, command: str) -> None:
@@ -108,9 +108,9 @@ def old_copy(patient: Patient) -> None:
 
 
 def deleted_experiment(patient: Patient) -> None:
-    client = MlflowClient(patient.uri)
+    patient.env["MLFLOW_TRACKING_URI"] = patient.keep_store()
+    client = MlflowClient(patient.env["MLFLOW_TRACKING_URI"])
     client.delete_experiment(client.create_experiment("flow"))
-    patient.env["MLFLOW_TRACKING_URI"] = patient.uri
 
 
 def no_folder(patient: Patient) -> None:
@@ -118,20 +118,20 @@ def no_folder(patient: Patient) -> None:
 
 
 def outdated_store(patient: Patient) -> None:
-    config = _get_alembic_config(patient.uri)
+    patient.env["MLFLOW_TRACKING_URI"] = patient.keep_store()
+    config = _get_alembic_config(patient.env["MLFLOW_TRACKING_URI"])
     with closing(sqlite3.connect(patient.store)) as db:
         (newest,) = db.execute("SELECT version_num FROM alembic_version").fetchone()
     before = ScriptDirectory.from_config(config).get_revision(newest).down_revision
     command.downgrade(config, str(before))
-    patient.env["MLFLOW_TRACKING_URI"] = patient.uri
 
 
 def leftovers(patient: Patient) -> None:
     home = patient.folder / "home"
     finished_batch(home, [run_info(0)], "left")
     spool = Spool(patient.folder / "spool")
-    uid = batch_uid(home, "left", CREATED)
-    spool.add_batch(batch(uid=uid, name="left", tracking_uri=patient.uri, promptflow_home=str(home), client_pid=0))
+    uid, uri = batch_uid(home, "left", CREATED), patient.keep_store()
+    spool.add_batch(batch(uid=uid, name="left", tracking_uri=uri, promptflow_home=str(home), client_pid=0))
 
 
 def big_snapshot(patient: Patient) -> None:
@@ -259,6 +259,7 @@ def test_a_login_that_is_refused(patient: Patient, proxy: CountingProxy) -> None
 
 
 def test_a_set_up_that_is_in_order(patient: Patient) -> None:
+    patient.keep_store()
     told = patient.doctor()
     assert told["verdict"] == "ok" and {one["level"] for one in told["checks"]} == {"ok"}, told
     done = patient.machine.command("pf-mlflow", "doctor", "flow", cwd=patient.folder, **patient.env)
