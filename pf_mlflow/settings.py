@@ -25,8 +25,10 @@ __all__ = [
     "absolute_store",
     "current_user",
     "default_tracking_uri",
+    "faulty_settings",
     "read_judge_settings",
     "read_settings",
+    "setting_variables",
     "take_over_environment",
     "without_password",
 ]
@@ -157,16 +159,41 @@ def read_judge_settings() -> JudgeSettings:
     return _read(JudgeSettings)
 
 
+def setting_variables() -> frozenset[str]:
+    """Return the environment variables that are settings, those of judges too."""
+    fields = [(kind, *item) for kind in (Settings, JudgeSettings) for item in kind.model_fields.items()]
+    return frozenset(str(field.validation_alias or _variable(kind, name)) for kind, name, field in fields)
+
+
+def faulty_settings() -> dict[str, str]:
+    """Return why settings of this process cannot be used, a sentence each, by variable."""
+    kind: type[BaseSettings] = Settings
+    try:
+        kind()
+    except ValidationError as error:
+        return _faults(kind, error)
+    return {}
+
+
 def _read(kind: type[_Kind]) -> _Kind:
     try:
         return kind()
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        prefix = kind.model_config.get("env_prefix", "")
-        variable = name if name.startswith("MLFLOW_") else f"{prefix}{name.upper()}"
-        given = "…" if name in ("headers", "proxy_url") else repr(first["input"])  # which may hold a secret
-        raise BadInput(f"{variable}={given} cannot be used: {first['msg']}.") from error
+        raise BadInput(next(iter(_faults(kind, error).values()))) from error
+
+
+def _faults(kind: type[BaseSettings], error: ValidationError) -> dict[str, str]:
+    faults = {}
+    for one in error.errors():
+        name = str(one["loc"][0])
+        variable = _variable(kind, name) if name in kind.model_fields else name
+        given = "…" if name in ("headers", "proxy_url") else repr(one["input"])  # which may hold a secret
+        faults[variable] = f"{variable}={given} cannot be used: {one['msg']}."
+    return faults
+
+
+def _variable(kind: type[BaseSettings], field: str) -> str:
+    return f"{kind.model_config.get('env_prefix', '')}{field.upper()}"
 
 
 def take_over_environment(flow: Mapping[str, Any]) -> None:

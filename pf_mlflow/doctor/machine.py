@@ -16,7 +16,7 @@ from pathlib import Path
 from pf_mlflow.__version__ import __version__
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
 from pf_mlflow.doctor.setup import Setup
-from pf_mlflow.settings import Settings
+from pf_mlflow.settings import setting_variables
 from pf_mlflow.versions import declared_packages, declared_python, misfits
 
 __all__ = ["check_packages", "check_python", "check_settings"]
@@ -56,11 +56,9 @@ def check_packages(setup: Setup) -> Iterator[Finding]:
 
 def check_settings(setup: Setup) -> Iterator[Finding]:
     """Tell of settings that cannot be used, that do not exist, or that switch everything off."""
-    for variable, why in setup.bad_settings.items():
-        yield Finding(ERROR, why, f"{setup.place_of(variable)}, or give it another value")
-    known = {
-        str(field.validation_alias or f"PF_MLFLOW_{name.upper()}") for name, field in Settings.model_fields.items()
-    }
+    for variable, fault in setup.faulty_settings.items():
+        yield Finding(ERROR, fault.rstrip("."), f"{setup.place_of(variable)}, or give it another value")
+    known = setting_variables()
     unknown = [name for name in os.environ if name.upper().startswith("PF_MLFLOW_") and name.upper() not in known]
     for variable in unknown:
         meant = get_close_matches(variable.upper(), known, 1)
@@ -69,6 +67,6 @@ def check_settings(setup: Setup) -> Iterator[Finding]:
     if not setup.settings.enabled:
         told = "PF_MLFLOW_ENABLED is false: nothing is recorded"
         yield Finding(WARNING, told, setup.place_of("PF_MLFLOW_ENABLED"))
-    if not (setup.bad_settings or unknown) and setup.settings.enabled:
-        told = ", ".join(sorted(name for name in os.environ if name.upper() in known))
-        yield Finding(OK, told or "all as they come")
+    if not (setup.faulty_settings or unknown) and setup.settings.enabled:
+        given = ", ".join(sorted(name for name in os.environ if name.upper() in known))
+        yield Finding(OK, given or "all as they come")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pf_mlflow.doctor.finding import OK, WARNING, Finding
 from pf_mlflow.errors import BadInput
-from pf_mlflow.settings import Settings, default_tracking_uri, read_settings, take_over_environment
+from pf_mlflow.settings import Settings, default_tracking_uri, faulty_settings, read_settings, take_over_environment
 from pf_mlflow.sources.promptflow.runnable import read_runnable
 
 __all__ = ["Setup", "read_setup"]
@@ -25,8 +25,8 @@ class Setup:
     """A machine with its settings, and perhaps a flow. Reading it changes this process's environment."""
 
     settings: Settings
-    bad_settings: Mapping[str, str]
-    """What is wrong with settings that cannot be used, by variable."""
+    faulty_settings: Mapping[str, str]
+    """Why settings that were left out cannot be used, a sentence each, by variable."""
     flow_dir: Path | None
     dag: Mapping[str, Any] | None
     """The flow's YAML; `None` without a flow of nodes that can be read."""
@@ -67,9 +67,11 @@ def read_setup(named: Path | None) -> Setup:
     folder = named or (Path.cwd() if any(Path(name).is_file() for name in _FLOWS) else None)
     flow_dir, content, findings = (None, {}, ()) if folder is None else _flow(folder)
     take_over_environment(content)
-    settings, bad = _settings()
+    faults = faulty_settings()
+    for variable in [name for name in os.environ if name.upper() in faults]:
+        del os.environ[variable]
     dag = content if isinstance(content.get("nodes"), list) else None
-    return Setup(settings, bad, flow_dir, dag, content.get("environment_variables") or {}, findings)
+    return Setup(read_settings(), faults, flow_dir, dag, content.get("environment_variables") or {}, findings)
 
 
 def _flow(named: Path) -> tuple[Path | None, Mapping[str, Any], tuple[Finding, ...]]:
@@ -91,20 +93,3 @@ def _flow(named: Path) -> tuple[Path | None, Mapping[str, Any], tuple[Finding, .
 def _without_nodes(named: Path) -> Finding:
     told = f"{named} is a flex flow or a prompty, which has no nodes that could record its lines"
     return Finding(WARNING, told, "run it as ever, then bring the batch into MLflow with `pf-mlflow sync BATCH`")
-
-
-def _settings() -> tuple[Settings, Mapping[str, str]]:
-    """Return the settings, and why those that had to be left out cannot be used."""
-    bad: dict[str, str] = {}
-    while True:
-        try:
-            return read_settings(), bad
-        except BadInput as error:
-            variable = str(error).partition("=")[0]
-            bad[variable] = str(error).rstrip(".")
-            for name in _spellings(variable):
-                del os.environ[name]
-
-
-def _spellings(variable: str) -> Iterator[str]:
-    return iter([name for name in os.environ if name.upper() == variable])

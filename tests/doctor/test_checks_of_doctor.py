@@ -23,7 +23,7 @@ from pf_mlflow.doctor import _shown
 from pf_mlflow.doctor.connections import needs_of
 from pf_mlflow.doctor.finding import Finding
 from pf_mlflow.doctor.flow import check_copy, check_nodes, check_tracing
-from pf_mlflow.doctor.machine import check_packages, check_python
+from pf_mlflow.doctor.machine import check_packages, check_python, check_settings
 from pf_mlflow.doctor.setup import read_setup
 from pf_mlflow.doctor.snapshot import check_snapshot
 from pf_mlflow.sources.promptflow.private_names import snapshot_ignores
@@ -392,3 +392,8 @@ def test_no_secret_is_shown_whoever_tells_it(monkeypatch: pytest.MonkeyPatch) ->
     shown = _shown("mlflow", Finding("error", told, f"look at {told}"))
     assert shown.told == "http://ana:***@mlflow answered **scrubbed**"
     assert shown.remedy == f"look at {shown.told}"
+
+
+def test_settings_of_judges_are_known(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PF_MLFLOW_JUDGE_TIMEOUT", "5")
+    assert {one.level for one in check_settings(visitor.setup())} == {"ok"}
