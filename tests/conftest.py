@@ -31,14 +31,6 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PWD", os.getcwd())  # which commands of ours set for what they start
 
 
-@pytest.fixture(autouse=True)
-def stay_here() -> Iterator[None]:
-    """Come back to where the tests run: a projection goes where its store is."""
-    here = Path.cwd()
-    yield
-    os.chdir(here)
-
-
 @pytest.fixture(scope="session")
 def fake_llm() -> Iterator[FakeLlm]:
     llm = FakeLlm()
@@ -112,9 +104,8 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite store without runs, to be copied: to make its tables takes seconds."""
-    folder, here = tmp_path_factory.mktemp("fresh"), Path.cwd()
+    folder = tmp_path_factory.mktemp("fresh")
     StoreWriter(f"sqlite:///{folder}/mlflow.db", "joke-flow", folder).open_experiment()
-    os.chdir(here)
     return folder / "mlflow.db"
 
 

@@ -19,7 +19,7 @@ from urllib3.util.retry import Retry
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
 from pf_mlflow.settings import without_password
 
-__all__ = ["capture_retry_after", "translated_errors", "translates_errors"]
+__all__ = ["ARTIFACTS", "TRACKING", "capture_retry_after", "translated_errors", "translates_errors"]
 
 _UNUSABLE_DATABASE = (
     "unable to open database file",
@@ -52,27 +52,6 @@ def capture_retry_after() -> None:
 
     noting.captures_retry_after = True  # type: ignore[attr-defined]
     Retry.increment = noting  # type: ignore[method-assign, assignment]
-
-
-def translates_errors(method: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a method of an object with a `shown_uri`: it then raises nothing but `TrackingError`s."""
-
-    @wraps(method)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        with translated_errors(str(getattr(args[0], "shown_uri", ""))):
-            return method(*args, **kwargs)
-
-    return guarded
-
-
-@contextmanager
-def translated_errors(uri: str) -> Iterator[None]:
-    """Let nothing but `TrackingError`s out of a block that asks the store at an address."""
-    _last_answer.retry_after = None
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-        raise _translated(_Failure.of(error), uri) from error
 
 
 @dataclass(frozen=True)
@@ -112,24 +91,62 @@ def _status(error: Exception) -> int | None:
 
 _UNUSABLE = "MLflow cannot use {uri}: {reason}"
 _ANSWERED = "MLflow at {uri} answered {status}: {reason}"
+_LACKS_PACKAGE = f"{_UNUSABLE} — install the package that is missing."
 _SET_LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _ASK_FOR_RIGHT = "ask for the right to write to this experiment, or set MLFLOW_EXPERIMENT_NAME to another"
 
-_RULES: Sequence[tuple[Callable[[_Failure], bool], type[TrackingError], str]] = (
-    (lambda it: it.is_a(ImportError), TrackingRefused, f"{_UNUSABLE} — install the package that is missing."),
-    (lambda it: it.is_a(ArgumentError), TrackingRefused, f"{_UNUSABLE} — mend MLFLOW_TRACKING_URI."),
-    (lambda it: it.says(*_UNUSABLE_DATABASE), TrackingRefused, _UNUSABLE),
-    (lambda it: it.status is None, TrackingDown, "MLflow at {uri} cannot be reached: {reason}"),
+Rule = tuple[Callable[[_Failure], bool], type[TrackingError], str]
+"""Whether it fits a failure, what that failure then means, and the sentence that says so."""
+_ANSWERS: Sequence[Rule] = (
     (lambda it: it.status == 401, TrackingForbidden, f"{_ANSWERED} — {_SET_LOGIN}."),
     (lambda it: it.status == 403, TrackingForbidden, f"{_ANSWERED} — {_ASK_FOR_RIGHT}."),
     (lambda it: it.status in (400, 404, 409), TrackingRefused, _ANSWERED),
     (lambda it: True, TrackingDown, _ANSWERED),
 )
-"""What a failure means, and the sentence that says so; the first rule that fits holds."""
+TRACKING: Sequence[Rule] = (
+    (lambda it: it.is_a(ImportError), TrackingRefused, _LACKS_PACKAGE),
+    (lambda it: it.is_a(ArgumentError), TrackingRefused, f"{_UNUSABLE} — mend MLFLOW_TRACKING_URI."),
+    (lambda it: it.says(*_UNUSABLE_DATABASE), TrackingRefused, _UNUSABLE),
+    (lambda it: it.status is None, TrackingDown, "MLflow at {uri} cannot be reached: {reason}"),
+    *_ANSWERS,
+)
+"""Rules for runs and experiments; the first that fits holds."""
+ARTIFACTS: Sequence[Rule] = (
+    (lambda it: it.is_a(ImportError), TrackingRefused, _LACKS_PACKAGE),
+    (lambda it: it.status is None, TrackingDown, "Artifacts of MLflow at {uri} cannot be reached: {reason}"),
+    *_ANSWERS,
+)
+"""Rules for files of runs, which lie elsewhere; the first that fits holds."""
 
 
-def _translated(failure: _Failure, uri: str) -> TrackingError:
-    kind, sentence = next((kind, sentence) for fits, kind, sentence in _RULES if fits(failure))
+def translates_errors(method: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a method of an object with a `shown_uri`: it then raises nothing but `TrackingError`s."""
+
+    @wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        with translated_errors(str(getattr(args[0], "shown_uri", ""))):
+            return method(*args, **kwargs)
+
+    return guarded
+
+
+@contextmanager
+def translated_errors(uri: str, rules: Sequence[Rule] = TRACKING) -> Iterator[None]:
+    """Let nothing but `TrackingError`s out of a block.
+
+    Args:
+        uri: Address of the store that the block asks.
+        rules: For what the block asks it: `TRACKING` or `ARTIFACTS`.
+    """
+    _last_answer.retry_after = None
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+        raise _translated(_Failure.of(error), uri, rules) from error
+
+
+def _translated(failure: _Failure, uri: str, rules: Sequence[Rule]) -> TrackingError:
+    kind, sentence = next((kind, sentence) for fits, kind, sentence in rules if fits(failure))
     message = sentence.format(uri=uri, reason=failure.reason, status=failure.status)
     if kind is TrackingDown and failure.status is not None:
         return TrackingDown(message, _last_answer.retry_after)

@@ -4,7 +4,6 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,8 @@ from pf_mlflow.tracking.writer import StoreWriter
 
 
 @pytest.fixture(autouse=True)
-def stay_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    here = Path.cwd()
-    yield
-    os.chdir(here)
 
 
 class Going:

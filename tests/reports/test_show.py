@@ -38,7 +38,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> Desk:
     """A desk with a batch in each state."""
     desk = Desk(tmp_path_factory.mktemp("desk"))
     shutil.copy(fresh_store, desk.folder)
-    here = Path.cwd()
     desk.leave("jokes", map(line, range(FAILED + COMPLETED)))
     desk.leave("scores", dag=EVALUATION_FLOW, run="jokes")
     for name in ("open", "twice", "refused", "deleted", "orphan", NAME):
@@ -51,7 +50,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> Desk:
     desk.deliver("again")
     desk.leave("missing", 2)
     _spoil(desk)
-    os.chdir(here)
     return desk
 
 

@@ -37,13 +37,11 @@ WORKSPACE = "/subscriptions/s-1/resourceGroups/rg/providers/Microsoft.MachineLea
 def desk(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> Desk:
     desk = Desk(tmp_path_factory.mktemp("desk"))
     shutil.copy(fresh_store, desk.folder)
-    here = Path.cwd()
     desk.leave("jokes", [run_info(0, joke_call(output=LONG)), run_info(1, joke_call())], display_name="Nightly jokes")
     desk.leave("scores", dag=EVALUATION_FLOW, run="jokes")
     with closing(sqlite3.connect(desk.folder / "mlflow.db")) as db, db:  # as older MLflows make it
         db.execute("UPDATE experiments SET artifact_location = './mlruns/1'")
     desk.deliver()
-    os.chdir(here)
     return desk
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from builders import batch, line_record
 from mlflow import MlflowClient
@@ -18,6 +19,7 @@ from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
 from pf_mlflow.records.line import FAILED
 from pf_mlflow.sources.promptflow.local_source import LocalSource
+from pf_mlflow.tracking.bulk_rows import TESTED_VERSIONS, BulkStore
 from pf_mlflow.tracking.run_payload import RunPayload
 from pf_mlflow.tracking.writer import StoreWriter
 
@@ -70,6 +72,40 @@ def _named(value: Any, ids: dict[str, str], path: str) -> Any:
     for run_id, name in ids.items():
         value = value.replace(run_id, name)
     return value.replace(str(Path(path).parent), "…")
+
+
+def test_the_installed_mlflow_is_one_whose_rows_are_compared_here(twins: tuple[StoreWriter, StoreWriter]) -> None:
+    assert mlflow.__version__ in TESTED_VERSIONS
+    with twins[1].transaction() as runs:
+        assert isinstance(runs._store, BulkStore)
+
+
+def of_another_version(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pf_mlflow.tracking.bulk_rows.TESTED_VERSIONS", ("3.0.0",))
+
+
+def with_another_column(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("ALTER TABLE metrics ADD COLUMN unit VARCHAR(50)")
+
+
+@pytest.mark.parametrize("changed", [of_another_version, with_another_column])
+def test_tables_that_nobody_compared_are_left_to_mlflow_s_own_calls(
+    twins: tuple[StoreWriter, StoreWriter], monkeypatch: pytest.MonkeyPatch, changed: Callable[..., None]
+) -> None:
+    changed(twins[1].tracking_uri.removeprefix("sqlite:///"), monkeypatch)
+    with twins[1].transaction() as runs:
+        assert not isinstance(runs._store, BulkStore)
+        parent = runs.create_parent(ONE, "A batch", 99.0)
+        child = runs.create_child(ONE, 7, parent, 100.0)
+        runs.complete(child, VALUES)
+        with pytest.raises(TrackingRefused):
+            runs.log(child, RunPayload("", 0, 0, params={"a/../b": "x"}, tags={"late": "tag"}))
+    run = MlflowClient(twins[1].tracking_uri).get_run(child)
+    assert (run.info.status, run.data.params, run.data.metrics) == ("FAILED", VALUES.params, VALUES.metrics)
+    assert (
+        run.data.tags.items() >= {**VALUES.tags, "mlflow.parentRunId": parent}.items() and "late" not in run.data.tags
+    )
 
 
 @pytest.mark.parametrize("opened", ["in the same transaction", "before"])

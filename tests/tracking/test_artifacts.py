@@ -1,0 +1,108 @@
+"""Files of runs are where MLflow looks for them, whatever folder the writing process is in."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import mlflow.artifacts
+import pytest
+from builders import batch
+from mlflow import MlflowClient
+
+from pf_mlflow.errors import TrackingDown
+from pf_mlflow.tracking.reader import StoreReader
+from pf_mlflow.tracking.run_payload import RunPayload
+from pf_mlflow.tracking.writer import StoreWriter
+
+ONE = batch(uid="files")
+TEXT = "東京\r\n\ttea\n" * 2000
+PATH = "long_values/output.txt"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that this process is in: not the store's."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(params=["plain", "büro 東京 %41#1"])
+def store(request: pytest.FixtureRequest, fresh_store: Path, tmp_path: Path, elsewhere: Path) -> StoreWriter:
+    folder = tmp_path / request.param
+    folder.mkdir()
+    shutil.copy(fresh_store, folder)
+    return StoreWriter(f"sqlite:///{folder.as_posix().replace('%', '%25')}/mlflow.db", "joke-flow", tmp_path)
+
+
+def folder_of(store: StoreWriter) -> Path:
+    return Path(store.tracking_uri.removeprefix("sqlite:///").replace("%25", "%")).parent
+
+
+@pytest.mark.parametrize("location", ["./mlruns/1", "mlruns/1"])
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_an_older_store_s_are_beside_it(
+    store: StoreWriter, elsewhere: Path, location: str, in_transaction: bool
+) -> None:
+    folder = folder_of(store)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as db, db:
+        db.execute("UPDATE experiments SET artifact_location = ?", [location])
+    store.open_experiment()
+    payload = RunPayload("FINISHED", 0, 1_000, texts={PATH: TEXT})
+    if in_transaction:
+        with store.transaction() as runs:
+            run_id = runs.create_single(ONE, 7, 100.0)
+            runs.complete(run_id, payload)
+    else:
+        run_id = store.create_single(ONE, 7, 100.0)
+        store.complete(run_id, payload)
+    (file,) = folder.rglob("output.txt")
+    assert file == folder / "mlruns" / "1" / run_id / "artifacts" / PATH and file.read_bytes().decode() == TEXT
+    assert list(elsewhere.iterdir()) == [] and Path.cwd() == elsewhere
+    reader = StoreReader(store.tracking_uri, "joke-flow", elsewhere)
+    reader.open_experiment()
+    assert reader.text(run_id, PATH) == TEXT.replace("\r\n", "\n")
+
+
+def test_a_new_experiment_s_are_where_mlflow_puts_them_if_it_is_started_beside_the_store(
+    tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real büro").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real büro")
+    uri = f"sqlite:///{tmp_path / 'link'}/ours.db"
+    StoreWriter(uri, "jokes", tmp_path).open_experiment()
+    assert list(elsewhere.iterdir()) == [] and Path.cwd() == elsewhere
+    monkeypatch.chdir(tmp_path / "link")
+    client = MlflowClient("sqlite:///theirs.db")
+    client.create_experiment("jokes")
+    locations = [
+        {one.name: one.artifact_location for one in store.search_experiments()} for store in (client, MlflowClient(uri))
+    ]
+    assert locations[0] == locations[1] and locations[0].keys() == {"Default", "jokes"}
+
+
+def test_mlflow_finds_them(store: StoreWriter, tmp_path: Path) -> None:
+    store.open_experiment()
+    run_id = store.create_single(ONE, 7, 100.0)
+    store.log(run_id, RunPayload("", 0, 0, texts={PATH: TEXT, "top.txt": "a"}))
+    (tmp_path / "got").mkdir()
+    for path, text in {PATH: TEXT, "top.txt": "a"}.items():
+        got = mlflow.artifacts.download_artifacts(
+            run_id=run_id, artifact_path=path, dst_path=str(tmp_path / "got"), tracking_uri=store.tracking_uri
+        )
+        assert Path(got).read_bytes().decode() == text
+
+
+def test_trouble_with_them_is_said_of_them(store: StoreWriter) -> None:
+    with closing(sqlite3.connect(folder_of(store) / "mlflow.db")) as db, db:
+        db.execute("UPDATE experiments SET artifact_location = './mlruns/1'")
+    (folder_of(store) / "mlruns").write_text("a file where the folder is to be")
+    store.open_experiment()
+    run_id = store.create_single(ONE, 7, 100.0)
+    with pytest.raises(TrackingDown, match="Artifacts of MLflow at sqlite:///.* cannot be reached: .*"):
+        store.log(run_id, RunPayload("", 0, 0, texts={PATH: TEXT}))
+    assert MlflowClient(store.tracking_uri).get_run(run_id).info.status == "RUNNING"
