@@ -14,7 +14,7 @@ from pf_mlflow.evaluation.nodes import checked_scores, sum_up
 from pf_mlflow.sources.live.api import attach, child_run_id, open_line, record_nodes
 
 if TYPE_CHECKING:
-    from pf_mlflow.running.outcome import Outcome
+    from pf_mlflow.running.result import RunResult
 
 __all__ = [
     "__version__",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-def run(flow: str | Path, data: str | Path | None = None, **options: Any) -> Outcome:
+def run(flow: str | Path, data: str | Path | None = None, **options: Any) -> RunResult:
     """Run a flow over a data file as `pf-mlflow run` does, and return what became of the batch when MLflow has it.
 
     Args:
@@ -39,7 +39,8 @@ def run(flow: str | Path, data: str | Path | None = None, **options: Any) -> Out
     Raises:
         PfMlflowError: what is wrong, and what to do about it, in one sentence.
     """
-    from pf_mlflow.running.request import RunRequest, Watcher
+    from pf_mlflow.running.observer import Observer
+    from pf_mlflow.running.request import RunRequest
     from pf_mlflow.running.run import run_batch
 
-    return run_batch(RunRequest(Path(flow), Path(data) if data else None, **options), Watcher())
+    return run_batch(RunRequest(Path(flow), Path(data) if data else None, **options), Observer())

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from pf_mlflow.cli.live import LiveRun
-from pf_mlflow.cli.outcome import Pairs, Printer, leave, print_json, print_outcome
-from pf_mlflow.cli.output import err, one_sentence, stdout_kept
+from pf_mlflow.cli.live import ConsoleObserver
+from pf_mlflow.cli.output import one_sentence, stdout_kept
+from pf_mlflow.cli.result import Pairs, leave, print_json, print_result
 from pf_mlflow.evaluation.run import EvaluationRequest
 from pf_mlflow.evaluation.run import evaluate as run_evaluation
 
@@ -56,10 +56,10 @@ def evaluate(as_json: bool, metrics: str | None, **options: Any) -> None:
         if as_json:
             stack.enter_context(stdout_kept())
         with one_sentence():
-            with LiveRun(err) as live:
-                outcome = run_evaluation(request, Printer(live, quiet=as_json))
-    print_json(outcome) if as_json else print_outcome(outcome)
-    leave(outcome)
+            with ConsoleObserver(quiet=as_json) as console:
+                result = run_evaluation(request, console)
+    print_json(result) if as_json else print_result(result)
+    leave(result)
 
 
 def evaluation_request(batch: str | None, metrics: str | None, **options: Any) -> EvaluationRequest:

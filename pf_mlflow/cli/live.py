@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
-from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.spinner import Spinner
 
+from pf_mlflow.cli.output import err, out, warn
 from pf_mlflow.reports.tables import seconds
-from pf_mlflow.running.monitor import Counts, RunWatch
+from pf_mlflow.running.model_choice import ModelChoice
+from pf_mlflow.running.observer import Observer
+from pf_mlflow.running.progress import Counts
 
-__all__ = ["LiveRun", "told"]
+__all__ = ["ConsoleObserver", "progress_line"]
 
 _REFRESH = 0.25
-"""Seconds between two looks on a terminal …"""
+"""Seconds between two looks on a terminal."""
 _LINES = 5.0
-"""… and between two lines elsewhere."""
+"""Seconds between two lines elsewhere."""
 
 
-class LiveRun:
-    """Tells of a batch on a console until the block is left."""
+class ConsoleObserver(Observer):
+    """Shows a run until the block is left; of several runs in it, the last.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._watch: RunWatch | None = None
+    Args:
+        quiet: Whether stdout is kept for the result.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        self._print = err.print if quiet else out.print
+        self._counts: Callable[[], Counts | None] = lambda: None
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._tell, name="pf-mlflow-live", daemon=True)
+        self._thread = threading.Thread(target=self._show, name="pf-mlflow-live", daemon=True)
 
-    def __enter__(self) -> LiveRun:
+    def __enter__(self) -> ConsoleObserver:
         self._thread.start()
         return self
 
@@ -38,33 +46,45 @@ class LiveRun:
         self._over.set()
         self._thread.join()
 
-    def of(self, watch: RunWatch) -> None:
-        """Tell of this batch from now on."""
-        self._watch = watch
+    def starting(self, model: ModelChoice, tracking_uri: str) -> None:
+        """Print which model answers, and where the runs go."""
+        if model.label:
+            self._print(f"Language model: {escape(model.label)}")
+        if model.offline:
+            self._print("  (set OPENAI_API_KEY, or make a promptflow connection open_ai_connection, to use a real one)")
+        self._print(f"Tracking to:    {escape(tracking_uri) or 'nowhere, PF_MLFLOW_ENABLED is false'}")
 
-    def _tell(self) -> None:
-        if self._console.is_terminal:
-            self._tell_on_terminal()
+    def running(self, counts: Callable[[], Counts | None]) -> None:
+        """Show how this batch stands from now on."""
+        self._counts = counts
+
+    def warn(self, sentence: str) -> None:
+        """Print a warning."""
+        warn(sentence)
+
+    def _show(self) -> None:
+        if err.is_terminal:
+            self._show_on_terminal()
         else:
-            self._tell_in_lines()
+            self._show_in_lines()
 
-    def _tell_on_terminal(self) -> None:
+    def _show_on_terminal(self) -> None:
         spinner = Spinner("dots", text="running …")
-        with Live(spinner, console=self._console, transient=True, refresh_per_second=8):
+        with Live(spinner, console=err, transient=True, refresh_per_second=8):
             while not self._over.wait(_REFRESH):
-                if counts := self._watch and self._watch.counts():
-                    spinner.update(text=told(counts))
+                if counts := self._counts():
+                    spinner.update(text=progress_line(counts))
 
-    def _tell_in_lines(self) -> None:
+    def _show_in_lines(self) -> None:
         last = ""
         while not self._over.wait(_LINES):
-            counts = self._watch and self._watch.counts()
-            if counts and (line := told(counts)) != last:
-                self._console.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False)
+            counts = self._counts()
+            if counts and (line := progress_line(counts)) != last:
+                err.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False)
                 last = line
 
 
-def told(counts: Counts) -> str:
+def progress_line(counts: Counts) -> str:
     """Return how a batch stands, in one line."""
     parts = [f"{counts.done:,}/{counts.total:,} lines"]
     if counts.failed:

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from pf_mlflow.cli.evaluate import evaluation_request
-from pf_mlflow.cli.live import LiveRun
-from pf_mlflow.cli.outcome import Pairs, Printer, leave, print_json, print_outcome
-from pf_mlflow.cli.output import err, one_sentence, stdout_kept
+from pf_mlflow.cli.live import ConsoleObserver
+from pf_mlflow.cli.output import one_sentence, stdout_kept
+from pf_mlflow.cli.result import Pairs, leave, print_json, print_result
 from pf_mlflow.evaluation.run import evaluate as run_evaluation
 from pf_mlflow.running.request import PROCESSES, THREADS, RunRequest
 from pf_mlflow.running.run import run_batch
@@ -73,13 +73,13 @@ def run(as_json: bool, evaluate: Path | None, metrics: str | None, **options: An
         if as_json:
             stack.enter_context(stdout_kept())
         with one_sentence():
-            with LiveRun(err) as live:
-                outcome = run_batch(request, Printer(live, quiet=as_json))
-                if evaluate and not outcome.interrupted and outcome.status == "Completed":
-                    asked = evaluation_request(outcome.name, metrics, flow=evaluate)
-                    outcome = run_evaluation(asked, Printer(live, quiet=as_json)).after(outcome)
-    print_json(outcome) if as_json else print_outcome(outcome)
-    leave(outcome)
+            with ConsoleObserver(quiet=as_json) as console:
+                result = run_batch(request, console)
+                if evaluate and not result.interrupted and result.status == "Completed":
+                    asked = evaluation_request(result.name, metrics, flow=evaluate)
+                    result = run_evaluation(asked, console).after(result)
+    print_json(result) if as_json else print_result(result)
+    leave(result)
 
 
 def _request(**options: Any) -> RunRequest:

@@ -15,10 +15,9 @@ from pathlib import Path
 from pf_mlflow.__version__ import __version__
 from pf_mlflow.errors import BadInput
 from pf_mlflow.evaluation.inputs import data_of, mapping_of
-from pf_mlflow.running.model_choice import Llm
-from pf_mlflow.running.monitor import RunWatch
-from pf_mlflow.running.outcome import Outcome, outcome_without_lines
-from pf_mlflow.running.request import RunRequest, Watcher
+from pf_mlflow.running.observer import Observer
+from pf_mlflow.running.request import RunRequest
+from pf_mlflow.running.result import RunResult, result_without_lines
 from pf_mlflow.running.run import run_batch
 from pf_mlflow.scoring import LineFields, chosen_metrics
 from pf_mlflow.settings import read_settings
@@ -59,7 +58,7 @@ class EvaluationRequest:
     concurrency: int = 32
 
 
-def evaluate(request: EvaluationRequest, watcher: Watcher) -> Outcome:
+def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
     """Score lines and wait until MLflow has the scores.
 
     Raises:
@@ -71,7 +70,7 @@ def evaluate(request: EvaluationRequest, watcher: Watcher) -> Outcome:
     _check_metrics(request)
     base = _base(request)
     if base:
-        _bring_in(base, watcher)
+        _bring_in(base, observer)
     if base and not base.lines_completed:
         return _nothing_to_score(base, request)
     data = request.data or data_of(base)
@@ -86,8 +85,9 @@ def evaluate(request: EvaluationRequest, watcher: Watcher) -> Outcome:
         default_connection={_NODE: _CONNECTION} if request.judge_model and not request.judge_connection else {},
         name=request.name,
         concurrency=request.concurrency,
+        offline_warning=_offline_warning() if request.judge_model else "",
     )
-    return run_batch(run, _JudgeWatcher(watcher) if request.judge_model else watcher)
+    return run_batch(run, observer)
 
 
 def _check_metrics(request: EvaluationRequest) -> None:
@@ -100,27 +100,10 @@ def _check_metrics(request: EvaluationRequest) -> None:
     check_metrics(request.metrics)
 
 
-class _JudgeWatcher(Watcher):
-    """Hands on what it is told, and says that the offline model is no judge."""
+def _offline_warning() -> str:
+    from pf_mlflow.scoring.judges import SKIPPED
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
-
-    def starting(self, llm: Llm, tracking_uri: str) -> None:
-        """The batch is about to start."""
-        self._watcher.starting(llm, tracking_uri)
-        if llm.offline:
-            from pf_mlflow.scoring.judges import SKIPPED
-
-            self.warn(SKIPPED)
-
-    def running(self, watch: RunWatch) -> None:
-        """The batch runs."""
-        self._watcher.running(watch)
-
-    def warn(self, sentence: str) -> None:
-        """Something is wrong that does not stop the batch."""
-        self._watcher.warn(sentence)
+    return SKIPPED
 
 
 def _as_before(request: EvaluationRequest) -> EvaluationRequest:
@@ -172,7 +155,7 @@ def _base(request: EvaluationRequest) -> RunRecord | None:
     return record
 
 
-def _bring_in(base: RunRecord, watcher: Watcher) -> None:
+def _bring_in(base: RunRecord, observer: Observer) -> None:
     """See to it that MLflow has the batch whose lines are to be scored: it may have run without being tracked."""
     settings = read_settings()
     spool = Spool(settings.spool_dir)
@@ -186,7 +169,7 @@ def _bring_in(base: RunRecord, watcher: Watcher) -> None:
     if synced.state == sync.DELETED:
         raise BadInput(f"Somebody deleted the runs of {base.name!r} in MLflow; `mlflow runs restore` brings them back.")
     if synced.trouble:
-        watcher.warn(f"{synced.trouble} The scores wait in the spool.")
+        observer.warn(f"{synced.trouble} The scores wait in the spool.")
 
 
 def _asked_for(request: EvaluationRequest) -> dict[str, str]:
@@ -194,7 +177,7 @@ def _asked_for(request: EvaluationRequest) -> dict[str, str]:
     return {name: value for name, value in told.items() if value}
 
 
-def _nothing_to_score(base: RunRecord, request: EvaluationRequest) -> Outcome:
+def _nothing_to_score(base: RunRecord, request: EvaluationRequest) -> RunResult:
     """Write down that no line of a batch could be scored, since none completed: promptflow would run nothing."""
     settings = read_settings()
     spool, home = Spool(settings.spool_dir), promptflow_home()
@@ -202,4 +185,4 @@ def _nothing_to_score(base: RunRecord, request: EvaluationRequest) -> Outcome:
     nobody = replace(local_batch(home, base.name, base, settings), uid=uuid.uuid4().hex, name=name)
     batch = evaluation_of(base.name, replace(nobody, promptflow_home=None), spool, settings)
     assert batch
-    return outcome_without_lines(batch, spool, settings)
+    return result_without_lines(batch, spool, settings)

@@ -17,14 +17,14 @@ from pf_mlflow.running.offline_model import offline_model
 from pf_mlflow.settings import OFFLINE_KEY, OFFLINE_MODEL
 
 __all__ = [
-    "Connections",
     "DEFAULT_CONNECTION",
-    "Llm",
-    "Use",
-    "chosen_llm",
+    "ConnectionUse",
+    "Connections",
+    "ModelChoice",
+    "choose_model",
+    "connection_uses",
     "overrides",
     "stand_in",
-    "uses_of",
     "with_connections",
 ]
 
@@ -38,17 +38,18 @@ _DEPLOYMENT_VARIABLES = ("AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_DEPLOYMENT_NAM
 
 
 @dataclass(frozen=True)
-class Llm:
-    """A model, and how the flow's nodes must be told of it."""
+class ModelChoice:
+    """A model, and what gives it to the flow's nodes."""
 
     label: str
-    """What the user is told; `""` if none is asked."""
+    """Its name for the user; `""` if none is asked."""
     overrides: Connections = field(default_factory=dict)
     offline: bool = False
+    """Whether it is the built-in one, which is no real model."""
 
 
 @contextmanager
-def chosen_llm(client: Any, dag: Mapping[str, Any], chosen: Connections) -> Iterator[Llm]:
+def choose_model(client: Any, dag: Mapping[str, Any], chosen: Connections) -> Iterator[ModelChoice]:
     """Choose the model for a flow and hold what it needs while the batch runs.
 
     In this order: the user's promptflow connection `open_ai_connection`; `OPENAI_API_KEY`; `AZURE_OPENAI_API_KEY`;
@@ -58,25 +59,29 @@ def chosen_llm(client: Any, dag: Mapping[str, Any], chosen: Connections) -> Iter
     Raises:
         BadInput: an Azure OpenAI key without endpoint or deployment.
     """
-    uses = [use for use in uses_of(dag, DEFAULT_CONNECTION) if not set(use.inputs) & chosen.get(use.node, {}).keys()]
+    uses = [
+        use for use in connection_uses(dag, DEFAULT_CONNECTION) if not set(use.inputs) & chosen.get(use.node, {}).keys()
+    ]
     have = {connection.name for connection in client.connections.list(all_results=True)}
     _remove_stale(client, have)
     if not uses or DEFAULT_CONNECTION in have:
-        yield Llm(f"connection {DEFAULT_CONNECTION}" if uses else "as the flow names it" if _may_ask(dag) else "")
+        yield ModelChoice(
+            f"connection {DEFAULT_CONNECTION}" if uses else "as the flow names it" if _may_ask(dag) else ""
+        )
     elif os.environ.get("OPENAI_API_KEY"):
         base_url = os.environ.get("OPENAI_BASE_URL")
         with _connection(client, _openai(os.environ["OPENAI_API_KEY"], base_url)) as name:
-            yield Llm(
+            yield ModelChoice(
                 f"OPENAI_API_KEY at {base_url or 'api.openai.com'}",
                 overrides(uses, name, os.environ.get("OPENAI_MODEL")),
             )
     elif os.environ.get("AZURE_OPENAI_API_KEY"):
         connection, deployment = _azure_openai()
         with _connection(client, connection) as name:
-            yield Llm(f"AZURE_OPENAI_API_KEY, deployment {deployment}", overrides(uses, name, deployment))
+            yield ModelChoice(f"AZURE_OPENAI_API_KEY, deployment {deployment}", overrides(uses, name, deployment))
     else:
         with offline_model() as base_url, _connection(client, _openai(OFFLINE_KEY, base_url)) as name:
-            yield Llm(
+            yield ModelChoice(
                 "the built-in offline model, which is NO real language model",
                 overrides(uses, name, OFFLINE_MODEL),
                 True,
@@ -102,7 +107,7 @@ def _names_connection(node: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Use:
+class ConnectionUse:
     """How a node uses a connection."""
 
     node: str
@@ -112,7 +117,7 @@ class Use:
     """Whether the node is of type `llm`, which also takes a model and a deployment."""
 
 
-def uses_of(dag: Mapping[str, Any], connection: str) -> list[Use]:
+def connection_uses(dag: Mapping[str, Any], connection: str) -> list[ConnectionUse]:
     """Return the nodes of a flow that use a connection: LLM nodes as their own, others as an input."""
     variants = dag.get("node_variants") or {}
     uses = []
@@ -120,9 +125,9 @@ def uses_of(dag: Mapping[str, Any], connection: str) -> list[Use]:
         shapes = [node, *(v["node"] for v in ((variants.get(node["name"]) or {}).get("variants") or {}).values())]
         inputs = (key for shape in shapes for key, value in (shape.get("inputs") or {}).items() if value == connection)
         if any(shape.get("connection") == connection for shape in shapes):
-            uses.append(Use(node["name"], ("connection",), True))
+            uses.append(ConnectionUse(node["name"], ("connection",), True))
         elif names := tuple(dict.fromkeys(inputs)):
-            uses.append(Use(node["name"], names, False))
+            uses.append(ConnectionUse(node["name"], names, False))
     return uses
 
 
@@ -137,7 +142,7 @@ def with_connections(dag: Mapping[str, Any], connections: Connections) -> Mappin
     return {**dag, "nodes": nodes} if connections else dag
 
 
-def overrides(uses: list[Use], connection: str, model: str | None) -> dict[str, dict[str, str]]:
+def overrides(uses: list[ConnectionUse], connection: str, model: str | None) -> dict[str, dict[str, str]]:
     """Return promptflow's `connections` argument that gives nodes another connection and LLM nodes another model."""
     models = {"model": model, "deployment_name": model} if model else {}
     return {use.node: dict.fromkeys(use.inputs, connection) | (models if use.is_llm else {}) for use in uses}

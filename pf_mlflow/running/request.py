@@ -1,4 +1,4 @@
-"""What a user asks of `pf-mlflow run`, and is told meanwhile."""
+"""What a user asks of `pf-mlflow run`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pf_mlflow.running.model_choice import Connections, Llm
-from pf_mlflow.running.monitor import RunWatch
+from pf_mlflow.running.model_choice import Connections
 
-__all__ = ["PROCESSES", "THREADS", "RunRequest", "Watcher"]
+__all__ = ["PROCESSES", "THREADS", "RunRequest"]
 
 THREADS, PROCESSES = "threads", "processes"
 
@@ -40,16 +39,5 @@ class RunRequest:
     """How many lines are executed at the most, the first ones."""
     line_timeout: int | None = None
     """Seconds; `None` is promptflow's own, 600."""
-
-
-class Watcher:
-    """Is told what goes on; says nothing by itself."""
-
-    def starting(self, llm: Llm, tracking_uri: str) -> None:
-        """The batch is about to start."""
-
-    def running(self, watch: RunWatch) -> None:
-        """The batch runs: `watch` counts its lines."""
-
-    def warn(self, sentence: str) -> None:
-        """Something is wrong that does not stop the batch."""
+    offline_warning: str = ""
+    """What to warn of if only the built-in model, which is no real one, would answer."""

@@ -13,10 +13,11 @@ from typing import Any
 from pf_mlflow.delivery.prestart import DeliveryAhead
 from pf_mlflow.errors import BadInput, BatchFailed, TrackingRefused
 from pf_mlflow.running.checks import check_data, check_mapping
-from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, Connections, Llm, chosen_llm, with_connections
-from pf_mlflow.running.monitor import RunWatch
-from pf_mlflow.running.outcome import Outcome, outcome_of
-from pf_mlflow.running.request import THREADS, RunRequest, Watcher
+from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, Connections, ModelChoice, choose_model, with_connections
+from pf_mlflow.running.monitor import Monitor
+from pf_mlflow.running.observer import Observer
+from pf_mlflow.running.request import THREADS, RunRequest
+from pf_mlflow.running.result import RunResult, result_of
 from pf_mlflow.settings import (
     Settings,
     default_tracking_uri,
@@ -42,7 +43,7 @@ __all__ = ["run_batch"]
 _SUBMITTER = "promptflow._sdk._orchestrator.run_submitter"
 
 
-def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
+def run_batch(request: RunRequest, observer: Observer) -> RunResult:
     """Run a batch and wait until MLflow has it.
 
     Raises:
@@ -58,21 +59,23 @@ def run_batch(request: RunRequest, watcher: Watcher) -> Outcome:
         settings = read_settings()
         _check(request, flow)
         start_anew()
-        ahead = _track_here(*_place(request, flow, settings), settings)
+        delivery = _track_here(*_place(request, flow, settings), settings)
         settings = read_settings()
-        if ahead:
-            stack.callback(ahead.dismiss)
+        if delivery:
+            stack.callback(delivery.dismiss)
         client = _client(flow, request.engine)
         dag = with_connections(flow.definition, _defaults(request)) if flow.is_dag else {}
-        llm = stack.enter_context(chosen_llm(client, dag, request.connections))
-        watch = RunWatch(Spool(settings.spool_dir) if ahead else None, ahead, watcher.warn)
+        model = stack.enter_context(choose_model(client, dag, request.connections))
+        monitor = Monitor(observer, Spool(settings.spool_dir) if delivery else None, delivery)
         if request.engine != THREADS:  # whose lines wait for MLflow's answer, while promptflow makes ready
-            watch.hear_mlflow()
-        watcher.starting(llm, without_password(os.environ["MLFLOW_TRACKING_URI"]) if ahead else "")
-        watcher.running(watch)
-        run = _submitted(client, request, llm, watch, settings)
+            monitor.wait_for_mlflow()
+        observer.starting(model, without_password(os.environ["MLFLOW_TRACKING_URI"]) if delivery else "")
+        if model.offline and request.offline_warning:
+            observer.warn(request.offline_warning)
+        observer.running(monitor.counts)
+        run = _submitted(client, request, model, monitor, settings)
         seconds = time.monotonic() - started
-        return outcome_of(run, llm, settings, watch, seconds)
+        return result_of(run, model, settings, monitor, seconds)
 
 
 @contextmanager
@@ -146,7 +149,7 @@ def _client(flow: Runnable, engine: str) -> Any:
     return PFClient()
 
 
-def _submitted(client: Any, request: RunRequest, llm: Llm, watch: RunWatch, settings: Settings) -> Any:
+def _submitted(client: Any, request: RunRequest, model: ModelChoice, monitor: Monitor, settings: Settings) -> Any:
     from promptflow.exceptions import PromptflowException
 
     from pf_mlflow.running.engine.submit import submitted
@@ -157,12 +160,12 @@ def _submitted(client: Any, request: RunRequest, llm: Llm, watch: RunWatch, sett
         os.environ["PF_LINE_TIMEOUT_SEC"] = str(request.line_timeout)
     try:
         with ExitStack() as stack:
-            stack.enter_context(_nothing_left_if_refused(client, watch))
+            stack.enter_context(_nothing_left_if_refused(client, monitor))
             if request.engine == THREADS:
                 if settings.enabled:
                     attach()
-                stack.enter_context(ThreadEngine(request.concurrency, watch, request.limit).in_place())
-            return submitted(client, watch, **_arguments(request, llm, settings))
+                stack.enter_context(ThreadEngine(request.concurrency, monitor, monitor.stop, request.limit).in_place())
+            return submitted(client, monitor.stop, **_arguments(request, model, settings))
     except TrackingRefused:
         raise
     except PromptflowException as error:
@@ -173,22 +176,22 @@ def _submitted(client: Any, request: RunRequest, llm: Llm, watch: RunWatch, sett
 
 
 @contextmanager
-def _nothing_left_if_refused(client: Any, watch: RunWatch) -> Iterator[None]:
+def _nothing_left_if_refused(client: Any, monitor: Monitor) -> Iterator[None]:
     """Take promptflow's record back of a batch that MLflow refused: no line was executed, and its name is free."""
     submitter = logging.getLogger(_SUBMITTER)
-    submitter.addFilter(unheard := lambda record: watch.refusal is None)
+    submitter.addFilter(unheard := lambda record: monitor.refusal is None)
     try:
         yield
     except Exception as error:
-        if watch.refusal is None:
+        if monitor.refusal is None:
             raise
-        client.runs.delete(watch.run_id)
-        raise watch.refusal from error
+        client.runs.delete(monitor.run_id)
+        raise monitor.refusal from error
     finally:
         submitter.removeFilter(unheard)
 
 
-def _arguments(request: RunRequest, llm: Llm, settings: Settings) -> dict[str, Any]:
+def _arguments(request: RunRequest, model: ModelChoice, settings: Settings) -> dict[str, Any]:
     names = {"name": request.name, "display_name": request.display_name, "tags": dict(request.tags) or None}
     if request.resume_from:
         return {"resume_from": request.resume_from, **names}
@@ -199,7 +202,7 @@ def _arguments(request: RunRequest, llm: Llm, settings: Settings) -> dict[str, A
         "run": request.run,
         "column_mapping": dict(request.column_mapping) or None,
         "variant": request.variant,
-        "connections": _merged(_defaults(request), llm.overrides, request.connections) or None,
+        "connections": _merged(_defaults(request), model.overrides, request.connections) or None,
         "environment_variables": tracing or None,
         "init": dict(request.init) or None,
         **names,

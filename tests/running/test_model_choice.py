@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, Use, overrides, uses_of
+from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, ConnectionUse, connection_uses, overrides
 
 VARIANTS = """
 nodes:
@@ -22,29 +22,35 @@ node_variants:
 @pytest.mark.parametrize(
     "dag, expected",
     [
-        ("nodes: [{name: joke, type: llm, connection: open_ai_connection}]", [Use("joke", ("connection",), True)]),
+        (
+            "nodes: [{name: joke, type: llm, connection: open_ai_connection}]",
+            [ConnectionUse("joke", ("connection",), True)],
+        ),
         ("nodes: [{name: joke, type: llm, connection: mine}]", []),
-        ("nodes: [{name: py, inputs: {conn: open_ai_connection, text: hello}}]", [Use("py", ("conn",), False)]),
+        (
+            "nodes: [{name: py, inputs: {conn: open_ai_connection, text: hello}}]",
+            [ConnectionUse("py", ("conn",), False)],
+        ),
         (
             "nodes: [{name: py, inputs: {a: open_ai_connection, b: open_ai_connection}}, {name: other}]",
-            [Use("py", ("a", "b"), False)],
+            [ConnectionUse("py", ("a", "b"), False)],
         ),
         (  # an input that happens to be called so does not make an LLM node
             "nodes: [{name: py, type: python, inputs: {connection: open_ai_connection}}]",
-            [Use("py", ("connection",), False)],
+            [ConnectionUse("py", ("connection",), False)],
         ),
-        (VARIANTS, [Use("rate", ("connection",), True)]),
+        (VARIANTS, [ConnectionUse("rate", ("connection",), True)]),
         ("nodes: [{name: py, inputs: }]\nnode_variants: ", []),
         ("nodes: []", []),
         ("nodes: ", []),
         ("{}", []),
     ],
 )
-def test_uses_of_the_connection(dag: str, expected: list[Use]) -> None:
-    assert uses_of(yaml.safe_load(dag), DEFAULT_CONNECTION) == expected
+def test_uses_of_the_connection(dag: str, expected: list[ConnectionUse]) -> None:
+    assert connection_uses(yaml.safe_load(dag), DEFAULT_CONNECTION) == expected
 
 
-LLM, TOOL = Use("joke", ("connection",), True), Use("py", ("a", "connection"), False)
+LLM, TOOL = ConnectionUse("joke", ("connection",), True), ConnectionUse("py", ("a", "connection"), False)
 ANOTHER = {"connection": "c1", "model": "gpt-x", "deployment_name": "gpt-x"}
 
 
@@ -59,5 +65,5 @@ ANOTHER = {"connection": "c1", "model": "gpt-x", "deployment_name": "gpt-x"}
         ([], "gpt-x", {}),
     ],
 )
-def test_overrides(uses: list[Use], model: str | None, expected: dict[str, Any]) -> None:
+def test_overrides(uses: list[ConnectionUse], model: str | None, expected: dict[str, Any]) -> None:
     assert overrides(uses, "c1", model) == expected

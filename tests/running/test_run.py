@@ -14,8 +14,8 @@ from batches import until
 from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS, FakeLlm
 from machine import FLOWS, ROOT, Machine, runs_of, tracked
 
-from pf_mlflow.cli.live import told
-from pf_mlflow.running.monitor import Counts
+from pf_mlflow.cli.live import progress_line
+from pf_mlflow.running.progress import Counts
 
 TOKENS = PROMPT_TOKENS + COMPLETION_TOKENS
 MAPPING = ("--column-mapping", "topic=${data.topic}")
@@ -296,4 +296,4 @@ def counts(**values: Any) -> Counts:
     ],
 )
 def test_how_a_batch_stands_in_one_line(how: Counts, line: str) -> None:
-    assert told(how) == line
+    assert progress_line(how) == line

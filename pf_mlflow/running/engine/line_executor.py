@@ -74,22 +74,19 @@ class LineExecutor:
                 yield
 
     def execute(self, line: Line) -> LineResult:
-        """Return the result of a line, whatever its flow does; in a context of the line's own."""
+        """Return the result of a line; in a context of the line's own."""
         OperationContext.set_instance(OperationContext.get_instance().copy())
-        try:
-            with self._logs.of_line(line.number):
-                return self._finished(self._executor.exec_line(**self._arguments(line)))
-        except BaseException as error:  # noqa: BLE001 - also `sys.exit()` in a node: it must not end the worker
-            return self.failed(line, error)
+        with self._logs.of_line(line.number):
+            return self._finished(self._executor.exec_line(**self._arguments(line)))
 
     async def execute_async(self, line: Line) -> LineResult:
         """Return the result of a line of an async flow; in a task of the line's own."""
         OperationContext.set_instance(OperationContext.get_instance().copy())
-        try:
-            with self._logs.of_line(line.number):
+        with self._logs.of_line(line.number):
+            try:
                 return self._finished(await self._executor.exec_line_async(**self._arguments(line)))
-        except Exception as error:  # noqa: BLE001 - told in the result
-            return self.failed(line, error)
+            except (SystemExit, KeyboardInterrupt) as error:  # asyncio would let either end its loop, and the batch
+                raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
     def _arguments(self, line: Line) -> dict[str, Any]:
         more = {"sync_iterator_to_async": False} if self.is_async and not self._is_script else {}
@@ -105,15 +102,14 @@ class LineExecutor:
         output = self._executor._multimedia_processor.persist_multimedia_data
         return reduced(result, lambda value: output(value, self._output_dir))
 
-    def failed(self, line: Line, error: BaseException, given_up: bool = False) -> LineResult:
+    def failed(self, line: Line, error: Exception) -> LineResult:
         """Return the result of a line that promptflow's executor gave none of, and keep it in promptflow's folder."""
-        told = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
-        bulk_logger.error(f"Line {line.number} failed with exception: {told}")
+        bulk_logger.error(f"Line {line.number} failed with exception: {error}")
         now = datetime.utcnow()
         info = FlowRunInfo(
             run_id=f"{self._run_id}_{line.number}",
             status=Status.Failed,
-            error=ExceptionPresenter.create(told).to_dict(include_debug_info=True),
+            error=ExceptionPresenter.create(error).to_dict(include_debug_info=True),
             inputs={name: value for name, value in line.inputs.items() if name != "line_number"},
             output=None,
             metrics=None,
@@ -129,7 +125,7 @@ class LineExecutor:
             message_format=self._executor._message_format,
         )
         try:
-            (self._storage.all if given_up else self._storage).persist_flow_run(info)
+            self._storage.all.persist_flow_run(info)
         except Exception as trouble:  # noqa: BLE001 - a full disk, say: the line has its result all the same
             bulk_logger.error(f"Line {line.number} cannot be kept in promptflow's folder: {trouble}")
         return reduced(LineResult({}, {}, info, {}), lambda value: value)

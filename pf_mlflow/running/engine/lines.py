@@ -1,17 +1,22 @@
-"""Hands the lines of a batch out to workers and takes one result of each, whatever becomes of its worker."""
+"""Hands the lines of a batch out to workers and keeps exactly one result of each, whatever becomes of its worker."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from promptflow.executor._result import LineResult
 
-__all__ = ["Line", "Lines"]
+__all__ = ["Line", "Lines", "TooLate"]
+
+
+class TooLate(Exception):
+    """A line had its result already: whoever worked at it has lost it."""
 
 
 @dataclass(eq=False)
@@ -22,6 +27,8 @@ class Line:
     inputs: Mapping[str, Any]
     taken: float = 0.0
     """`time.monotonic()` when a worker took it."""
+    result: LineResult | None = None
+    """What its worker made of it."""
 
     @property
     def seconds(self) -> float:
@@ -37,6 +44,7 @@ class Lines:
         self._running: dict[int, Line] = {}
         self._results: dict[int, LineResult] = {}
         self._lock = threading.Lock()
+        self._taken = 0
         self.total = len(self._waiting)
 
     def take(self) -> Line | None:
@@ -47,24 +55,28 @@ class Lines:
             line = self._waiting.popleft()
             line.taken = time.monotonic()
             self._running[line.number] = line
+            self._taken += 1
             return line
 
-    def finish(self, line: Line, result: LineResult) -> bool:
-        """Keep the result of a line; `False` if the line was given up before, and the result comes too late."""
-        with self._lock:
-            if line.number not in self._running:
-                return False
-            del self._running[line.number]
-            self._results[line.number] = result
-            return True
+    @contextmanager
+    def one_result(self, line: Line, failed: Callable[[Line, Exception], LineResult]) -> Iterator[None]:
+        """Keep the result that the block sets, or, whatever it raises, the one that `failed` makes of it.
 
-    def give_up(self, line: Line) -> bool:
-        """Take a line from its worker; `False` if it has its result already. Its result is to be put in then."""
+        Raises:
+            TooLate: the line has a result already, which stays.
+        """
+        error: Exception | None = None
+        try:
+            yield
+        except Exception as raised:  # noqa: BLE001 - told in the line's result
+            error = raised
+        except BaseException as raised:  # noqa: BLE001 - `sys.exit()` in a node must not end the worker
+            error = RuntimeError(f"{type(raised).__name__}: {raised}")
         with self._lock:
-            return self._running.pop(line.number, None) is not None
-
-    def put_in(self, line: Line, result: LineResult) -> None:
-        """Keep the result of a line that was given up."""
+            if self._running.pop(line.number, None) is None:
+                raise TooLate
+        result = line.result if error is None else failed(line, error)
+        assert result
         with self._lock:
             self._results[line.number] = result
 
@@ -74,7 +86,7 @@ class Lines:
             self._waiting.clear()
 
     def is_running(self, number: int) -> bool:
-        """Tell whether a line is being executed, and was not given up."""
+        """Tell whether a line is being executed and has no result yet."""
         return number in self._running
 
     def running_for(self, seconds: float) -> list[Line]:
@@ -89,9 +101,13 @@ class Lines:
 
     @property
     def are_over(self) -> bool:
-        """Whether nothing waits and nothing runs."""
+        """Whether nothing waits and all that were handed out have their results."""
         with self._lock:
-            return not self._waiting and not self._running
+            return not self._waiting and len(self._results) == self._taken
+
+    def result(self, line: Line) -> LineResult:
+        """Return the result of a line that has one."""
+        return self._results[line.number]
 
     def results(self) -> list[LineResult]:
         """Return the results by line number."""

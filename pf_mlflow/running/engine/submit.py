@@ -15,7 +15,7 @@ from typing import Any
 from promptflow._sdk._orchestrator.run_submitter import RunSubmitter
 
 from pf_mlflow.running.engine.replaced import replaced
-from pf_mlflow.running.engine.watch import Watch
+from pf_mlflow.running.observer import StopRequest
 
 __all__ = ["submitted"]
 
@@ -23,20 +23,20 @@ _CANCELED = "Canceled"
 _RESUMABLE = {"Completed", _CANCELED, "Failed"}
 
 
-def submitted(client: Any, watch: Watch, **arguments: Any) -> Any:
+def submitted(client: Any, stop: StopRequest, **arguments: Any) -> Any:
     """Return promptflow's run of a batch when it is over.
 
     Ctrl-C asks it to stop, once more not to wait for the lines that run. Its status is then `Canceled`.
 
     Args:
         client: promptflow's client.
-        watch: Is asked to stop, and told so.
+        stop: Is told to stop.
         arguments: Those of `PFClient.run`.
     """
     with ExitStack() as stack:
-        stack.enter_context(_honest_status(client, watch))
+        stack.enter_context(_honest_status(client, stop))
         stack.enter_context(_any_ended_run_can_be_resumed())
-        stack.enter_context(_noted_signals(watch))
+        stack.enter_context(_noted_signals(stop))
         return _beside(lambda: client.run(**arguments))
 
 
@@ -57,16 +57,16 @@ def _beside(call: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def _noted_signals(watch: Watch) -> Iterator[None]:
+def _noted_signals(stop: StopRequest) -> Iterator[None]:
     """Hear Ctrl-C and a request to end, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def note(number: int, frame: object) -> None:
-        if watch.hurries:
+        if stop.hurries:
             os._exit(128 + number)
-        watch.interrupt()
+        stop.interrupt()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -77,12 +77,12 @@ def _noted_signals(watch: Watch) -> Iterator[None]:
 
 
 @contextmanager
-def _honest_status(client: Any, watch: Watch) -> Iterator[None]:
+def _honest_status(client: Any, stop: StopRequest) -> Iterator[None]:
     """Have a batch that was stopped recorded as such: promptflow would call it completed."""
     update = client.runs.update
 
     def honest(name: str, **values: Any) -> Any:
-        if watch.stops and values.get("status") == "Completed":
+        if stop.stops and values.get("status") == "Completed":
             values["status"] = _CANCELED
         return update(name=name, **values)
 

@@ -14,8 +14,8 @@ from promptflow.executor._result import LineResult
 from pf_mlflow.running.engine.line_executor import LineExecutor
 from pf_mlflow.running.engine.lines import Lines
 from pf_mlflow.running.engine.shortcuts import shortcuts
-from pf_mlflow.running.engine.watch import Watch
 from pf_mlflow.running.engine.workers import Workers
+from pf_mlflow.running.observer import Observer, StopRequest
 
 __all__ = ["ThreadEngine"]
 
@@ -28,13 +28,15 @@ class ThreadEngine:
 
     Args:
         concurrency: Lines at once.
-        watch: Looks on.
+        observer: Looks on.
+        stop: Says whether more lines are to be taken.
         limit: How many lines at the most, the first ones; `None` for all.
     """
 
-    def __init__(self, concurrency: int, watch: Watch, limit: int | None = None) -> None:
+    def __init__(self, concurrency: int, observer: Observer, stop: StopRequest, limit: int | None = None) -> None:
         self._concurrency = concurrency
-        self._watch = watch
+        self._observer = observer
+        self._stop = stop
         self._limit = limit
 
     @contextmanager
@@ -57,7 +59,7 @@ class ThreadEngine:
 
             @property
             def allow_aggregation(self) -> bool:
-                return not engine._watch.stops
+                return not engine._stop.stops
 
         before = ProxyFactory.executor_proxy_classes[_LANGUAGE]
         ProxyFactory.register_executor(_LANGUAGE, Proxy)
@@ -70,8 +72,8 @@ class ThreadEngine:
         self, executor: Any, inputs: Sequence[Mapping[str, Any]], output_dir: Path, run_id: str, line_timeout: float
     ) -> list[LineResult]:
         lines = Lines(inputs[: self._limit])
-        self._watch.batch_started(run_id, lines.total)
+        self._observer.batch_started(run_id, lines.total)
         line_executor = LineExecutor(executor, run_id, output_dir, lines)
         with line_executor.prepared(), shortcuts():
-            await Workers(line_executor, lines, self._watch, run_id).run(self._concurrency, line_timeout)
+            await Workers(line_executor, lines, self._observer, self._stop).run(self._concurrency, line_timeout)
             return lines.results()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from contextlib import suppress
 from datetime import datetime
 
 from promptflow._utils.utils import log_progress
@@ -12,8 +13,8 @@ from promptflow.executor._errors import LineExecutionTimeoutError
 from promptflow.executor._result import LineResult
 
 from pf_mlflow.running.engine.line_executor import LineExecutor
-from pf_mlflow.running.engine.lines import Line, Lines
-from pf_mlflow.running.engine.watch import LineDone, Watch
+from pf_mlflow.running.engine.lines import Line, Lines, TooLate
+from pf_mlflow.running.observer import Observer, StopRequest
 
 __all__ = ["Workers"]
 
@@ -27,18 +28,17 @@ class Workers:
     Args:
         executor: Executes one.
         lines: Hands them out.
-        watch: Is told of lines that start and end.
-        run_id: The batch's name.
+        observer: Is told of lines that start and end.
+        stop: Says whether more lines are to be taken.
     """
 
-    def __init__(self, executor: LineExecutor, lines: Lines, watch: Watch, run_id: str) -> None:
+    def __init__(self, executor: LineExecutor, lines: Lines, observer: Observer, stop: StopRequest) -> None:
         self._executor = executor
         self._lines = lines
-        self._watch = watch
-        self._run_id = run_id
-        self._context = contextvars.copy_context()
-        self._tasks: dict[int, asyncio.Task[LineResult]] = {}
-        self._loops: set[asyncio.Task[None]] = set()
+        self._observer = observer
+        self._stop = stop
+        self._attempts: dict[int, asyncio.Task[LineResult]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._start = self._start_task if executor.is_async else self._start_thread
 
     async def run(self, count: int, line_timeout: float) -> None:
@@ -51,9 +51,9 @@ class Workers:
         for _ in range(min(count, self._lines.total)):
             self._start()
         started, logged = datetime.utcnow(), 0
-        while not self._lines.are_over and not self._watch.hurries:
+        while not self._lines.are_over and not self._stop.hurries:
             await asyncio.sleep(_POLL)
-            if self._watch.stops:
+            if self._stop.stops:
                 self._lines.stop()
             for line in self._lines.running_for(line_timeout):
                 self._give_up(line, LineExecutionTimeoutError(line.number, line_timeout))
@@ -61,51 +61,50 @@ class Workers:
 
     def _give_up(self, line: Line, error: Exception) -> None:
         """Let a line fail whatever its worker still does, and another worker take that one's place."""
-        if self._lines.give_up(line):
-            self._watch.line_given_up(self._run_id, line.number, error)
-            result = self._executor.failed(line, error, given_up=True)
-            self._lines.put_in(line, result)
-            self._tell(line, result, line.seconds)
-            if line.number in self._tasks:
-                self._tasks[line.number].cancel()
+        with suppress(TooLate):
+            with self._lines.one_result(line, self._given_up):
+                raise error
+            self._observe(line)
+            if line.number in self._attempts:
+                self._attempts[line.number].cancel()
             self._start()
 
+    def _given_up(self, line: Line, error: Exception) -> LineResult:
+        self._observer.line_given_up(line.number, error)
+        return self._executor.failed(line, error)
+
     def _start_thread(self) -> None:
-        threading.Thread(target=self._work, name="pf-mlflow-lines", daemon=True).start()
+        work = contextvars.copy_context().run
+        threading.Thread(target=work, args=(self._work,), name="pf-mlflow-lines", daemon=True).start()
 
     def _work(self) -> None:
-        while (line := self._lines.take()) is not None:
-            self._watch.line_started(self._run_id, line.number, line.inputs)
-            result = self._context.copy().run(self._executor.execute, line)
-            if not self._finish(line, result):
-                return  # it was given up, and another works in this one's place
+        with suppress(TooLate):  # another works in this one's place
+            while line := self._lines.take():
+                with self._lines.one_result(line, self._executor.failed):
+                    self._observer.line_started(line.number, line.inputs)
+                    line.result = contextvars.copy_context().run(self._executor.execute, line)
+                self._observe(line)
 
     def _start_task(self) -> None:
         task = asyncio.create_task(self._work_async())
-        self._loops.add(task)
-        task.add_done_callback(self._loops.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _work_async(self) -> None:
-        while (line := self._lines.take()) is not None:
-            self._watch.line_started(self._run_id, line.number, line.inputs)
-            task = self._tasks[line.number] = asyncio.create_task(self._executor.execute_async(line))
-            try:
-                result = await task
-            except asyncio.CancelledError:
-                return
-            finally:
-                del self._tasks[line.number]
-            if not self._finish(line, result):
-                return
+        with suppress(TooLate):
+            while line := self._lines.take():
+                attempt = self._attempts[line.number] = asyncio.create_task(self._attempt(line))
+                await asyncio.wait([attempt])
+                del self._attempts[line.number]
+                with self._lines.one_result(line, self._executor.failed):
+                    line.result = attempt.result()
+                self._observe(line)
 
-    def _finish(self, line: Line, result: LineResult) -> bool:
-        seconds = line.seconds
-        if not self._lines.finish(line, result):
-            return False
-        self._tell(line, result, seconds)
-        return True
+    async def _attempt(self, line: Line) -> LineResult:
+        self._observer.line_started(line.number, line.inputs)
+        return await self._executor.execute_async(line)
 
-    def _tell(self, line: Line, result: LineResult, seconds: float) -> None:
-        metrics = result.run_info.system_metrics or {}
-        completed = result.run_info.status.value == "Completed"
-        self._watch.line_done(LineDone(line.number, completed, seconds, metrics.get("total_tokens")))
+    def _observe(self, line: Line) -> None:
+        info = self._lines.result(line).run_info
+        tokens = (info.system_metrics or {}).get("total_tokens")
+        self._observer.line_done(line.number, info.status.value == "Completed", line.seconds, tokens)

@@ -1,4 +1,4 @@
-"""What became of a batch, told when MLflow has it."""
+"""What became of a batch, once MLflow has it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.running.model_choice import Llm
-from pf_mlflow.running.monitor import RunWatch
+from pf_mlflow.running.model_choice import ModelChoice
+from pf_mlflow.running.monitor import Monitor
 from pf_mlflow.settings import Settings
 from pf_mlflow.sources.live.api import batch_started
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, is_evaluation
@@ -20,36 +20,38 @@ from pf_mlflow.spool.launch import deliver_in_background
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.links import run_link
 
-__all__ = ["Outcome", "outcome_of", "outcome_without_lines"]
+__all__ = ["RunResult", "result_of", "result_without_lines"]
 
 
-@dataclass(frozen=True)
-class Outcome:
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
     """What became of a batch."""
 
     name: str
     status: str
-    llm: Llm | None
+    """promptflow's: `Completed`, `Failed` or `Canceled`."""
+    model: ModelChoice | None = None
     """`None` if nothing was executed."""
-    batch: Batch | None
-    """`None` if no line of it was tracked."""
-    parent_run_id: str | None
-    link: str | None
-    """Address of the parent run's page; `None` while no server shows it."""
-    summary: BatchSummary | None
-    """`None` while MLflow does not have all its lines."""
-    trouble: str | None
-    failure: str | None
+    failure: str | None = None
     """Why the batch as a whole failed, or the first line of an evaluation, in promptflow's words."""
-    lines_failed: int
-    seconds: float
+    lines_failed: int = 0
+    seconds: float = 0.0
     """From the call to the last line's result, delivery not counted."""
     interrupted: bool = False
     threads_left: bool = False
     """Whether a line was given up whose thread may still run: this process would wait for it at its end."""
+    batch: Batch | None = None
+    """`None` if no line of it was tracked."""
+    parent_run_id: str | None = None
+    link: str | None = None
+    """Address of the parent run's page; `None` while no server shows it."""
+    summary: BatchSummary | None = None
+    """`None` while MLflow does not have all its lines."""
+    trouble: str | None = None
+    """What keeps its lines from MLflow."""
 
-    def after(self, base: Outcome) -> Outcome:
-        """Return the outcome of an evaluation with what must not be forgotten of the batch that it scored."""
+    def after(self, base: RunResult) -> RunResult:
+        """Return the result of an evaluation with what must not be forgotten of the batch that it scored."""
         left, trouble = self.threads_left or base.threads_left, self.trouble or base.trouble
         return replace(self, threads_left=left, trouble=trouble)
 
@@ -67,7 +69,7 @@ class Outcome:
             "status": self.status,
             "interrupted": self.interrupted,
             "seconds": round(self.seconds, 3),
-            "language_model": self.llm.label if self.llm else None,
+            "language_model": self.model.label if self.model else None,
             "lines_failed": self.lines_failed,
             **(asdict(self.summary) if self.summary else {}),
             "tracking_uri": batch.tracking_uri if batch else None,
@@ -79,7 +81,7 @@ class Outcome:
         }
 
 
-def outcome_of(run: Any, llm: Llm, settings: Settings, watch: RunWatch, seconds: float) -> Outcome:
+def result_of(run: Any, model: ModelChoice, settings: Settings, monitor: Monitor, seconds: float) -> RunResult:
     """Wait for the delivery of a batch that promptflow has run, and return what became of it."""
     home = promptflow_home()
     record = run_record(home, run.name)
@@ -87,17 +89,17 @@ def outcome_of(run: Any, llm: Llm, settings: Settings, watch: RunWatch, seconds:
     uid = batch_uid(home, run.name, record.created_on) if record else ""
     if settings.enabled and spool.state(uid) is None and (batch := batch_started(run.name)):
         deliver_in_background(spool, batch.uid)  # no node of the flow has told of a line
-    return Outcome(
+    result = RunResult(
         name=run.name,
         status=run.status,
-        llm=llm,
-        **_delivered(spool, uid if settings.enabled else ""),
+        model=model,
         failure=_why(record, run.status) if record else None,
         lines_failed=record.lines_failed if record else 0,
         seconds=seconds,
-        interrupted=watch.stops,
-        threads_left=watch.gave_up or watch.hurries,
+        interrupted=monitor.stop.stops,
+        threads_left=monitor.gave_up or monitor.stop.hurries,
     )
+    return _delivered(result, spool, uid if settings.enabled else "")
 
 
 def _why(record: RunRecord, status: str) -> str | None:
@@ -115,24 +117,26 @@ def _first_failure(record: RunRecord) -> str | None:
     return f"{record.lines_failed} lines could not be scored. Line {line.line_number}: {line.error_type}: {line.error}"
 
 
-def outcome_without_lines(batch: Batch, spool: Spool, settings: Settings) -> Outcome:
+def result_without_lines(batch: Batch, spool: Spool, settings: Settings) -> RunResult:
     """Deliver a batch that has no lines, and return what became of it."""
     if settings.enabled:
         spool.add_batch(batch)
-    told = _delivered(spool, batch.uid)
-    return Outcome(batch.name, "Completed", None, **told, failure=None, lines_failed=0, seconds=0.0)
+    return _delivered(RunResult(name=batch.name, status="Completed"), spool, batch.uid)
 
 
-def _delivered(spool: Spool, uid: str) -> dict[str, Any]:
-    """Return what MLflow has of a batch when it has all, or nothing has gone to it for a minute, or trouble is told."""
+def _delivered(result: RunResult, spool: Spool, uid: str) -> RunResult:
+    """Add what MLflow has of a batch when it has all, or nothing has gone to it for a minute, or trouble is known."""
     state = _await_delivery(spool, uid)
-    return {
-        "batch": Batch.from_json(state["info"]) if state else None,
-        "parent_run_id": state["parent_run_id"] if state else None,
-        "link": _link(state) if state else None,
-        "summary": BatchSummary.from_json(state["summary"]) if state and state["summary"] else None,
-        "trouble": state["told"] if state else None,
-    }
+    if state is None:
+        return result
+    return replace(
+        result,
+        batch=Batch.from_json(state["info"]),
+        parent_run_id=state["parent_run_id"],
+        link=_link(state),
+        summary=BatchSummary.from_json(state["summary"]) if state["summary"] else None,
+        trouble=state["told"],
+    )
 
 
 def _link(state: sqlite3.Row) -> str | None:

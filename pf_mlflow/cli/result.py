@@ -1,0 +1,89 @@
+"""What `pf-mlflow run` and `pf-mlflow evaluate` have in common: pairs, what they tell, exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+from rich.markup import escape
+
+from pf_mlflow.cli.output import out, own_command, print_place, print_summary, warn
+from pf_mlflow.running.result import RunResult
+
+__all__ = ["Pairs", "leave", "print_json", "print_result"]
+
+SOME_FAILED = 3
+INTERRUPTED = 130
+
+
+class Pairs(click.ParamType[Any]):
+    """`name=value`."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Split a pair at its first `=`."""
+        name, separator, text = str(value).partition("=")
+        if not separator or not name:
+            self.fail(f"{value!r} is no name=value pair", param, ctx)
+        return name.strip(), text.strip().strip("'\"")
+
+
+def print_result(result: RunResult) -> None:
+    """Print what became of a batch, and what to do next."""
+    out.print()
+    name = (result.batch and result.batch.base_name) or result.name
+    if result.summary:
+        print_summary(result.summary, name)
+    else:
+        out.print(f"Batch {escape(result.name)}: {result.status}")
+    if result.failure:
+        warn(result.failure)
+    if result.trouble:
+        warn(result.trouble)
+    if result.batch:
+        batch = result.batch
+        print_place(name, batch.tracking_uri, batch.experiment, result.parent_run_id, result.link)
+    for what, command in _next(result).items():
+        out.print(f"{what:<8} {escape(command)}")
+
+
+def _next(result: RunResult) -> dict[str, str]:
+    """Return what to do now, by its label."""
+    steps: dict[str, str] = {}
+    if result.batch and result.batch.base_uid:
+        if any(name.endswith("/mean") for name in (result.summary.scores if result.summary else ())):
+            steps["Worst:"] = own_command("show", result.batch.base_name, "--worst", "METRIC")
+        if result.summary and result.summary.lines_failed:
+            steps["Errors:"] = own_command("show", result.batch.base_name, "--failed")
+        return steps
+    if result.lines_failed and result.batch:
+        steps["Errors:"] = own_command("show", result.name, "--failed")
+    if result.interrupted or result.lines_failed:
+        steps["Go on:" if result.interrupted else "Again:"] = own_command("run", "--resume-from", result.name)
+    return steps
+
+
+def print_json(result: RunResult) -> None:
+    """Print what became of a batch for a program."""
+    out.print_json(data=result.as_dict())
+
+
+def leave(result: RunResult) -> None:
+    """End the command; at once if lines were given up, whose threads the interpreter would wait for."""
+    code = _exit_code(result)
+    if result.threads_left:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise SystemExit(code)
+
+
+def _exit_code(result: RunResult) -> int:
+    if result.interrupted:
+        return INTERRUPTED
+    if result.status != "Completed":
+        return 1
+    return SOME_FAILED if result.lines_failed or result.lines_not_evaluated else 0
