@@ -43,9 +43,9 @@ def show(batch: str, failed: bool, worst: str | None, as_json: bool) -> None:
 
 
 def _check_metric(shown: Shown, worst: str | None) -> None:
-    told = shown.summary.scores if shown.summary else {}
-    if worst and f"{worst}{VERSION}/mean" not in told:
-        known = ", ".join(name.removesuffix(f"{VERSION}/mean") for name in told if name.endswith("/mean"))
+    sums = shown.summary.scores if shown.summary else {}
+    if worst and f"{worst}{VERSION}/mean" not in sums:
+        known = ", ".join(name.removesuffix(f"{VERSION}/mean") for name in sums if name.endswith("/mean"))
         raise BadInput(
             f"No line has a score {worst!r}; {f'there are {known}' if known else '`pf-mlflow evaluate` scores them'}."
         )

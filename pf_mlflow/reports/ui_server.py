@@ -51,6 +51,13 @@ class Target:
         return without_password(self.tracking_uri)
 
     @property
+    def sqlite_file(self) -> Path | None:
+        """The file of the store, `None` if it is no SQLite database."""
+        from pf_mlflow.tracking.database import sqlite_path
+
+        return sqlite_path(self.tracking_uri)
+
+    @property
     def needs_server(self) -> bool:
         """Whether somebody has to serve the store's pages."""
         return is_database(self.tracking_uri)
@@ -70,10 +77,9 @@ def chosen_target(spool: Spool, settings: Settings, name: str | None, folder: Pa
     """
     target = _named(spool, settings, name) if name is not None else _at_hand(spool, settings, folder)
     if target.needs_server:
-        from pf_mlflow.tracking.database import check_database, sqlite_path
+        from pf_mlflow.tracking.database import check_database
 
-        path = sqlite_path(target.tracking_uri)
-        if path and not path.is_file():
+        if (path := target.sqlite_file) and not path.is_file():
             raise BadInput(
                 f"{target.shown_uri} does not exist; name another store in MLFLOW_TRACKING_URI, or run a batch."
             )
@@ -181,13 +187,11 @@ class Server:
 
     def __init__(self, target: Target, port: int, stop: StopRequest, log: IO[bytes]) -> None:
         self.address = f"http://{_HOST}:{port}"
-        from pf_mlflow.tracking.database import sqlite_path
-
         self.stop = stop
         self._target, self._log = target, log
         words = ["ui", "--host", _HOST, "--port", str(port), "--workers", "1"]
         env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | os.environ  # eight processes that no page needs
-        path = sqlite_path(target.tracking_uri)
+        path = target.sqlite_file
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *words],
             stdin=subprocess.DEVNULL,
