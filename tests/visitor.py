@@ -17,7 +17,7 @@ from machine import BIN, ROOT, Machine
 from pf_mlflow.doctor.finding import Finding, verdict
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.settings import read_settings
-from pf_mlflow.sources.promptflow.runnable import read_flow
+from pf_mlflow.sources.promptflow.flow import read_dag
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Visitor:
 
     def setup(self) -> Setup:
         """The same as doctor looks at it, for checks that are asked in this process."""
-        dag = read_flow(self.flow)
+        dag = read_dag(self.flow)
         os.environ.update({name: value for name, value in self.env.items() if name.startswith(("PF_", "MLFLOW_"))})
         return Setup(read_settings(), {}, self.flow, dag, dag.get("environment_variables") or {}, ())
 

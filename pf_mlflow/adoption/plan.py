@@ -15,9 +15,8 @@ from pf_mlflow.adoption.requirements import conflicts, missing
 from pf_mlflow.adoption.text_edits import Edit, appended_lines, applied
 from pf_mlflow.adoption.wiring import CALLS, Wiring, included, our_nodes
 from pf_mlflow.errors import BadInput
-from pf_mlflow.sources.promptflow.flow import node_names
+from pf_mlflow.sources.promptflow.flow import node_names, read_dag
 from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
-from pf_mlflow.sources.promptflow.runnable import read_flow
 
 __all__ = ["Plan", "flow_folder", "init_plan"]
 
@@ -67,7 +66,7 @@ def init_plan(path: Path, record: Sequence[str] = ()) -> Plan:
         BadInput: no flow that can be edited safely, or a node that it does not have.
     """
     folder = flow_folder(path)
-    dag = read_flow(folder)
+    dag = read_dag(folder)
     _check_place(folder)
     _check_names(dag, record)
     return _Planning(folder, dag, record).plan()

@@ -16,7 +16,7 @@ from pf_mlflow.adoption.manifest import Added, removal
 from pf_mlflow.adoption.plan import flow_folder, init_plan
 from pf_mlflow.cli.output import one_sentence, out, warn
 from pf_mlflow.errors import BadInput
-from pf_mlflow.sources.promptflow.runnable import read_flow
+from pf_mlflow.sources.promptflow.flow import read_dag
 
 __all__ = ["init"]
 
@@ -80,7 +80,7 @@ def _agreed(folder: Path) -> bool:
 
 
 def _next(folder: Path) -> str:
-    inputs = read_flow(folder).get("inputs") or {}
+    inputs = read_dag(folder).get("inputs") or {}
     data = _data_for(folder, inputs)
     words = ["pf", "run", "create", "--flow", str(folder), "--data", str(data) if data else "YOUR_DATA.jsonl"]
     if inputs:

@@ -16,10 +16,10 @@ from typing import Any
 
 from pf_mlflow.adoption.wiring import find_in_flow
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
-from pf_mlflow.doctor.flow import node_shapes
 from pf_mlflow.doctor.probe import Probe
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, stand_in
+from pf_mlflow.sources.promptflow.flow import node_shapes
 from pf_mlflow.sources.promptflow.private_names import (
     KEYRING_ENTRY,
     other_connection_provider,

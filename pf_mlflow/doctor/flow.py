@@ -15,9 +15,9 @@ from pf_mlflow.adoption.manifest import Added
 from pf_mlflow.adoption.wiring import TRACING, find_in_flow, package_calls, traces
 from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
 from pf_mlflow.doctor.setup import Setup
-from pf_mlflow.sources.promptflow.flow import flow_nodes, node_names
+from pf_mlflow.sources.promptflow.flow import flow_nodes, node_names, node_shapes
 
-__all__ = ["check_copy", "check_nodes", "check_tracing", "node_shapes", "node_sources"]
+__all__ = ["check_copy", "check_nodes", "check_tracing", "node_sources"]
 
 _DOES = {
     "open_line": "shows lines as running",
@@ -27,14 +27,6 @@ _DOES = {
 """What the three nodes call, and what for."""
 _SCORES = "checked_scores"
 """What a node of an evaluation flow calls, which needs no other."""
-
-
-def node_shapes(dag: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the nodes of a flow by name, each as it is written and in all its variants."""
-    variants = dag.get("node_variants") or {}
-    for node in dag["nodes"]:
-        shapes = ((variants.get(node["name"]) or {}).get("variants") or {}).values()
-        yield from ((str(node["name"]), shape) for shape in (node, *((one or {}).get("node") or {} for one in shapes)))
 
 
 def node_sources(dag: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

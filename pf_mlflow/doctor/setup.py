@@ -12,12 +12,11 @@ from typing import Any
 from pf_mlflow.doctor.finding import OK, WARNING, Finding
 from pf_mlflow.errors import BadInput
 from pf_mlflow.settings import Settings, default_tracking_uri, faulty_settings, read_settings, take_over_environment
-from pf_mlflow.sources.promptflow.runnable import read_runnable
+from pf_mlflow.sources.promptflow.flow import DAG, FLEX, read_flow
 
 __all__ = ["Setup", "read_setup"]
 
-_FLEX = "flow.flex.yaml"
-_FLOWS = ("flow.dag.yaml", _FLEX)
+_FLOWS = (DAG, FLEX)
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,10 @@ def read_setup(named: Path | None) -> Setup:
 
 def _flow(named: Path) -> tuple[Path | None, Mapping[str, Any], tuple[Finding, ...]]:
     try:
-        flow = read_runnable(named)
+        flow = read_flow(named)
     except BadInput as error:
         folder = named.resolve() if named.is_dir() else named.resolve().parent
-        if named.suffix == ".prompty" or named.name == _FLEX or (named / _FLEX).is_file():
+        if named.suffix == ".prompty" or named.name == FLEX or (named / FLEX).is_file():
             return folder, {}, (_without_nodes(named),)  # promptflow tells what is wrong with it
         validate = f"mend it; `pf flow validate --source {shlex.quote(str(named))}` tells more"
         wrong = Finding.of(error, validate if named.exists() else "name the folder of a flow, or none")
@@ -87,7 +86,7 @@ def _flow(named: Path) -> tuple[Path | None, Mapping[str, Any], tuple[Finding, .
     if not flow.is_dag:
         return flow.folder, flow.definition, (_without_nodes(named),)
     nodes = len(flow.definition["nodes"])
-    return flow.folder, flow.definition, (Finding(OK, f"{flow.folder / 'flow.dag.yaml'}, {nodes} nodes"),)
+    return flow.folder, flow.definition, (Finding(OK, f"{flow.folder / DAG}, {nodes} nodes"),)
 
 
 def _without_nodes(named: Path) -> Finding:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from pf_mlflow.errors import BadInput
 from pf_mlflow.settings import read_judge_settings
+from pf_mlflow.sources.promptflow.flow import read_dag
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_records
 
 __all__ = ["LastJudged", "last_judged"]
@@ -60,10 +59,9 @@ def last_judged(home: Path, base: str) -> LastJudged:
 
 def _connection(record: RunRecord) -> str | None:
     """Return the connection of an evaluation, which stands in the copy of its flow."""
-    path = (record.output_path or Path()) / "snapshot" / "flow.dag.yaml"
     try:
-        nodes = yaml.safe_load(path.read_text("utf-8"))["nodes"]
-        names = [node["inputs"]["connection"] for node in nodes if node.get("name") == "score"]
-    except (OSError, yaml.YAMLError, LookupError, TypeError):
+        dag = read_dag((record.output_path or Path()) / "snapshot")
+    except BadInput:
         return None
+    names = [(node.get("inputs") or {}).get("connection") for node in dag["nodes"] if node["name"] == "score"]
     return next((str(name) for name in names if name and not re.fullmatch(r"pf_mlflow_\d+", str(name))), None)

@@ -6,13 +6,13 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pf_mlflow.errors import BadInput
+from pf_mlflow.sources.promptflow.flow import read_dag
 from pf_mlflow.sources.promptflow.private_names import CurrentLine, data_rows, promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
 
@@ -87,11 +87,9 @@ def _columns(record: RunRecord) -> dict[str, str]:
 def _by_name(record: RunRecord) -> dict[str, str]:
     """Return where promptflow takes inputs from that nobody has mapped: the column of their name, or their default."""
     for folder in ((record.output_path or Path()) / "snapshot", record.flow_dir or Path()):
-        try:
-            inputs = yaml.safe_load((folder / "flow.dag.yaml").read_text("utf-8"))["inputs"]
-            return {name: f"${{data.{name}}}" for name, told in inputs.items() if (told or {}).get("default") is None}
-        except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError):
-            continue
+        with suppress(BadInput):
+            inputs = read_dag(folder).get("inputs") or {}
+            return {name: f"${{data.{name}}}" for name, spec in inputs.items() if (spec or {}).get("default") is None}
     return {}
 
 

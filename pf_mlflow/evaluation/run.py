@@ -22,11 +22,11 @@ from pf_mlflow.running.run import run_batch
 from pf_mlflow.scoring import LineFields, chosen_metrics
 from pf_mlflow.settings import read_settings
 from pf_mlflow.sources.promptflow.batch_lookup import evaluation_of, known_batches
+from pf_mlflow.sources.promptflow.flow import read_flow
 from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
 from pf_mlflow.sources.promptflow.local_batch import local_batch
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
-from pf_mlflow.sources.promptflow.runnable import read_runnable
 from pf_mlflow.spool.store import Spool
 
 __all__ = ["EvaluationRequest", "evaluate"]
@@ -74,7 +74,7 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
     if base and not base.lines_completed:
         return _nothing_to_score(base, request)
     data = request.data or data_of(base)
-    inputs = read_runnable(flow).inputs
+    inputs = read_flow(flow).inputs
     mapping = mapping_of(base, data, request.column_mapping, inputs, is_own=request.data is None)
     run = RunRequest(
         flow,

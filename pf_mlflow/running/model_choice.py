@@ -15,6 +15,7 @@ import psutil
 from pf_mlflow.errors import BadInput
 from pf_mlflow.running.offline_model import offline_model
 from pf_mlflow.settings import OFFLINE_KEY, OFFLINE_MODEL
+from pf_mlflow.sources.promptflow.flow import shapes_of
 
 __all__ = [
     "DEFAULT_CONNECTION",
@@ -119,10 +120,9 @@ class ConnectionUse:
 
 def connection_uses(dag: Mapping[str, Any], connection: str) -> list[ConnectionUse]:
     """Return the nodes of a flow that use a connection: LLM nodes as their own, others as an input."""
-    variants = dag.get("node_variants") or {}
     uses = []
     for node in dag.get("nodes") or []:
-        shapes = [node, *(v["node"] for v in ((variants.get(node["name"]) or {}).get("variants") or {}).values())]
+        shapes = shapes_of(dag, node)
         inputs = (key for shape in shapes for key, value in (shape.get("inputs") or {}).items() if value == connection)
         if any(shape.get("connection") == connection for shape in shapes):
             uses.append(ConnectionUse(node["name"], ("connection",), True))

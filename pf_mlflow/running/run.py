@@ -28,11 +28,10 @@ from pf_mlflow.settings import (
 from pf_mlflow.sources.live import exit_notice
 from pf_mlflow.sources.live.api import attach, start_anew
 from pf_mlflow.sources.promptflow.batch_lookup import known_batches
-from pf_mlflow.sources.promptflow.flow import flow_nodes
+from pf_mlflow.sources.promptflow.flow import Flow, flow_nodes, read_flow
 from pf_mlflow.sources.promptflow.local_batch import tracking_uri_of
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import run_record
-from pf_mlflow.sources.promptflow.runnable import Runnable, read_runnable
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.versions import check_versions
 
@@ -54,7 +53,7 @@ def run_batch(request: RunRequest, observer: Observer) -> RunResult:
     check_versions()
     with ExitStack() as stack:
         stack.enter_context(_environment_restored())
-        flow = read_runnable(_flow_of(request))
+        flow = read_flow(_flow_of(request))
         take_over_environment(flow.definition)
         settings = read_settings()
         _check(request, flow)
@@ -100,7 +99,7 @@ def _flow_of(request: RunRequest) -> Path:
     return Path(record.flow_path)
 
 
-def _check(request: RunRequest, flow: Runnable) -> None:
+def _check(request: RunRequest, flow: Flow) -> None:
     if request.run and run_record(promptflow_home(), request.run) is None:
         raise BadInput(f"There is no batch {request.run!r}; `pf run list` shows those there are.")
     if request.resume_from or (request.data is None and request.run):
@@ -112,7 +111,7 @@ def _check(request: RunRequest, flow: Runnable) -> None:
         check_mapping(request.column_mapping, columns, {"inputs": flow.inputs}, request.data)
 
 
-def _place(request: RunRequest, flow: Runnable, settings: Settings) -> tuple[str, str]:
+def _place(request: RunRequest, flow: Flow, settings: Settings) -> tuple[str, str]:
     """Return store and experiment of the batch: if it scores the lines of another, they are that one's."""
     if request.run and flow.is_dag and flow_nodes(flow.folder).aggregates:
         base = known_batches(Spool(settings.spool_dir), settings, request.run)[-1]
@@ -133,7 +132,7 @@ def _track_here(uri: str, experiment: str, settings: Settings) -> DeliveryAhead 
     return DeliveryAhead(uri, experiment, settings.spool_dir)
 
 
-def _client(flow: Runnable, engine: str) -> Any:
+def _client(flow: Flow, engine: str) -> Any:
     """Return promptflow's client, silenced about telemetry that it cannot send and counts that it does not know."""
     for name in ("azure", "opentelemetry.attributes"):
         logging.getLogger(name).addHandler(logging.NullHandler())

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.running.checks import check_data, check_mapping
-from pf_mlflow.sources.promptflow.runnable import read_flow
+from pf_mlflow.sources.promptflow.flow import read_dag
 from pf_mlflow.versions import SUPPORTED, check_versions
 
 
@@ -42,15 +42,15 @@ def test_what_is_checked_is_what_the_package_declares() -> None:
     ],
 )
 @pytest.mark.parametrize("named", [".", "flow.dag.yaml"])
-def test_read_flow(tmp_path: Path, content: bytes | None, expected: Mapping[str, Any] | str, named: str) -> None:
+def test_read_dag(tmp_path: Path, content: bytes | None, expected: Mapping[str, Any] | str, named: str) -> None:
     path = tmp_path / "flow.dag.yaml"
     if content is not None:
         path.write_bytes(content)
     if not isinstance(expected, str):
-        assert read_flow(tmp_path / named) == expected
+        assert read_dag(tmp_path / named) == expected
         return
     with pytest.raises(BadInput) as told:
-        read_flow(tmp_path / named)
+        read_dag(tmp_path / named)
     assert expected in str(told.value) and str(path) in str(told.value)
     assert "\n" not in str(told.value)
 
@@ -158,4 +158,4 @@ def test_a_flow_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "flow.dag.yaml").touch()
     monkeypatch.setattr(Path, "read_text", lambda *words, **more: (tmp_path / "locked" / "x").open())
     with pytest.raises(BadInput, match="flow.dag.yaml cannot be read: No such file"):
-        read_flow(tmp_path)
+        read_dag(tmp_path)

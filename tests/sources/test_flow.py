@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pf_mlflow.sources.promptflow.flow import FlowNodes, flow_nodes, node_names
+from pf_mlflow.sources.promptflow.flow import FlowNodes, flow_nodes, node_names, saves_scores
 
 VARIANTS = """
 nodes:
@@ -29,7 +29,7 @@ node_variants:
         ),
         (
             b"nodes: [{name: keep, source: {path: nodes/save_scores.py}}, {name: sum, aggregation: true}]",
-            FlowNodes(("keep",), (), (), aggregates=True, saves_scores=True),
+            FlowNodes(("keep",), (), (), aggregates=True),
         ),
         (b"nodes: []", FlowNodes()),
         (b"nodes:", FlowNodes()),
@@ -46,6 +46,30 @@ def test_flow_nodes(tmp_path: Path, dag: bytes | None, expected: FlowNodes) -> N
     if dag is not None:
         (tmp_path / "flow.dag.yaml").write_bytes(dag)
     assert flow_nodes(tmp_path) == expected
+
+
+def test_a_flow_that_is_edited_is_read_anew(tmp_path: Path) -> None:
+    for nodes in ("[{name: a}]", "[{name: a}, {name: b}]"):
+        (tmp_path / "flow.dag.yaml").write_text(f"nodes: {nodes}")
+        assert len(flow_nodes(tmp_path).all) == nodes.count("name")
+
+
+@pytest.mark.parametrize(
+    "node, expected",
+    [
+        ("{name: keep, source: {path: nodes/save_scores.py}}", True),
+        ("{name: keep, source: {path: mine.py}}", True),
+        ("{name: keep, source: {path: others.py}}", False),
+        ("{name: keep, source: {path: mine.py}, aggregation: true}", False),
+        ("{name: keep}", False),
+    ],
+)
+def test_a_node_that_saves_scores(tmp_path: Path, node: str, expected: bool) -> None:
+    (tmp_path / "flow.dag.yaml").write_text(f"nodes: [{node}]")
+    (tmp_path / "mine.py").write_text("def save_scores(scores):\n    return scores\n")
+    (tmp_path / "others.py").write_text("def score(answer):\n    return 1\n")
+    assert saves_scores(tmp_path) == expected
+    assert not saves_scores(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

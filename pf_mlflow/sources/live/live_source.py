@@ -19,6 +19,7 @@ from pf_mlflow.settings import Settings, read_settings
 from pf_mlflow.sources.live.line_openings import LineOpenings
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, is_evaluation
 from pf_mlflow.sources.promptflow.batch_lookup import evaluation_of
+from pf_mlflow.sources.promptflow.flow import saves_scores
 from pf_mlflow.sources.promptflow.local_batch import local_batch, single_batch
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import run_record
@@ -95,7 +96,7 @@ class LiveSource:
         batch = local_batch(home, name, record, self.settings, client_process())
         if record is None or not is_evaluation(record):
             return batch
-        if not BatchFolder.of(record).flow.saves_scores:
+        if not saves_scores(BatchFolder.of(record).flow):
             return None
         return evaluation_of(record.base_batch or "", batch, self.spool, self.settings)
 

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pf_mlflow.records.line import LineRecord
-from pf_mlflow.sources.promptflow.flow import FlowNodes, flow_nodes
+from pf_mlflow.sources.promptflow.flow import DAG, flow_nodes
 from pf_mlflow.sources.promptflow.run_info import line_of_run_info
 from pf_mlflow.sources.promptflow.run_record import RunRecord
 
@@ -35,10 +35,9 @@ class BatchFolder:
         return cls(record.output_path or _NOWHERE, record.flow_dir) if record else cls(_NOWHERE)
 
     @property
-    def flow(self) -> FlowNodes:
-        """The nodes of the flow that ran: of promptflow's copy, which it makes at the end, else of the author's."""
-        has_copy = (self._copy / "flow.dag.yaml").is_file()
-        return flow_nodes(self._copy if self.flow_dir is None or has_copy else self.flow_dir)
+    def flow(self) -> Path:
+        """The folder of the flow that ran: promptflow's copy, which it makes at the end, else the author's."""
+        return self._copy if self.flow_dir is None or (self._copy / DAG).is_file() else self.flow_dir
 
     @property
     def _copy(self) -> Path:
@@ -48,7 +47,7 @@ class BatchFolder:
         self, batch_uid: str, name: str, wanted: Callable[[int], bool] = lambda number: True
     ) -> Iterator[LineRecord]:
         """Yield the wanted lines in order of their numbers, as lines of the batch with this uid and name."""
-        nodes = self.flow
+        nodes = flow_nodes(self.flow)
         for path in self._line_files():
             if not any(map(wanted, _numbers_in(path))):
                 continue
@@ -96,7 +95,7 @@ class BatchFolder:
 
 def is_evaluation(record: RunRecord) -> bool:
     """Tell whether a batch scores the lines of another: it has a base batch, and its flow sums lines up."""
-    return record.base_batch is not None and BatchFolder.of(record).flow.aggregates
+    return record.base_batch is not None and flow_nodes(BatchFolder.of(record).flow).aggregates
 
 
 def _numbers_in(path: Path) -> range:

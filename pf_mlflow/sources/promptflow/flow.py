@@ -1,8 +1,8 @@
-"""What a flow's YAML says of its nodes."""
+"""What a flow is by its YAML: the nodes of a DAG flow and their variants, a flex flow, a prompty."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,9 +10,110 @@ from typing import Any
 
 import yaml
 
+from pf_mlflow.errors import BadInput
 from pf_mlflow.records.saved_scores import SAVES
 
-__all__ = ["FlowNodes", "flow_nodes", "node_names"]
+__all__ = [
+    "DAG",
+    "FLEX",
+    "Flow",
+    "FlowNodes",
+    "flow_nodes",
+    "node_names",
+    "node_shapes",
+    "read_dag",
+    "read_flow",
+    "saves_scores",
+    "shapes_of",
+]
+
+DAG = "flow.dag.yaml"
+FLEX = "flow.flex.yaml"
+_MAPPINGS = ("inputs", "environment_variables")
+_LLM = {"llm", "custom_llm"}
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What can be run as a batch: its folder, what its YAML says, and its inputs, `None` where only its code knows."""
+
+    path: Path
+    folder: Path
+    definition: Mapping[str, Any]
+    inputs: Mapping[str, Any] | None
+    is_dag: bool
+
+
+def read_flow(path: Path) -> Flow:
+    """Return the flow at a path: its folder, its YAML file, or a prompty.
+
+    Raises:
+        BadInput: there is none that can be read.
+    """
+    if path.suffix.lower() == ".prompty":
+        front = _settings(path, _front_matter(path))
+        return Flow(path, path.resolve().parent, front, front.get("inputs") or {}, is_dag=False)
+    flex = path / FLEX if path.is_dir() else path
+    if flex.name == FLEX and flex.is_file():
+        definition = _settings(flex, _parsed(flex, flex))
+        return Flow(path, flex.resolve().parent, definition, definition.get("inputs"), is_dag=False)
+    dag = read_dag(path)
+    folder = path.resolve() if path.is_dir() else path.resolve().parent
+    return Flow(path, folder, dag, dag.get("inputs") or {}, is_dag=True)
+
+
+def _front_matter(path: Path) -> Any:
+    """Return what a prompty says between its first two lines `---`."""
+    if not path.is_file():
+        raise BadInput(f"There is no prompty at {str(path)!r}; name a file, or the folder of a flow.")
+    parts = path.read_text(encoding="utf-8").split("\n---", 1)
+    if not parts[0].startswith("---") or len(parts) < 2:
+        raise BadInput(f"{path} is no prompty: it does not begin with settings between two lines `---`.")
+    return _parsed(path, parts[0][3:])
+
+
+def read_dag(flow: Path) -> Mapping[str, Any]:
+    """Return the `flow.dag.yaml` of a flow's folder; raise `BadInput` if there is none that can be read."""
+    path = flow / DAG if flow.is_dir() else flow
+    if not path.is_file():
+        raise BadInput(f"There is no flow at {str(flow)!r}: {path} does not exist. Name the folder of a {DAG}.")
+    dag = _parsed(path, path)
+    if not isinstance(dag, dict) or not isinstance(dag.get("nodes"), list):
+        raise BadInput(f"{path} has no list of nodes; only DAG flows can be run here.")
+    if unnamed := [node for node in dag["nodes"] if not isinstance(node, dict) or "name" not in node]:
+        raise BadInput(f"{path} has a node without a name: {unnamed[0]!r}.")
+    return _settings(path, dag, (*_MAPPINGS, "outputs", "environment"))
+
+
+def _parsed(path: Path, source: Path | str) -> Any:
+    try:
+        return yaml.safe_load(source.read_text(encoding="utf-8") if isinstance(source, Path) else source)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is no valid YAML: {' '.join(str(error).split())}.") from error
+
+
+def _settings(path: Path, found: Any, mappings: tuple[str, ...] = _MAPPINGS) -> Mapping[str, Any]:
+    """Return what was read if it is a mapping, and what stands under some of its keys as well."""
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} has no settings by name.")
+    for key in mappings:
+        if not isinstance(found.get(key) or {}, dict):
+            raise BadInput(f"{path} has no names under {key!r}, only {found[key]!r}.")
+    return found
+
+
+def shapes_of(dag: Mapping[str, Any], node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a node as it is written and in all its variants."""
+    variants = ((dag.get("node_variants") or {}).get(node["name"]) or {}).get("variants") or {}
+    return [node, *((variant or {}).get("node") or {} for variant in variants.values())]
+
+
+def node_shapes(dag: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the nodes of a flow by name, each as it is written and in all its variants."""
+    for node in dag["nodes"]:
+        yield from ((str(node["name"]), shape) for shape in shapes_of(dag, node))
 
 
 @dataclass(frozen=True)
@@ -25,36 +126,45 @@ class FlowNodes:
     """Nodes that the literal `record_nodes` input of a node names."""
     aggregates: bool = False
     """Whether the flow also has nodes that sum all lines up."""
-    saves_scores: bool = False
-    """Whether a node hands scores on that MLflow is to show."""
+
+
+def flow_nodes(folder: Path) -> FlowNodes:
+    """Return the nodes of the DAG flow in a folder, `FlowNodes()` if there is none; read anew where it has changed."""
+    path = folder / DAG
+    try:
+        stat = path.stat()
+    except OSError:
+        return FlowNodes()
+    return _nodes(path, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=16)
-def flow_nodes(flow_dir: Path) -> FlowNodes:
-    """Return the nodes of the flow in a folder; nothing if it has no readable `flow.dag.yaml`."""
+def _nodes(path: Path, _mtime_ns: int, _size: int) -> FlowNodes:
     try:
-        dag = yaml.safe_load((flow_dir / "flow.dag.yaml").read_text(encoding="utf-8"))
-        nodes = [node for node in dag["nodes"] if not node.get("aggregation")]
-        aggregates = len(nodes) < len(dag["nodes"])
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        dag = read_dag(path)
+    except BadInput:
         return FlowNodes()
+    nodes = [node for node in dag["nodes"] if not node.get("aggregation")]
+    names = tuple(node["name"] for node in nodes)
+    llm = tuple(node["name"] for node in nodes if any(shape.get("type") in _LLM for shape in shapes_of(dag, node)))
     named = next((n for node in nodes if (n := node_names((node.get("inputs") or {}).get("record_nodes")))), ())
-    llm = tuple(node["name"] for node in nodes if {node.get("type"), _variant_type(dag, node)} & {"llm", "custom_llm"})
-    saves = any(_saves_scores(node, flow_dir) for node in nodes)
-    return FlowNodes(tuple(node["name"] for node in nodes), llm, named, aggregates, saves)
+    return FlowNodes(names, llm, named, aggregates=len(nodes) < len(dag["nodes"]))
 
 
-def _saves_scores(node: Mapping[str, Any], flow_dir: Path) -> bool:
-    path = flow_dir / str((node.get("source") or {}).get("path", ""))
+def saves_scores(folder: Path) -> bool:
+    """Tell whether a node of the DAG flow in a folder hands scores on that MLflow is to show."""
+    try:
+        return any(_is_saving(node, folder) for node in read_dag(folder)["nodes"] if not node.get("aggregation"))
+    except BadInput:
+        return False
+
+
+def _is_saving(node: Mapping[str, Any], folder: Path) -> bool:
+    path = folder / str((node.get("source") or {}).get("path", ""))
     try:
         return path.stem == SAVES or (path.suffix == ".py" and f"def {SAVES}(" in path.read_text("utf-8"))
     except (OSError, ValueError):  # it is among what the flow includes
         return False
-
-
-def _variant_type(dag: Mapping[str, Any], node: Mapping[str, Any]) -> str | None:
-    variants = ((dag.get("node_variants") or {}).get(node.get("name")) or {}).get("variants") or {}
-    return next((variant["node"].get("type") for variant in variants.values() if variant.get("node")), None)
 
 
 def node_names(value: object) -> tuple[str, ...]:
