@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from judge_server import KEY, JudgeServer
 
@@ -25,8 +26,7 @@ def judged(server: JudgeServer, lines: int) -> tuple[float, int]:
     """Return the seconds that judging took, and how many judges were asked."""
     from promptflow.connections import OpenAIConnection
 
-    from pf_mlflow.scoring import LineFields
-    from pf_mlflow.scoring.judges import judged_line
+    from pf_mlflow.scoring import LineFields, score_line
 
     connection = OpenAIConnection(name="judge", api_key=KEY, base_url=server.base_url)
     fields = [LineFields.of(f"answer {n}", f"question {n}?", f"truth {n}", [f"context {n}"]) for n in range(lines)]
@@ -34,7 +34,8 @@ def judged(server: JudgeServer, lines: int) -> tuple[float, int]:
     before = len(server.asked)
     with ThreadPoolExecutor(LINES_AT_ONCE) as pool:
         started = time.perf_counter()
-        scores = list(pool.map(lambda line: judged_line(line, judges, "judge", connection), fields))
+        score = partial(score_line, metrics=judges, judge_model="judge", connection=connection)
+        scores = list(pool.map(score, fields))
         seconds = time.perf_counter() - started
     assert all(score.value in ("yes", "pass") for line in scores for score in line)
     return seconds, len(server.asked) - before

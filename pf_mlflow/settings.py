@@ -19,8 +19,6 @@ from pf_mlflow.errors import BadInput
 
 __all__ = [
     "JudgeSettings",
-    "OFFLINE_KEY",
-    "OFFLINE_MODEL",
     "Settings",
     "absolute_store",
     "current_user",
@@ -246,10 +244,3 @@ def current_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user id may have no name
         return "unknown"
-
-
-OFFLINE_MODEL = "offline-model (no real LLM)"
-
-
-OFFLINE_KEY = "offline"
-"""What stands for an API key in connections to it."""

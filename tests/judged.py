@@ -8,8 +8,7 @@ from judge_server import KEY, JudgeServer
 from promptflow.connections import AzureOpenAIConnection, OpenAIConnection
 
 from pf_mlflow.records.score import Score
-from pf_mlflow.scoring import LineFields
-from pf_mlflow.scoring.judges import judged_line
+from pf_mlflow.scoring import LineFields, score_line
 
 MODEL = "gpt-judge"
 
@@ -28,7 +27,7 @@ def line(answer: str = "Paris", **fields: Any) -> LineFields:
 
 
 def judged(connection: Any, fields: LineFields, *metrics: str) -> dict[str, Score]:
-    scores = judged_line(fields, list(metrics) or None, MODEL, connection)
+    scores = score_line(fields, list(metrics) or None, judge_model=MODEL, connection=connection)
     by_name = {score.name: score for score in scores if score.model is not None or score.name == "chunk_precision"}
     assert len(by_name) == len([score for score in scores if score.name in by_name])
     return by_name

@@ -18,8 +18,4 @@ def score(
 ) -> list:
     """Score one line by the metrics named, or by all whose inputs it has; by judges too where their model is named."""
     line = LineFields.of(answer, question, ground_truth, context)
-    if not judge_model:
-        return [score.as_dict() for score in score_line(line, metrics)]
-    from pf_mlflow.scoring.judges import judged_line
-
-    return [score.as_dict() for score in judged_line(line, metrics, judge_model, connection)]
+    return [score.as_dict() for score in score_line(line, metrics, judge_model=judge_model, connection=connection)]

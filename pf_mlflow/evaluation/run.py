@@ -20,7 +20,8 @@ from pf_mlflow.running.request import RunRequest
 from pf_mlflow.running.result import RunResult, result_without_lines
 from pf_mlflow.running.run import run_batch
 from pf_mlflow.scoring import LineFields, chosen_metrics
-from pf_mlflow.settings import read_settings
+from pf_mlflow.scoring.judges.endpoint import SKIPPED
+from pf_mlflow.settings import read_judge_settings, read_settings
 from pf_mlflow.sources.promptflow.batch_lookup import evaluation_of, known_batches
 from pf_mlflow.sources.promptflow.flow import read_flow
 from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
@@ -85,25 +86,16 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
         default_connection={_NODE: _CONNECTION} if request.judge_model and not request.judge_connection else {},
         name=request.name,
         concurrency=request.concurrency,
-        offline_warning=_offline_warning() if request.judge_model else "",
+        offline_warning=SKIPPED if request.judge_model else "",
     )
     return run_batch(run, observer)
 
 
 def _check_metrics(request: EvaluationRequest) -> None:
-    """Raise `BadInput` for a metric or judge that there is not; judges are not imported where none is asked for."""
-    if not request.judge_model:
-        chosen_metrics(LineFields(), request.metrics or None)
-        return
-    from pf_mlflow.scoring.judges import check_metrics
-
-    check_metrics(request.metrics)
-
-
-def _offline_warning() -> str:
-    from pf_mlflow.scoring.judges import SKIPPED
-
-    return SKIPPED
+    """Raise `BadInput` for a metric or judge that there is not, or a setting of judges that cannot be used."""
+    chosen_metrics(LineFields(), request.metrics or None, with_judges=bool(request.judge_model))
+    if request.judge_model:
+        read_judge_settings()
 
 
 def _as_before(request: EvaluationRequest) -> EvaluationRequest:

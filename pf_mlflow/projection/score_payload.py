@@ -125,7 +125,7 @@ def score_payload(record: LineRecord, tags: Mapping[str, str], stale: Iterable[s
     Args:
         record: The line of the evaluation.
         tags: Name the evaluation.
-        stale: Metrics of an earlier evaluation: MLflow cannot delete a metric, so those not given anew become NaN.
+        stale: Metrics of an earlier evaluation: MLflow cannot delete a metric, so what gets no new value becomes NaN.
     """
     at = round(record.end * 1000)
     payload = RunPayload("", at, at, tags=dict(tags))

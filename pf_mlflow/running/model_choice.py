@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 
 from pf_mlflow.errors import BadInput
+from pf_mlflow.records.offline_model import OFFLINE_KEY, OFFLINE_MODEL
 from pf_mlflow.running.offline_model import offline_model
-from pf_mlflow.settings import OFFLINE_KEY, OFFLINE_MODEL
 from pf_mlflow.sources.promptflow.flow import shapes_of
 
 __all__ = [

@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
 
-from pf_mlflow.settings import OFFLINE_MODEL
+from pf_mlflow.records.offline_model import OFFLINE_MODEL
 
 __all__ = ["answer", "count_tokens", "offline_model"]
 

@@ -102,31 +102,35 @@ def _function(module: ModuleType, path: Path, name: str | None) -> Callable[...,
 
 def _needs(function: Callable[..., Any]) -> tuple[str, ...]:
     """Return the fields that a function cannot be called without; an answer that is missing is given as ""."""
-    return tuple(name for name, told in _parameters(function).items() if told.default is _EMPTY and name != "answer")
+    return tuple(name for name, one in _parameters(function).items() if one.default is _EMPTY and name != "answer")
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name: told for name, told in inspect.signature(function).parameters.items() if told.kind in by_name}
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind in by_name
+    }
 
 
 def _call(function: Callable[..., Any], fields: LineFields) -> float | bool | str:
     """Call a metric with the fields that it names, or with all where it takes `**fields`."""
     given = {"answer": "", **fields.as_dict()}
     signature = inspect.signature(function)
-    if all(told.kind != inspect.Parameter.VAR_KEYWORD for told in signature.parameters.values()):
+    if all(parameter.kind != inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
         given = {name: given[name] for name in _parameters(function) if name in given}
     return _value(function(**given))
 
 
-def _value(told: Any) -> float | bool | str:
+def _value(value: Any) -> float | bool | str:
     """Return a value as MLflow takes it, a scalar of numpy as the number that it holds."""
-    if getattr(told, "ndim", None) == 0 and callable(getattr(told, "item", None)):
-        told = told.item()
-    if isinstance(told, (bool, str)):
-        return told
-    if not isinstance(told, (Real, Decimal)):
-        raise TypeError(f"returned {type(told).__name__}, not a number, a bool or a text")
-    if not math.isfinite(number := float(told)):
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        value = value.item()
+    if isinstance(value, (bool, str)):
+        return value
+    if not isinstance(value, (Real, Decimal)):
+        raise TypeError(f"returned {type(value).__name__}, not a number, a bool or a text")
+    if not math.isfinite(number := float(value)):
         raise ValueError(f"returned {number}, which is no finite number")
     return number

@@ -26,5 +26,5 @@ def found_file(file: str, folders: Sequence[str | Path], what: str) -> Path:
     for path in tried:
         if path.is_file():
             return path.resolve()
-    told = wanted if wanted.is_absolute() else f"{file} in {' or '.join(str(path.parent) for path in tried)}"
-    raise BadInput(f"There is no {what} file {told}.")
+    where = wanted if wanted.is_absolute() else f"{file} in {' or '.join(str(path.parent) for path in tried)}"
+    raise BadInput(f"There is no {what} file {where}.")

@@ -23,7 +23,7 @@ class Metric:
 
     Attributes:
         name: Its name in MLflow.
-        needs: Names of the fields without which it cannot be told.
+        needs: Names of the fields without which it cannot be given.
         function: Returns the value, or a whole `Score`; whatever it raises is the error of its score.
         unfit: Returns why it is not defined for a line that has its fields, or `None`.
         by_default: Whether lines get it that name no metrics.

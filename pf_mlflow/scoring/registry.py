@@ -1,4 +1,4 @@
-"""Which metrics a line gets: those that are named, else all that it has the fields for."""
+"""Which metrics and judges a line gets: those that are named, else all that it has the fields for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.scoring.custom import is_custom, load
 from pf_mlflow.scoring.heuristics import HEURISTICS
 from pf_mlflow.scoring.line_fields import LineFields
 from pf_mlflow.scoring.metric import Metric
+
+if TYPE_CHECKING:
+    from pf_mlflow.scoring.judges.judge import Judge
 
 __all__ = ["chosen_metrics", "known_metrics", "parse_metrics", "register"]
 
@@ -25,7 +29,7 @@ def register(metric: Metric) -> None:
 
 
 def known_metrics() -> tuple[Metric, ...]:
-    """Return all metrics that have a name of their own."""
+    """Return all metrics that have a name of their own and need no model."""
     return tuple(_known.values())
 
 
@@ -59,38 +63,74 @@ def _entries(value: str | Sequence[str] | None) -> Sequence[object]:
 
 
 def chosen_metrics(
-    fields: LineFields, metrics: Sequence[str] | None = None, folders: Sequence[str | Path] = ()
-) -> tuple[Metric, ...]:
-    """Return the metrics to run on a line.
+    fields: LineFields,
+    metrics: str | Sequence[str] | None = None,
+    folders: Sequence[str | Path] = (),
+    with_judges: bool = False,
+) -> tuple[Metric | Judge, ...]:
+    """Return the metrics to run on a line, those that are judges among them.
 
     Args:
         fields: The line.
-        metrics: Names and files; by default all known metrics that the line has the fields for.
+        metrics: Names and files, as `parse_metrics` takes them; by default all that the line has the fields for.
         folders: Where files are looked for.
+        with_judges: Whether there is a model to ask.
 
     Raises:
-        BadInput: a name is unknown, a file cannot be loaded, or two metrics have the same name.
+        BadInput: a name is unknown or a judge's without a model, a file cannot be loaded, or two have the same name.
     """
-    if metrics is None:
-        return tuple(metric for metric in known_metrics() if metric.by_default and metric.why_not(fields) is None)
-    by_name: dict[str, tuple[str, Metric]] = {}
-    for entry in metrics:
-        metric = load(entry, folders) if is_custom(entry) else _named(entry)
-        other, _ = by_name.setdefault(metric.name, (entry, metric))
-        if other != entry:
-            raise BadInput(f"{other} and {entry} are both named {metric.name}: rename the function of one.")
+    names = parse_metrics(metrics)
+    if names is None:
+        chosen = [(metric.name, metric) for metric in _default_metrics(fields, with_judges)]
+    else:
+        find = _metric_or_judge if with_judges else _metric
+        chosen = [(name, find(name, folders)) for name in names]
+    by_name: dict[str, tuple[str, Metric | Judge]] = {}
+    for entry, metric in chosen:
+        other = by_name.setdefault(metric.name, (entry, metric))
+        if other[1] is not metric:
+            raise BadInput(_same_name(other, (entry, metric)))
     return tuple(metric for _, metric in by_name.values())
 
 
-def _named(name: str) -> Metric:
-    if name in _known:
-        return _known[name]
-    from pf_mlflow.scoring.judges.registry import is_judge
+def _default_metrics(fields: LineFields, with_judges: bool) -> Sequence[Metric | Judge]:
+    metrics = [metric for metric in known_metrics() if metric.by_default and metric.why_not(fields) is None]
+    if not with_judges:
+        return metrics
+    from pf_mlflow.scoring.judges.builtin import default_judges
 
-    if is_judge(name):
+    return [*metrics, *default_judges(fields)]
+
+
+def _metric_or_judge(entry: str, folders: Sequence[str | Path]) -> Metric | Judge:
+    from pf_mlflow.scoring.judges.custom import is_judge, load_judge
+
+    return load_judge(entry, folders) if is_judge(entry) else _metric(entry, folders)
+
+
+def _metric(entry: str, folders: Sequence[str | Path]) -> Metric:
+    if is_custom(entry):
+        return load(entry, folders)
+    if entry in _known:
+        return _known[entry]
+    from pf_mlflow.scoring.judges.custom import is_judge
+
+    if is_judge(entry):
         raise BadInput(
-            f"{name} is a judge and needs a model: --judge-model MODEL, or the input `judge_model` of the flow."
+            f"{entry} is a judge and needs a model: --judge-model MODEL, or the input `judge_model` of the flow."
         )
+    raise BadInput(_unknown(entry))
+
+
+def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name.lower(), {known.lower(): known for known in _known}, n=1)
     meant = next((f"; did you mean {known}?" for known in _known if close and known.lower() == close[0]), ".")
-    raise BadInput(f"There is no metric {name!r}{meant} Known are {', '.join(_known)}, and files as path/to/file.py.")
+    return f"There is no metric {name!r}{meant} Known are {', '.join(_known)}, and files as path/to/file.py."
+
+
+def _same_name(one: tuple[str, Metric | Judge], other: tuple[str, Metric | Judge]) -> str:
+    kinds = {isinstance(metric, Metric) for _, metric in (one, other)}
+    if len(kinds) == 2:
+        return f"A judge and a metric are both named {one[1].name!r}: rename one."
+    rename = "the function of one" if True in kinds else "one"
+    return f"{one[0]} and {other[0]} are both named {one[1].name}: rename {rename}."

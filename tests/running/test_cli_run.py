@@ -15,7 +15,7 @@ from machine import FLOWS, ROOT, SECRET, Machine, runs_of, tracked
 from mlflow import MlflowClient
 from servers import CountingProxy, free_port
 
-from pf_mlflow.settings import OFFLINE_MODEL
+from pf_mlflow.records.offline_model import OFFLINE_MODEL
 
 MAPPING = ("--column-mapping", "topic=${data.topic}")
 

@@ -12,8 +12,8 @@ from builders import any_text
 from hypothesis import given
 from openai import OpenAI
 
+from pf_mlflow.records.offline_model import OFFLINE_MODEL
 from pf_mlflow.running.offline_model import answer, count_tokens, offline_model
-from pf_mlflow.settings import OFFLINE_MODEL
 
 
 @pytest.fixture(scope="module")

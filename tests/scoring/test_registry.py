@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.scoring import LineFields, Metric, Score, known_metrics, parse_metrics, register, score_line
+from pf_mlflow.scoring import LineFields, Metric, Score, known_metrics, parse_metrics, register, registry, score_line
 
 
 @pytest.mark.parametrize(
@@ -68,12 +67,11 @@ def test_metrics_come_in_the_order_in_which_they_are_named(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_known", dict(registry._known))
-    yield
 
 
-def test_other_modules_add_metrics(registry: None) -> None:
+def test_other_modules_add_metrics(own_registry: None) -> None:
     register(Metric("relevance", ("question",), lambda fields: 5.0))
     register(Metric("costly", (), lambda fields: 1.0, by_default=False))
     line = LineFields.of("x", "y?")

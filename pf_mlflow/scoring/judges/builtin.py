@@ -9,7 +9,10 @@ from __future__ import annotations
 from pf_mlflow.scoring.judges.judge import Judge
 from pf_mlflow.scoring.line_fields import LineFields
 
-__all__ = ["JUDGES", "ORDER", "default_judges"]
+__all__ = ["CHUNK_PRECISION", "JUDGES", "ORDER", "default_judges"]
+
+CHUNK_PRECISION = "chunk_precision"
+"""Name of the share of the context's texts that `chunk_relevance` said yes of."""
 
 _GRADES = (1, 2, 3, 4, 5)
 

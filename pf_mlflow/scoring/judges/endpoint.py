@@ -8,10 +8,12 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.settings import OFFLINE_KEY, OFFLINE_MODEL, JudgeSettings, without_password
+from pf_mlflow.records.offline_model import OFFLINE_KEY, OFFLINE_MODEL
+from pf_mlflow.settings import JudgeSettings, without_password
 
-__all__ = ["Endpoint", "endpoint_of", "is_offline"]
+__all__ = ["SKIPPED", "Endpoint", "endpoint_of", "is_offline"]
 
+SKIPPED = "The built-in offline model is no judge: no judge was asked; name a connection to a real model."
 _OPENAI = "https://api.openai.com/v1"
 _LEAST_SECRET = 6
 """Characters from which on a header's value is masked in what the server says."""
@@ -67,39 +69,34 @@ def endpoint_of(connection: Any, model: str, settings: JudgeSettings) -> Endpoin
     if kind not in ("OpenAIConnection", "AzureOpenAIConnection"):
         raise BadInput(f"A judge is asked through an OpenAI or an Azure OpenAI connection, not {kind}.")
     is_azure = kind == "AzureOpenAIConnection"
-    url = settings.proxy_url or (_azure_url(connection, model) if is_azure else _openai_url(connection))
-    more = settings.more_headers()
-    own = _azure_headers(connection) if is_azure else _openai_headers(connection)
-    return Endpoint(url, model, not is_azure or bool(settings.proxy_url), lambda: own() | more)
+    url = settings.proxy_url or (_azure_url if is_azure else _openai_url)(connection, model)
+    own, further = _azure_headers if is_azure else _openai_headers, settings.more_headers()
+    return Endpoint(url, model, not is_azure or bool(settings.proxy_url), lambda: own(connection) | further)
 
 
-def _openai_url(connection: Any) -> str:
-    return f"{_checked(connection.base_url or _OPENAI, connection)}/chat/completions"
+def _openai_url(connection: Any, model: str) -> str:
+    return f"{_base(connection, connection.base_url or _OPENAI)}/chat/completions"
 
 
 def _azure_url(connection: Any, deployment: str) -> str:
-    base = _checked(connection.api_base or "", connection)
-    return (
-        f"{base}/openai/deployments/{quote(deployment, safe='')}/chat/completions?api-version={connection.api_version}"
-    )
+    base, name = _base(connection, connection.api_base or ""), quote(deployment, safe="")
+    return f"{base}/openai/deployments/{name}/chat/completions?api-version={connection.api_version}"
 
 
-def _checked(base: str, connection: Any) -> str:
-    parts = urlsplit(base)
+def _base(connection: Any, address: str) -> str:
+    parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        told = without_password(base)
-        raise BadInput(f"The connection {connection.name!r} has the address {told!r}; write https://HOST/PATH.")
-    return base.rstrip("/")
+        shown = without_password(address)
+        raise BadInput(f"The connection {connection.name!r} has the address {shown!r}; write https://HOST/PATH.")
+    return address.rstrip("/")
 
 
-def _openai_headers(connection: Any) -> Callable[[], dict[str, str]]:
-    headers = {"Authorization": f"Bearer {connection.api_key}"}
-    if connection.organization:
-        headers["OpenAI-Organization"] = connection.organization
-    return lambda: headers
+def _openai_headers(connection: Any) -> dict[str, str]:
+    organization = {"OpenAI-Organization": connection.organization} if connection.organization else {}
+    return {"Authorization": f"Bearer {connection.api_key}", **organization}
 
 
-def _azure_headers(connection: Any) -> Callable[[], dict[str, str]]:
+def _azure_headers(connection: Any) -> dict[str, str]:
     if connection.auth_mode == "key":
-        return lambda: {"api-key": connection.api_key}
-    return lambda: {"Authorization": f"Bearer {connection.get_token()}"}
+        return {"api-key": connection.api_key}
+    return {"Authorization": f"Bearer {connection.get_token()}"}

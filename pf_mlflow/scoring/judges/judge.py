@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pf_mlflow.records.score import NO, YES
 from pf_mlflow.scoring.line_fields import LineFields
 
-__all__ = ["FIELDS", "NO", "YES", "Judge", "Question", "placeholders"]
+__all__ = ["FIELDS", "Judge", "Question", "placeholders"]
 
-YES, NO = "yes", "no"
 FIELDS = ("question", "answer", "ground_truth", "context")
-"""What of a line a judge can be told."""
+"""Fields of a line that a judge may see."""
 
 _PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _SYSTEM = """\
@@ -44,7 +44,7 @@ class Judge:
         needs: Fields without which it cannot be asked.
         values: The verdicts that it may give: words, or numbers.
         passing: Those of them with which a line passes; of none, it has no say in whether a line passes.
-        shown: Fields that it is told below its criteria, where the line has them.
+        shown: Fields that stand below its criteria, where the line has them.
         per_chunk: Whether it is asked about each text of the context by itself.
     """
 
@@ -78,8 +78,8 @@ class Judge:
 
     def _case(self, fields: LineFields) -> dict[str, str]:
         """Return the user's message; texts stand in it as JSON, which no text can break out of."""
-        text = _PLACEHOLDER.sub(lambda mark: told(fields, mark[1]), self.prompt)
-        shown = {name: told(fields, name) for name in self.shown if fields.has(name)}
+        text = _PLACEHOLDER.sub(lambda mark: _field_text(fields, mark[1]), self.prompt)
+        shown = {name: _field_text(fields, name) for name in self.shown if fields.has(name)}
         material = f"\n\n{json.dumps(shown, ensure_ascii=False, indent=2)}" if shown else ""
         return {"role": "user", "content": text.strip() + material}
 
@@ -99,7 +99,7 @@ def _has_fractions(values: tuple[Any, ...]) -> bool:
     return any(value != int(value) for value in values)
 
 
-def told(fields: LineFields, name: str) -> str:
+def _field_text(fields: LineFields, name: str) -> str:
     """Return a field as text; several texts of a context are numbered."""
     value = fields.get(name)
     if not isinstance(value, tuple):

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pf_mlflow.records.score import Score
+from pf_mlflow.records.score import FAIL, OVERALL, PASS, ROOT_CAUSE, Score
 from pf_mlflow.scoring.judges.builtin import ORDER
 from pf_mlflow.scoring.judges.judge import Judge
 
-__all__ = ["FAIL", "OVERALL", "PASS", "ROOT_CAUSE", "overall"]
-
-OVERALL, ROOT_CAUSE = "overall", "root_cause"
-PASS, FAIL = "pass", "fail"
+__all__ = ["overall"]
 
 
 def overall(judged: Iterable[tuple[Judge, Score]]) -> list[Score]:
@@ -20,14 +17,14 @@ def overall(judged: Iterable[tuple[Judge, Score]]) -> list[Score]:
     Each verdict among its judge's passing ones counts for the line, any other against it, an error neither way. The
     root cause is the first judge that failed, in the order of `ORDER`, those of the user's own last.
     """
-    say = [(judge, score) for judge, score in sorted(judged, key=_place) if judge.passing]
-    given = [(judge, score) for judge, score in say if score.error is None]
-    if not given:
+    with_say = [(judge, score) for judge, score in sorted(judged, key=_place) if judge.passing]
+    verdicts = [(judge, score) for judge, score in with_say if score.error is None]
+    if not verdicts:
         return []
-    failed = [judge.name for judge, score in given if score.value not in judge.passing]
-    model = given[0][1].model
-    told = Score(OVERALL, FAIL if failed else PASS, _without(say), model=model)
-    return [told, Score(ROOT_CAUSE, failed[0], model=model)] if failed else [told]
+    failed = [judge.name for judge, score in verdicts if score.value not in judge.passing]
+    model = verdicts[0][1].model
+    rating = Score(OVERALL, FAIL if failed else PASS, _without(with_say), model=model)
+    return [rating, Score(ROOT_CAUSE, failed[0], model=model)] if failed else [rating]
 
 
 def _place(one: tuple[Judge, Score]) -> int:
@@ -35,6 +32,6 @@ def _place(one: tuple[Judge, Score]) -> int:
     return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
-def _without(say: Sequence[tuple[Judge, Score]]) -> str | None:
-    missing = [judge.name for judge, score in say if score.error is not None]
+def _without(judged: Sequence[tuple[Judge, Score]]) -> str | None:
+    missing = [judge.name for judge, score in judged if score.error is not None]
     return f"without a verdict of {', '.join(missing)}" if missing else None

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from pf_mlflow.records.score import Score
-from pf_mlflow.scoring.judges.asking import Asking, NoReply
-from pf_mlflow.scoring.judges.builtin import JUDGES
-from pf_mlflow.scoring.judges.endpoint import endpoint_of
-from pf_mlflow.scoring.judges.judge import NO, YES, Judge, Question
+from pf_mlflow.logs import warn_once
+from pf_mlflow.records.score import NO, YES, Score
+from pf_mlflow.scoring.judges.builtin import CHUNK_PRECISION, JUDGES
+from pf_mlflow.scoring.judges.client import JudgeClient, NoReply
+from pf_mlflow.scoring.judges.endpoint import SKIPPED, endpoint_of, is_offline
+from pf_mlflow.scoring.judges.judge import Judge, Question
 from pf_mlflow.scoring.judges.overall import overall
 from pf_mlflow.scoring.judges.reply import Nonsense, read_verdict
 from pf_mlflow.scoring.judges.verdict_cache import VerdictCache
@@ -21,38 +22,51 @@ from pf_mlflow.scoring.line_fields import LineFields
 from pf_mlflow.scoring.metric import sentence
 from pf_mlflow.settings import JudgeSettings, read_judge_settings, read_settings
 
-__all__ = ["CHUNK_PRECISION", "Panel", "panel_of"]
+__all__ = ["Panel", "panel_of", "verdicts"]
 
-CHUNK_PRECISION = "chunk_precision"
 _LINE_SECONDS = 600
 """How long promptflow lets a line take unless `PF_LINE_TIMEOUT_SEC` says otherwise."""
+
+
+def verdicts(fields: LineFields, judges: Sequence[Judge], model: str, connection: Any) -> list[Score]:
+    """Return the verdicts of judges on a line, then what they say together; none of the offline model.
+
+    Raises:
+        BadInput: the connection or a setting cannot be used.
+    """
+    if is_offline(connection, model):
+        warn_once(SKIPPED)
+        return []
+    return panel_of(connection, model).scores(fields, judges)
 
 
 class Panel:
     """The judges of one model. Safe for threads.
 
     Args:
-        asking: Asks the model.
+        client: Asks the model.
         pool: Bounds how many requests go on at once, over all lines of the process.
         cache: The verdicts given before; `None` asks always.
         seconds: How long the judges of one line may take together, so that its time is never up by them.
     """
 
-    def __init__(self, asking: Asking, pool: ThreadPoolExecutor, cache: VerdictCache | None, seconds: float) -> None:
-        self._asking = asking
+    def __init__(
+        self, client: JudgeClient, pool: ThreadPoolExecutor, cache: VerdictCache | None, seconds: float
+    ) -> None:
+        self._client = client
         self._pool = pool
         self._cache = cache
         self._seconds = seconds
 
     def scores(self, fields: LineFields, judges: Sequence[Judge]) -> list[Score]:
         """Return the verdicts on a line, then what they say together."""
-        asked = {judge: self._asked(judge, fields) for judge in judges}
-        wait([future for futures in asked.values() for future in futures], self._seconds)
-        judged = {judge: self._joined(judge, fields, futures) for judge, futures in asked.items()}
-        precision = [_precision(futures) for judge, futures in asked.items() if judge is JUDGES["chunk_relevance"]]
-        return [*judged.values(), *(one for one in precision if one), *overall(judged.items())]
+        futures = {judge: self._submit(judge, fields) for judge in judges}
+        wait([future for of_judge in futures.values() for future in of_judge], self._seconds)
+        scores = {judge: self._joined(judge, fields, of_judge) for judge, of_judge in futures.items()}
+        precision = [_precision(of_judge) for judge, of_judge in futures.items() if judge is JUDGES["chunk_relevance"]]
+        return [*scores.values(), *(one for one in precision if one), *overall(scores.items())]
 
-    def _asked(self, judge: Judge, fields: LineFields) -> list[Future[Score]]:
+    def _submit(self, judge: Judge, fields: LineFields) -> list[Future[Score]]:
         if judge.why_not(fields):
             return []
         return [self._pool.submit(self._verdict, judge, question) for question in judge.questions(fields)]
@@ -60,69 +74,70 @@ class Panel:
     def _joined(self, judge: Judge, fields: LineFields, futures: Sequence[Future[Score]]) -> Score:
         if reason := judge.why_not(fields):
             return Score(judge.name, error=reason, model=self._model)
-        given = [self._given(judge, future) for future in futures]
-        return _of_chunks(judge, given) if judge.per_chunk else given[0]
+        scores = [self._result(judge, future) for future in futures]
+        return _of_chunks(judge, scores) if judge.per_chunk else scores[0]
 
-    def _given(self, judge: Judge, future: Future[Score]) -> Score:
+    def _result(self, judge: Judge, future: Future[Score]) -> Score:
         if future.cancel() or not future.done():
-            told = f"no verdict within {self._seconds:.0f} s, the most that a line's judges may take"
-            return Score(judge.name, error=told, model=self._model)
+            reason = f"no verdict within {self._seconds:.0f} s, the most that a line's judges may take"
+            return Score(judge.name, error=reason, model=self._model)
         return future.result()
 
     def _verdict(self, judge: Judge, question: Question) -> Score:
         """Ask a judge one question; whatever goes wrong is the error of its score."""
         started = time.monotonic()
         try:
-            told = self._told(judge, question)
+            verdict = self._ask(judge, question)
         except Exception as error:  # noqa: BLE001 - a judge's trouble is its own, never the line's
-            told = {"error": self._asking.endpoint.masked(sentence(error))}
-        return Score(judge.name, model=self._model, seconds=time.monotonic() - started, **told)
+            verdict = {"error": self._client.endpoint.masked(sentence(error))}
+        return Score(judge.name, model=self._model, seconds=time.monotonic() - started, **verdict)
 
-    def _told(self, judge: Judge, question: Question) -> dict[str, Any]:
-        key = self._cache and self._cache.key(judge, self._asking.endpoint, question)
+    def _ask(self, judge: Judge, question: Question) -> dict[str, Any]:
+        """Return a verdict, kept or new, or the error that came in its place, as fields of a score."""
+        key = self._cache and self._cache.key(judge, self._client.endpoint, question)
         if self._cache and key and (kept := self._cache.get(key)):
             return {"value": kept.value, "rationale": kept.rationale, "cached": True}
         try:
-            reply = self._asking.ask(question)
+            reply = self._client.ask(question)
         except NoReply as error:
             return {"error": str(error)}
         tokens = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
         try:
             verdict = read_verdict(reply.text, judge.values)
         except Nonsense as error:
-            return {"error": self._asking.endpoint.masked(str(error)), **tokens}
+            return {"error": self._client.endpoint.masked(str(error)), **tokens}
         if self._cache and key:
             self._cache.keep(key, verdict)
         return {"value": verdict.value, "rationale": verdict.rationale, **tokens}
 
     @property
     def _model(self) -> str:
-        return self._asking.endpoint.model
+        return self._client.endpoint.model
 
 
-def _of_chunks(judge: Judge, given: Sequence[Score]) -> Score:
+def _of_chunks(judge: Judge, scores: Sequence[Score]) -> Score:
     """Return the verdict on all chunks: `yes` if one is; each one's own stands in the rationale."""
-    wrong = [f"chunk {number}: {score.error}" for number, score in enumerate(given, 1) if score.error is not None]
-    told = "\n".join(f"{n}. {s.value}{f': {s.rationale}' if s.rationale else ''}" for n, s in enumerate(given, 1))
+    errors = [f"chunk {number}: {score.error}" for number, score in enumerate(scores, 1) if score.error is not None]
+    lines = (f"{n}. {s.value}{f': {s.rationale}' if s.rationale else ''}" for n, s in enumerate(scores, 1))
     return Score(
         judge.name,
-        None if wrong else YES if any(score.value == YES for score in given) else NO,
-        None if wrong else told,
-        "; ".join(wrong) or None,
-        given[0].model,
-        sum(score.seconds or 0.0 for score in given),
-        _sum(score.prompt_tokens for score in given),
-        _sum(score.completion_tokens for score in given),
-        all(score.cached for score in given) or None,
+        None if errors else YES if any(score.value == YES for score in scores) else NO,
+        None if errors else "\n".join(lines),
+        "; ".join(errors) or None,
+        scores[0].model,
+        sum(score.seconds or 0.0 for score in scores),
+        _sum(score.prompt_tokens for score in scores),
+        _sum(score.completion_tokens for score in scores),
+        all(score.cached for score in scores) or None,
     )
 
 
 def _precision(futures: Sequence[Future[Score]]) -> Score | None:
     """Return the share of chunks that are relevant; `None` where one has no verdict."""
-    given = [future.result() for future in futures if future.done() and not future.cancelled()]
-    if not given or len(given) < len(futures) or any(score.error is not None for score in given):
+    scores = [future.result() for future in futures if future.done() and not future.cancelled()]
+    if not scores or len(scores) < len(futures) or any(score.error is not None for score in scores):
         return None
-    return Score(CHUNK_PRECISION, sum(score.value == YES for score in given) / len(given))
+    return Score(CHUNK_PRECISION, sum(score.value == YES for score in scores) / len(scores))
 
 
 def _sum(counts: Any) -> int | None:
@@ -148,7 +163,7 @@ def panel_of(connection: Any, model: str) -> Panel:
     with _lock:
         if key not in _panels:
             cache = VerdictCache(settings.spool_dir, settings.content) if judge_settings.cache else None
-            _panels[key] = Panel(Asking(endpoint, judge_settings), _pool(judge_settings), cache, _line_seconds())
+            _panels[key] = Panel(JudgeClient(endpoint, judge_settings), _pool(judge_settings), cache, _line_seconds())
         return _panels[key]
 
 
@@ -162,5 +177,5 @@ def _pool(settings: JudgeSettings) -> ThreadPoolExecutor:
 
 def _line_seconds() -> float:
     """Return four fifths of the time that promptflow lets a line take."""
-    told = os.environ.get("PF_LINE_TIMEOUT_SEC", "")
-    return 0.8 * (int(told) if told.isdecimal() and int(told) else _LINE_SECONDS)
+    timeout = os.environ.get("PF_LINE_TIMEOUT_SEC", "")
+    return 0.8 * (int(timeout) if timeout.isdecimal() and int(timeout) else _LINE_SECONDS)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pf_mlflow.scoring.judges.judge import NO, YES
+from pf_mlflow.records.score import NO, YES
 
 __all__ = ["Nonsense", "Verdict", "read_verdict"]
 
@@ -41,14 +41,14 @@ def read_verdict(text: str, values: tuple[str, ...] | tuple[float, ...]) -> Verd
     Raises:
         Nonsense: it holds no verdict, one that is not allowed, or several that differ.
     """
-    found = [told for told in _objects(_THOUGHTS.sub("", text)) if "result" in told]
+    found = [reply for reply in _objects(_THOUGHTS.sub("", text)) if "result" in reply]
     if not found:
         raise Nonsense(f"its reply holds no JSON with a result: {_short(text)}")
-    verdicts = {_value(told["result"], values): told for told in found}
+    verdicts = {_value(reply["result"], values): reply for reply in found}
     if len(verdicts) > 1:
         raise Nonsense(f"its reply holds several verdicts: {', '.join(map(str, verdicts))}")
-    value, told = verdicts.popitem()
-    rationale = told.get("rationale")
+    value, reply = verdicts.popitem()
+    rationale = reply.get("rationale")
     return Verdict(value, str(rationale).strip() or None if rationale is not None else None)
 
 
@@ -57,46 +57,46 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
     at = text.find("{")
     while at >= 0:
         try:
-            told, end = _JSON.raw_decode(text, at)
+            reply, end = _JSON.raw_decode(text, at)
         except (ValueError, RecursionError):
             end = at + 1
         else:
-            yield told
+            yield reply
         at = text.find("{", end)
 
 
-def _value(told: Any, values: tuple[str, ...] | tuple[float, ...]) -> str | float:
+def _value(value: Any, values: tuple[str, ...] | tuple[float, ...]) -> str | float:
     is_word = isinstance(values[0], str)
-    given = _words(told) if is_word else (_number(told, max(map(float, values))),)
-    for value in values:
-        if value in given:
-            return value
-    raise Nonsense(f"its verdict is {_short(told)}, which is none of {', '.join(map(str, values))}")
+    meant = _words(value) if is_word else (_number(value, max(map(float, values))),)
+    for allowed in values:
+        if allowed in meant:
+            return allowed
+    raise Nonsense(f"its verdict is {_short(value)}, which is none of {', '.join(map(str, values))}")
 
 
-def _words(told: Any) -> tuple[str, ...]:
+def _words(value: Any) -> tuple[str, ...]:
     """Return the words that a verdict may be meant as: as it is, without marks around it, `true` as yes."""
-    if isinstance(told, bool):
-        return (YES if told else NO,)
-    if not isinstance(told, str):
+    if isinstance(value, bool):
+        return (YES if value else NO,)
+    if not isinstance(value, str):
         return ()
-    word = " ".join(told.lower().split())
+    word = " ".join(value.lower().split())
     bare = re.sub(r"^[\W_]+|[\W_]+$", "", word)
     return word, bare, {"true": YES, "false": NO}.get(bare, bare)
 
 
-def _number(told: Any, highest: float) -> float | None:
-    if isinstance(told, bool) or not isinstance(told, (int, float, str)):
+def _number(value: Any, highest: float) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    if isinstance(told, str):
-        share = _OUT_OF.fullmatch(told.strip())
-        told = share[1] if share and float(share[2]) == highest else told
+    if isinstance(value, str):
+        share = _OUT_OF.fullmatch(value.strip())
+        value = share[1] if share and float(share[2]) == highest else value
     try:
-        return float(told)
+        return float(value)
     except (ValueError, OverflowError):
         return None
 
 
-def _short(told: Any) -> str:
-    text = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False)
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -1,4 +1,4 @@
-"""Keeps verdicts, so that a second evaluation of the same asks no model: errors are not kept, and so asked again."""
+"""Keeps verdicts, so that a second evaluation of the same lines asks no model; errors are not kept."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class VerdictCache:
 
     def key(self, judge: Judge, endpoint: Endpoint, question: Question) -> bytes:
         """Return what a verdict depends on, as a digest."""
-        asked = [judge.name, endpoint.url, endpoint.model, question.messages, question.response_format, self._content]
-        return hashlib.sha256(json.dumps(asked, ensure_ascii=True).encode()).digest()
+        parts = [judge.name, endpoint.url, endpoint.model, question.messages, question.response_format, self._content]
+        return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).digest()
 
     def get(self, key: bytes) -> Verdict | None:
         """Return the verdict that was given on a question, `None` if there was none."""

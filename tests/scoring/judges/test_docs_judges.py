@@ -11,8 +11,7 @@ from judged import MODEL, openai
 from machine import ROOT
 
 from pf_mlflow.projection.score_payload import add_scores, score_keys
-from pf_mlflow.scoring import LineFields
-from pf_mlflow.scoring.judges import judged_line
+from pf_mlflow.scoring import LineFields, score_line
 from pf_mlflow.scoring.judges.builtin import JUDGES, ORDER
 from pf_mlflow.scoring.sums import ScoreSums
 from pf_mlflow.settings import JudgeSettings
@@ -54,7 +53,7 @@ def test_the_judges_of_your_own_and_what_mlflow_shows_of_them(judges: JudgeServe
     assert [name for name, _ in files] == ["polite.yaml", "tone.yaml"]
     metrics = [*(name for name, _ in files), *JUDGES]
     judges.directive = lambda asked: str(asked.result["enum"][0])  # type: ignore[method-assign]
-    scores = judged_line(FULL, metrics, MODEL, openai(judges), [tmp_path])
+    scores = score_line(FULL, metrics, [tmp_path], judge_model=MODEL, connection=openai(judges))
     payload = RunPayload("", 0, 0)
     add_scores(payload, scores)
     assert payload.metrics["tone/v1"] == 1 and payload.tags["response/overall_assessment/root_cause"] == "tone"

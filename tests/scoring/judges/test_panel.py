@@ -12,8 +12,7 @@ from judged import MODEL, azure, judged, line, openai
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.score import Score
-from pf_mlflow.scoring import LineFields
-from pf_mlflow.scoring.judges import check_metrics, judged_line
+from pf_mlflow.scoring import LineFields, chosen_metrics, score_line
 from pf_mlflow.scoring.judges.builtin import JUDGES, ORDER, default_judges
 from pf_mlflow.scoring.judges.overall import overall
 
@@ -38,16 +37,20 @@ def test_by_default_those_run_whose_inputs_the_line_has(fields: LineFields, name
 
 
 def test_metrics_name_judges_among_others(judges: JudgeServer) -> None:
-    scores = judged_line(line(**FULL), "safety token_f1, answer_similarity", MODEL, openai(judges))
+    scores = score_line(
+        line(**FULL), "safety token_f1, answer_similarity", judge_model=MODEL, connection=openai(judges)
+    )
     assert [(score.name, score.value, score.model) for score in scores] == [
         ("token_f1", 1.0, None),
         ("safety", "yes", MODEL),
         ("answer_similarity", 4, MODEL),
         ("overall", "pass", MODEL),
     ]
-    only = judged_line(line(**FULL), "safety", MODEL, openai(judges))
+    only = score_line(line(**FULL), "safety", judge_model=MODEL, connection=openai(judges))
     assert [score.name for score in only] == ["safety", "overall"]
-    assert [score.name for score in judged_line(line(**FULL), "token_f1", MODEL, openai(judges))] == ["token_f1"]
+    assert [
+        score.name for score in score_line(line(**FULL), "token_f1", judge_model=MODEL, connection=openai(judges))
+    ] == ["token_f1"]
     assert {one.judge for one in judges.asked} == {"safety", "answer_similarity"}
 
 
@@ -99,7 +102,7 @@ REPLIES = {
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PF_MLFLOW_JUDGE_TIMEOUT", "0.5")
     monkeypatch.setenv("PF_MLFLOW_JUDGE_RETRIES", "2")
-    monkeypatch.setattr("pf_mlflow.scoring.judges.asking._LAST_WAIT", 0.05)
+    monkeypatch.setattr("pf_mlflow.scoring.judges.client._LAST_WAIT", 0.05)
 
 
 @pytest.mark.parametrize("connect", [openai, azure])
@@ -224,12 +227,12 @@ def test_judges_and_chunks_are_asked_at_once_but_no_more_than_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PF_MLFLOW_JUDGE_REQUESTS", "3")
-    judges.latency = 0.2
+    judges.latency = 0.5
     started = time.monotonic()
     told = judged(openai(judges), line(context=[f"c{n}" for n in range(6)]))
     seconds = time.monotonic() - started
     assert len(judges.asked) == 9 and judges.most_at_once == 3
-    assert told["overall"].value == "pass" and seconds < 9 * 0.2
+    assert told["overall"].value == "pass" and seconds < 9 * judges.latency
 
 
 def test_a_line_is_over_before_its_time_is_up(judges: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,8 +269,8 @@ def test_the_offline_model_is_no_judge(
     model: str,
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("pf_mlflow.scoring.judges.registry.warn_once", said.append)
-    scores = judged_line(line(**FULL), None, model, openai(judges, api_key=key))
+    monkeypatch.setattr("pf_mlflow.scoring.judges.panel.warn_once", said.append)
+    scores = score_line(line(**FULL), None, judge_model=model, connection=openai(judges, api_key=key))
     assert scores and all(score.model is None for score in scores) and not judges.asked
     assert said == ["The built-in offline model is no judge: no judge was asked; name a connection to a real model."]
 
@@ -300,6 +303,6 @@ def test_a_judge_and_a_metric_of_one_name_are_refused(judges: JudgeServer, tmp_p
     (tmp_path / "polite.yaml").write_text("name: polite\nguidelines: [Thanks.]\n")
     names = [str(tmp_path / name) for name in ("polite.py", "polite.yaml")]
     with pytest.raises(BadInput, match="both named 'polite'"):
-        judged_line(line(), names, MODEL, openai(judges))
+        score_line(line(), names, judge_model=MODEL, connection=openai(judges))
     with pytest.raises(BadInput, match="both named 'polite'"):
-        check_metrics(names)
+        chosen_metrics(LineFields(), names, with_judges=True)

@@ -11,7 +11,7 @@ from judge_server import KEY, JudgeServer
 from judged import MODEL, azure, judged, line, openai
 
 from pf_mlflow.records.score import Score
-from pf_mlflow.scoring.judges import judged_line
+from pf_mlflow.scoring import score_line
 
 
 def test_a_second_time_none_is_asked_and_it_is_said(judges: JudgeServer) -> None:
@@ -77,7 +77,7 @@ def test_whatever_a_verdict_depends_on_asks_anew(
             connection = azure(judges)
         case "content":
             monkeypatch.setenv("PF_MLFLOW_CONTENT", "none")
-    scores = judged_line(fields, [str(path)], model, connection)
+    scores = score_line(fields, [str(path)], judge_model=model, connection=connection)
     assert (len(judges.asked) == 2) is asked_again and scores[0].value == "yes"
 
 

@@ -17,7 +17,7 @@ from judged import MODEL, azure, judged, line, openai
 from machine import ROOT
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.scoring.judges.asking import _retry_after
+from pf_mlflow.scoring.judges.client import _retry_after
 from pf_mlflow.settings import JudgeSettings, read_judge_settings
 
 
@@ -192,12 +192,11 @@ before = [None, *logging.root.manager.loggerDict]
 line = LineFields.of("[[429:1]]", "q?", "truth", ["c"])
 modules = set(sys.modules)
 score_line(line)
-judges = [name for name in set(sys.modules) - modules if "judging" in name]
+judges = [name for name in set(sys.modules) - modules if "scoring.judges" in name]
 first = state()
 if sys.argv[1]:
-    from pf_mlflow.scoring.judges import judged_line
     connection = promptflow.connections.OpenAIConnection(name="j", api_key=sys.argv[2], base_url=sys.argv[1])
-    scores = [one for one in judged_line(line, None, "gpt-judge", connection) if one.model]
+    scores = [one for one in score_line(line, judge_model="gpt-judge", connection=connection) if one.model]
     assert [one.value for one in scores] == ["yes"] * 4 + ["pass"], scores
 new = set(sys.modules) - modules
 print(json.dumps({"changed": [key for key, value in state().items() if value != first[key]], "judges": judges,
@@ -221,7 +220,7 @@ def test_judging_changes_nothing_of_its_process(judges: JudgeServer, tmp_path: P
 
 def test_without_a_judge_none_is_imported(tmp_path: Path) -> None:
     told, _ = outcome(tmp_path, "")
-    assert told["judges"] == [] and not any("judging" in name for name in told["new"])
+    assert told["judges"] == [] and not any("scoring.judges" in name for name in told["new"])
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import pf_mlflow.scoring as s; "
     code += "s.score_line(s.LineFields.of('a', 'q', 'a')); "
     code += "assert not {'httpx', 'openai', 'mlflow', 'pf_mlflow.scoring.judges'} & set(sys.modules), 'imported'"
