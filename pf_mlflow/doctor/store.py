@@ -144,7 +144,7 @@ def _server(uri: str, experiment: str, lock_dir: Path) -> Finding:
 
 def _takes_writes(store: Any) -> bool:
     try:
-        store.prove_writable()
+        store.check_writable()
     except TrackingForbidden:
         raise
     except TrackingRefused:  # a server that does not know this request

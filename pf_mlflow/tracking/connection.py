@@ -11,7 +11,9 @@ from typing import Any
 from filelock import FileLock
 from mlflow.tracking._tracking_service.utils import _get_store
 
-from pf_mlflow.tracking.database import check_database, check_folder, sqlite_path
+from pf_mlflow.errors import TrackingRefused
+from pf_mlflow.settings import without_password
+from pf_mlflow.tracking.database import check_database, sqlite_path
 
 __all__ = ["open_store"]
 
@@ -28,16 +30,24 @@ def open_store(tracking_uri: str, lock_dir: Path) -> Any:
     """
     artifact_root = None
     if path := sqlite_path(tracking_uri):
-        check_folder(path, tracking_uri)
+        _check_folder(path.parent, tracking_uri)
         check_database(tracking_uri)
-        artifact_root = _artifact_root(path)
+        artifact_root = _artifact_root(path.parent)
     with _one_process_at_a_time(tracking_uri, lock_dir):
         return _get_store(tracking_uri, artifact_root)
 
 
-def _artifact_root(path: Path) -> str:
+def _check_folder(folder: Path, tracking_uri: str) -> None:
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise TrackingRefused(
+            f"{without_password(tracking_uri)} cannot be written: {str(folder)!r} is not a folder that you may write "
+            "to — start in another folder, or set MLFLOW_TRACKING_URI."
+        )
+
+
+def _artifact_root(folder: Path) -> str:
     """Return where new experiments of an SQLite file keep artifacts: beside it. MLflow takes the working directory."""
-    root = (path.parent.resolve() / "mlruns").as_posix()
+    root = (folder.resolve() / "mlruns").as_posix()
     return root if os.name == "posix" else f"file:///{root}"
 
 

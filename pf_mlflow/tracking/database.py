@@ -1,8 +1,7 @@
-"""Databases as stores: where an SQLite file is, and whether MLflow could use a database at all."""
+"""Databases as stores: where an SQLite file is, and whether a database can be used at all. Needs no mlflow."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,10 +11,9 @@ from sqlalchemy.engine import make_url
 
 from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.settings import without_password
-from pf_mlflow.tracking.errors import translated_errors
 from pf_mlflow.tracking.links import is_database
 
-__all__ = ["check_database", "check_folder", "sqlite_path"]
+__all__ = ["check_database", "sqlite_path"]
 
 
 def sqlite_path(tracking_uri: str) -> Path | None:
@@ -26,23 +24,15 @@ def sqlite_path(tracking_uri: str) -> Path | None:
 
 def check_database(tracking_uri: str) -> None:
     """Raise `TrackingError` if a database cannot be used or reached, over which MLflow itself would try for minutes."""
-    shown_uri = without_password(tracking_uri)
-    with translated_errors(shown_uri):
-        if path := sqlite_path(tracking_uri):
-            _check_file(path, shown_uri)
-        elif is_database(tracking_uri):
+    if path := sqlite_path(tracking_uri):
+        _check_file(path, without_password(tracking_uri))
+    elif is_database(tracking_uri):
+        from pf_mlflow.tracking.errors import translated_errors  # which loads mlflow
+
+        with translated_errors(without_password(tracking_uri)):
             engine = create_engine(tracking_uri)
             engine.connect().close()
             engine.dispose()
-
-
-def check_folder(path: Path, tracking_uri: str) -> None:
-    """Raise `TrackingRefused` if an SQLite file can be neither made nor written where it is to be."""
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise TrackingRefused(
-            f"{without_password(tracking_uri)} cannot be written: {str(path.parent)!r} is not a folder "
-            "that you may write to — start in another folder, or set MLFLOW_TRACKING_URI."
-        )
 
 
 def _check_file(path: Path, shown_uri: str) -> None:

@@ -81,11 +81,9 @@ class StoreReader:
 
     def runs(self, batch_uid: str, which: str = "") -> Iterator[KnownRun]:
         """Yield the batch's parent and child runs as MLflow shows them; `which`: more of a filter, with its `AND`."""
-        token: str | None = "" if self.experiment_id else None
-        while token is not None:
-            page = self._page(f"tags.`promptflow.batch_uid` = '{batch_uid}'{which}", token)
-            yield from map(KnownRun.of, page)
-            token = page.token or None
+        where = f"tags.`promptflow.batch_uid` = '{batch_uid}'{which}"
+        if self.experiment_id:
+            yield from map(KnownRun.of, _on_all_pages(lambda token: self._page(where, token)))
 
     @translates_errors
     def find_child(self, batch: Batch, line_number: int) -> str | None:
@@ -103,10 +101,12 @@ class StoreReader:
         return next((run.info.run_id for run in first if LINE not in run.data.tags), None)
 
     @translates_errors
-    def _page(self, where: str, token: str = "", view: str = ViewType.ACTIVE_ONLY, most: int = 0) -> Any:
+    def _page(
+        self, where: str, token: str | None = None, view: str = ViewType.ACTIVE_ONLY, most: int | None = None
+    ) -> Any:
         """Return runs, the earliest first: a batch starts before its lines."""
         order = ["attributes.start_time ASC"]
-        return self._store.search_runs([self.experiment_id], where, view, most or _PAGE, order, token or None)
+        return self._store.search_runs([self.experiment_id], where, view, most or _PAGE, order, token)
 
     @translates_errors
     def batches_named(self, name: str) -> list[tuple[Batch, str, str]]:
@@ -116,8 +116,8 @@ class StoreReader:
         quote = '"' if "'" in name else "'"
         where = f"tags.`promptflow.run_id` = {quote}{name}{quote} AND {_IS_PARENT}"
         newest_first = ["attributes.start_time DESC"]
-        pages = _all(lambda token: self._store.search_experiments(page_token=token))
-        names = {one.experiment_id: one.name for one in pages}
+        experiments = _on_all_pages(lambda token: self._store.search_experiments(page_token=token))
+        names = {one.experiment_id: one.name for one in experiments}
         if not names:
             return []
         runs = self._store.search_runs([*names], where, ViewType.ACTIVE_ONLY, _PAGE, newest_first, None)
@@ -160,7 +160,7 @@ class StoreReader:
         return Artifacts(self._store.get_run(run_id), self.tracking_uri)
 
 
-def _all(ask: Callable[[str | None], Any]) -> Iterator[Any]:
+def _on_all_pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
     """Yield what stands on all pages of an answer."""
     token: str | None = ""
     while token is not None:

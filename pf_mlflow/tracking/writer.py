@@ -103,7 +103,7 @@ class StoreWriter(StoreReader):
             return str(self._store.get_experiment_by_name(self.experiment).experiment_id)
 
     @_writes
-    def prove_writable(self) -> None:
+    def check_writable(self) -> None:
         """Write to the experiment and take it back: that a server lets us is seen in no other way."""
         if not hasattr(self._store, "delete_experiment_tag"):  # mlflow 3.1
             raise TrackingRefused(f"This mlflow could not take back what it writes to {self.shown_uri}.")

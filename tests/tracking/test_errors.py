@@ -56,15 +56,15 @@ def answering() -> Iterator[Answering]:
 
 
 @pytest.fixture
-def projection(answering: Answering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoreWriter:
+def store(answering: Answering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoreWriter:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     return StoreWriter(answering.uri, "jokes", tmp_path)
 
 
-def heard(projection: StoreWriter) -> float | None:
-    with pytest.raises(TrackingDown) as told:
-        projection.open_experiment()
-    return told.value.retry_after
+def retry_after(store: StoreWriter) -> float | None:
+    with pytest.raises(TrackingDown) as raised:
+        store.open_experiment()
+    return raised.value.retry_after
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -83,41 +83,41 @@ def heard(projection: StoreWriter) -> float | None:
         ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0),
     ],
 )
-def test_what_a_server_asks_for_is_heard(
-    answering: Answering, projection: StoreWriter, status: int, asked: str, expected: float | None
+def test_what_a_server_asks_for_is_captured(
+    answering: Answering, store: StoreWriter, status: int, asked: str, expected: float | None
 ) -> None:
     answering.status, answering.retry_after = status, [asked]
     before = answering.requests
-    assert heard(projection) == expected
+    assert retry_after(store) == expected
     assert answering.requests == before + 1  # MLflow's client itself does not try again
 
 
-def test_a_date_is_heard_as_the_seconds_until_then(answering: Answering, projection: StoreWriter) -> None:
+def test_a_date_counts_as_the_seconds_until_then(answering: Answering, store: StoreWriter) -> None:
     answering.status, answering.retry_after = 429, [formatdate(time.time() + 60, usegmt=True)]
-    assert (heard(projection) or 0.0) == pytest.approx(60, abs=3)
+    assert (retry_after(store) or 0.0) == pytest.approx(60, abs=3)
 
 
 @pytest.mark.parametrize("asked", ["86400", "9" * 400, "Fri, 01 Jan 2100 00:00:00 GMT"])
-def test_nobody_can_ask_for_more_than_two_minutes(answering: Answering, projection: StoreWriter, asked: str) -> None:
+def test_nobody_can_ask_for_more_than_two_minutes(answering: Answering, store: StoreWriter, asked: str) -> None:
     answering.status, answering.retry_after = 429, [asked]
-    assert heard(projection) == 120.0
+    assert retry_after(store) == 120.0
 
 
-def test_what_one_answer_asked_for_holds_for_no_other(answering: Answering, projection: StoreWriter) -> None:
+def test_what_one_answer_asked_for_holds_for_no_other(answering: Answering, store: StoreWriter) -> None:
     answering.status = 429
-    told = []
+    asked_for = []
     for asked in ("7", "", "8", "soon"):
         answering.retry_after = [asked]
-        told.append(heard(projection))
-    assert told == [7.0, None, 8.0, None]
+        asked_for.append(retry_after(store))
+    assert asked_for == [7.0, None, 8.0, None]
 
 
-def test_it_is_heard_by_the_thread_that_asked(answering: Answering, projection: StoreWriter) -> None:
+def test_it_is_captured_by_the_thread_that_asked(answering: Answering, store: StoreWriter) -> None:
     answering.status, answering.retry_after = 429, ["9"]
-    assert heard(projection) == 9.0
+    assert retry_after(store) == 9.0
     others: list[float | None] = []
     answering.retry_after = [""]
-    thread = threading.Thread(target=lambda: others.append(heard(projection)))
+    thread = threading.Thread(target=lambda: others.append(retry_after(store)))
     thread.start()
     thread.join()
     assert others == [None]
@@ -166,11 +166,11 @@ LOCKED = OperationalError("INSERT", {}, Exception("database is locked"))
     ],
 )
 def test_what_mlflow_raises_becomes_one_sentence(error: Exception, kind: type[TrackingError], sentence: str) -> None:
-    with pytest.raises(TrackingError) as told:
+    with pytest.raises(TrackingError) as raised:
         Store().fails(error)
-    assert type(told.value) is kind and told.value.__cause__ is error
-    assert sentence in str(told.value) and "http://ana:***@host" in str(told.value)
-    assert "\n" not in str(told.value) and "hunter22" not in str(told.value)
+    assert type(raised.value) is kind and raised.value.__cause__ is error
+    assert sentence in str(raised.value) and "http://ana:***@host" in str(raised.value)
+    assert "\n" not in str(raised.value) and "hunter22" not in str(raised.value)
 
 
 @pytest.mark.parametrize("error", [KeyError("a bug"), TrackingRefused("told already"), ZeroDivisionError()])

@@ -32,9 +32,9 @@ uids = (f"uid{number}" for number in count())
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> StoreWriter:
     folder = tmp_path_factory.mktemp("büro 東京")
-    projection = StoreWriter(f"sqlite:///{folder}/mlflow.db", "jokes", folder)
-    projection.open_experiment()
-    return projection
+    store = StoreWriter(f"sqlite:///{folder}/mlflow.db", "jokes", folder)
+    store.open_experiment()
+    return store
 
 
 @pytest.fixture
@@ -136,31 +136,33 @@ def test_a_single_execution_is_one_top_level_run(store: StoreWriter, client: Mlf
     assert "mlflow.parentRunId" not in run.data.tags
 
 
-def test_a_rehearsal_reads_and_writes_nothing(store: StoreWriter, client: MlflowClient, one: Batch) -> None:
+def test_a_dry_run_reads_and_writes_nothing(store: StoreWriter, client: MlflowClient, one: Batch) -> None:
     parent = store.create_parent(one, "b1", 100.0)
     child = store.create_child(one, 7, parent, 101.0)
     store.log(parent, RunPayload("RUNNING", 0, 0, tags={"a": "1"}))
     before = [run.to_dictionary() for run in client.search_runs([store.experiment_id])]
-    rehearsal = StoreWriter(store.tracking_uri, "jokes", store._lock_dir, dry_run=True)
-    rehearsal.open_experiment()
-    assert [known.run_id for known in rehearsal.runs(one.uid)] == [parent, child]
-    assert rehearsal.create_parent(one, "b1", 1.0) == rehearsal.create_child(one, 8, parent, 1.0) == ""
-    rehearsal.complete(child, line_payload(line_record(), "b1"))
-    rehearsal.log(parent, RunPayload("RUNNING", 0, 0, {"p": "1"}))
-    rehearsal.end(parent, "FINISHED", 1)
-    rehearsal.adopt_children(one.uid, "other")
-    rehearsal.drop_tags(parent, ["a"])
-    rehearsal.delete(child)
+    dry = StoreWriter(store.tracking_uri, "jokes", store._lock_dir, dry_run=True)
+    dry.open_experiment()
+    assert [known.run_id for known in dry.runs(one.uid)] == [parent, child]
+    assert dry.create_parent(one, "b1", 1.0) == dry.create_child(one, 8, parent, 1.0) == ""
+    with dry.transaction() as runs:
+        runs.complete(child, line_payload(line_record(outputs={"joke": "x" * 7000}), "b1"))
+        assert runs.create_single(one, 9, 1.0) == ""
+    dry.log(parent, RunPayload("RUNNING", 0, 0, {"p": "1"}))
+    dry.end(parent, "FINISHED", 1)
+    dry.adopt_children(one.uid, "other")
+    dry.drop_tags(parent, ["a"])
+    dry.delete(child)
+    dry.log_table(parent, Path(__file__))
+    dry.check_writable()
     assert [run.to_dictionary() for run in client.search_runs([store.experiment_id])] == before
 
 
-def test_a_rehearsal_makes_neither_store_nor_experiment(
-    store: StoreWriter, client: MlflowClient, tmp_path: Path
-) -> None:
+def test_a_dry_run_makes_neither_store_nor_experiment(store: StoreWriter, client: MlflowClient, tmp_path: Path) -> None:
     for uri in (f"sqlite:///{tmp_path}/mlflow.db", store.tracking_uri):
-        rehearsal = StoreWriter(uri, "not made", tmp_path, dry_run=True)
-        rehearsal.open_experiment()
-        assert (list(rehearsal.runs("uid")), rehearsal.deleted_parent("uid"), rehearsal.experiment_id) == ([], None, "")
+        dry = StoreWriter(uri, "not made", tmp_path, dry_run=True)
+        dry.open_experiment()
+        assert (list(dry.runs("uid")), dry.deleted_parent("uid"), dry.experiment_id) == ([], None, "")
     assert [path.suffix for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
     assert client.get_experiment_by_name("not made") is None
 
@@ -231,10 +233,10 @@ def test_an_experiment_is_made_once_and_found_again(store: StoreWriter) -> None:
 def test_a_deleted_experiment_is_refused(store: StoreWriter, client: MlflowClient) -> None:
     deleted = client.create_experiment("gone")
     client.delete_experiment(deleted)
-    with pytest.raises(TrackingRefused) as told:
+    with pytest.raises(TrackingRefused) as refusal:
         StoreWriter(store.tracking_uri, "gone", store._lock_dir).open_experiment()
-    assert "The experiment 'gone' at sqlite:///" in str(told.value)
-    assert f"mlflow experiments restore --experiment-id {deleted}" in str(told.value)
+    assert "The experiment 'gone' at sqlite:///" in str(refusal.value)
+    assert f"mlflow experiments restore --experiment-id {deleted}" in str(refusal.value)
     client.restore_experiment(deleted)
     StoreWriter(store.tracking_uri, "gone", store._lock_dir).open_experiment()
 
@@ -245,10 +247,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, folder: str)
     (tmp_path / "read-only").mkdir(mode=0o500)
     if folder == "read-only" and os.access(tmp_path / folder, os.W_OK):
         pytest.skip("root may write everywhere")
-    with pytest.raises(TrackingRefused) as told:
+    with pytest.raises(TrackingRefused) as refusal:
         StoreWriter(f"sqlite:///{tmp_path}/{folder}/mlflow.db", "jokes", tmp_path).open_experiment()
-    assert f"{str(tmp_path / folder)!r} is not a folder that you may write to" in str(told.value)
-    assert "MLFLOW_TRACKING_URI" in str(told.value)
+    assert f"{str(tmp_path / folder)!r} is not a folder that you may write to" in str(refusal.value)
+    assert "MLFLOW_TRACKING_URI" in str(refusal.value)
     assert not (tmp_path / "missing").exists()
 
 
@@ -297,9 +299,9 @@ from pathlib import Path
 from pf_mlflow.tracking.writer import StoreWriter
 print("ready", flush=True)
 sys.stdin.read()
-projection = StoreWriter(sys.argv[1], "jokes", Path(sys.argv[2]))
-projection.open_experiment()
-print(projection.experiment_id)
+store = StoreWriter(sys.argv[1], "jokes", Path(sys.argv[2]))
+store.open_experiment()
+print(store.experiment_id)
 """
 
 
@@ -313,9 +315,9 @@ def test_processes_share_one_fresh_store(tmp_path: Path) -> None:
         assert process.stdin
         process.stdin.close()
         process.stdin = None
-    told = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
-    assert told[0][0] == told[1][0] != ""
+    answers = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], answers
+    assert answers[0][0] == answers[1][0] != ""
 
 
 @contextmanager
@@ -367,19 +369,19 @@ def test_what_a_server_answers(
     sentence: str,
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with answering(status, body) as host, pytest.raises(kind) as told:
+    with answering(status, body) as host, pytest.raises(kind) as refusal:
         StoreWriter(f"http://ana:hunter22@{host}", "jokes", tmp_path).open_experiment()
-    assert sentence in str(told.value) and f"MLflow at http://ana:***@{host} answered" in str(told.value)
-    assert "hunter22" not in str(told.value) and "\n" not in str(told.value)
+    assert sentence in str(refusal.value) and f"MLflow at http://ana:***@{host} answered" in str(refusal.value)
+    assert "hunter22" not in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with answering(200, "") as host:
         pass
-    with pytest.raises(TrackingDown) as told:
+    with pytest.raises(TrackingDown) as refusal:
         StoreWriter(f"http://ana:hunter22@{host}", "jokes", tmp_path).open_experiment()
-    assert f"http://ana:***@{host} cannot be reached" in str(told.value) and "hunter22" not in str(told.value)
+    assert f"http://ana:***@{host} cannot be reached" in str(refusal.value) and "hunter22" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
