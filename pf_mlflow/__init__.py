@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pf_mlflow.__version__ import __version__
-from pf_mlflow.evaluation.nodes import checked_scores, sum_up
 from pf_mlflow.sources.live.api import attach, child_run_id, open_line, record_nodes
 
 if TYPE_CHECKING:
+    from pf_mlflow.evaluation.nodes import checked_scores, sum_up
     from pf_mlflow.running.result import RunResult
 
 __all__ = [
@@ -26,6 +26,15 @@ __all__ = [
     "run",
     "sum_up",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what only the nodes of evaluation flows call when they ask for it."""
+    if name not in ("checked_scores", "sum_up"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pf_mlflow.evaluation import nodes
+
+    return getattr(nodes, name)
 
 
 def run(flow: str | Path, data: str | Path | None = None, **options: Any) -> RunResult:

@@ -18,8 +18,7 @@ from pf_mlflow.errors import BadInput, PfMlflowError, TrackingDown
 from pf_mlflow.projection.write_result import Written
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings
-from pf_mlflow.sources.promptflow.batch_lookup import known_batches
-from pf_mlflow.sources.promptflow.local_batch import tracking_uri_of
+from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri_of
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import run_records

@@ -7,7 +7,7 @@ from typing import Any
 
 from pf_mlflow.evaluation.row_check import check_row
 from pf_mlflow.records.saved_scores import read_scores
-from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, is_evaluation
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 from pf_mlflow.sources.promptflow.private_names import current_batch, current_line, promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
 
@@ -45,7 +45,7 @@ def _lines_to_score() -> int:
     """Return how many lines the batch has that is scored, failed ones among them; 0 if that is not known."""
     home = promptflow_home()
     record = run_record(home, current_batch())
-    if record and is_evaluation(record):
+    if record and record.is_evaluation():
         record = run_record(home, record.base_batch or "")
     return _lines_of(record) if record else 0
 

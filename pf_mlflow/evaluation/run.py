@@ -22,10 +22,9 @@ from pf_mlflow.running.run import run_batch
 from pf_mlflow.scoring import LineFields, chosen_metrics
 from pf_mlflow.scoring.judges.endpoint import SKIPPED
 from pf_mlflow.settings import read_judge_settings, read_settings
-from pf_mlflow.sources.promptflow.batch_lookup import evaluation_of, known_batches
 from pf_mlflow.sources.promptflow.flow import read_flow
 from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
-from pf_mlflow.sources.promptflow.local_batch import local_batch
+from pf_mlflow.sources.promptflow.local_batch import evaluation_of, known_batches, local_batch
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
 from pf_mlflow.spool.store import Spool

@@ -13,8 +13,8 @@ from pf_mlflow.projection.existing_runs import Standing
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.source import Source
+from pf_mlflow.reports.batch_lookup import Found, find_batch
 from pf_mlflow.settings import Settings
-from pf_mlflow.sources.promptflow.batch_lookup import Found, find_batch
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.known_run import KnownRun

@@ -19,8 +19,8 @@ from typing import IO
 from urllib.request import ProxyHandler, build_opener
 
 from pf_mlflow.errors import BadInput, TrackingRefused
+from pf_mlflow.reports.batch_lookup import find_batch
 from pf_mlflow.settings import Settings, absolute_store, without_password
-from pf_mlflow.sources.promptflow.batch_lookup import find_batch
 from pf_mlflow.spool.processes import end_session
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.links import is_database, run_link, store_link

@@ -13,7 +13,7 @@ from pf_mlflow.running.model_choice import ModelChoice
 from pf_mlflow.running.monitor import Monitor
 from pf_mlflow.settings import Settings
 from pf_mlflow.sources.live.api import batch_started
-from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, is_evaluation
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, failure, run_record
 from pf_mlflow.spool.launch import deliver_in_background
@@ -105,7 +105,7 @@ def result_of(run: Any, model: ModelChoice, settings: Settings, monitor: Monitor
 def _why(record: RunRecord, status: str) -> str | None:
     if status == "Failed":
         return failure(record)
-    return _first_failure(record) if is_evaluation(record) else None
+    return _first_failure(record) if record.is_evaluation() else None
 
 
 def _first_failure(record: RunRecord) -> str | None:

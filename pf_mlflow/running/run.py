@@ -27,9 +27,8 @@ from pf_mlflow.settings import (
 )
 from pf_mlflow.sources.live import exit_notice
 from pf_mlflow.sources.live.api import attach, start_anew
-from pf_mlflow.sources.promptflow.batch_lookup import known_batches
 from pf_mlflow.sources.promptflow.flow import Flow, flow_nodes, read_flow
-from pf_mlflow.sources.promptflow.local_batch import tracking_uri_of
+from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri_of
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import run_record
 from pf_mlflow.spool.store import Spool

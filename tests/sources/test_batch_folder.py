@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from finished import EVALUATION_FLOW, FLOW, finished_batch, keep, run_info
+from finished import keep, run_info
 
-from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, is_evaluation
-from pf_mlflow.sources.promptflow.run_record import run_record
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 
 
 def test_lines_come_in_order_without_those_that_were_being_written(tmp_path: Path) -> None:
@@ -63,22 +62,6 @@ def test_the_runs_that_outputs_name(tmp_path: Path, text: bytes | None, expected
         (tmp_path / "flow_outputs").mkdir()
         (tmp_path / "flow_outputs" / "output.jsonl").write_bytes(text)
     assert BatchFolder(tmp_path).named_runs() == expected
-
-
-@pytest.mark.parametrize(
-    "dag, base, expected",
-    [(EVALUATION_FLOW, "base", True), (EVALUATION_FLOW, None, False), (FLOW, "base", False), (FLOW, None, False)],
-)
-@pytest.mark.parametrize("place", ["snapshot", "flow"])
-def test_an_evaluation_has_a_base_and_sums_lines_up(
-    tmp_path: Path, dag: str, base: str | None, expected: bool, place: str
-) -> None:
-    folder = finished_batch(tmp_path / "home", [], dag=dag, run=base)
-    if place == "flow":  # a batch that has just begun has no snapshot
-        (folder / "snapshot").rename(tmp_path / "moved")
-        (tmp_path / "joke-flow" / "flow.dag.yaml").write_text(dag)
-    record = run_record(tmp_path / "home", "b1")
-    assert record and is_evaluation(record) == expected
 
 
 def test_the_snapshot_tells_which_nodes_count(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from finished import CREATED, home_with
+from finished import CREATED, EVALUATION_FLOW, FLOW, finished_batch, home_with
 
 from pf_mlflow.sources.promptflow.run_record import batch_uid, run_record, run_records, seconds
 
@@ -104,3 +104,19 @@ def test_all_records_come_oldest_first(tmp_path: Path) -> None:
 )
 def test_seconds(value: str | None, expected: float | None) -> None:
     assert seconds(value) == expected
+
+
+@pytest.mark.parametrize(
+    "dag, base, expected",
+    [(EVALUATION_FLOW, "base", True), (EVALUATION_FLOW, None, False), (FLOW, "base", False), (FLOW, None, False)],
+)
+@pytest.mark.parametrize("place", ["snapshot", "flow"])
+def test_an_evaluation_has_a_base_and_sums_lines_up(
+    tmp_path: Path, dag: str, base: str | None, expected: bool, place: str
+) -> None:
+    folder = finished_batch(tmp_path / "home", [], dag=dag, run=base)
+    if place == "flow":  # a batch that has just begun has no snapshot
+        (folder / "snapshot").rename(tmp_path / "moved")
+        (tmp_path / "joke-flow" / "flow.dag.yaml").write_text(dag)
+    record = run_record(tmp_path / "home", "b1")
+    assert record and record.is_evaluation() == expected

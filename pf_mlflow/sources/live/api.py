@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,6 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from pf_mlflow.logs import guarded, warn_once
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.sources.live.exit_notice import notify_at_exit
 from pf_mlflow.sources.live.line_openings import LineOpenings
 from pf_mlflow.sources.live.live_source import LiveSource
 from pf_mlflow.sources.live.span_processor import LineSpanProcessor
@@ -51,7 +51,10 @@ def attach() -> None:
     if not getattr(provider, "_pf_mlflow_attached", False):
         provider._pf_mlflow_attached = True  # type: ignore[attr-defined]
         provider.add_span_processor(_processor)
-    notify_at_exit()
+    if multiprocessing.parent_process() is None:  # promptflow's own children have nothing to say
+        from pf_mlflow.sources.live.exit_notice import notify_at_exit
+
+        notify_at_exit()
 
 
 def start_anew() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import multiprocessing
 import os
 import shutil
 import sqlite3
@@ -27,9 +26,9 @@ _ROOM = 64 * 1024
 
 
 def notify_at_exit() -> None:
-    """When this process ends, write to stderr where its batches are. Does nothing in promptflow's own children."""
+    """When this process ends, write to stderr where its batches are."""
     global _registered
-    if not _registered and multiprocessing.parent_process() is None:
+    if not _registered:
         _registered = True
         atexit.register(_notify)
 

@@ -17,10 +17,8 @@ from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.masking import cleaned, environment_secrets
 from pf_mlflow.settings import Settings, read_settings
 from pf_mlflow.sources.live.line_openings import LineOpenings
-from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, is_evaluation
-from pf_mlflow.sources.promptflow.batch_lookup import evaluation_of
 from pf_mlflow.sources.promptflow.flow import saves_scores
-from pf_mlflow.sources.promptflow.local_batch import local_batch, single_batch
+from pf_mlflow.sources.promptflow.local_batch import evaluation_of, local_batch, single_batch
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import run_record
 from pf_mlflow.spool.launch import deliver_in_background
@@ -94,9 +92,9 @@ class LiveSource:
         home = promptflow_home()
         record = run_record(home, name)
         batch = local_batch(home, name, record, self.settings, client_process())
-        if record is None or not is_evaluation(record):
+        if record is None or not record.is_evaluation():
             return batch
-        if not saves_scores(BatchFolder.of(record).flow):
+        if not saves_scores(record.flow_as_run):
             return None
         return evaluation_of(record.base_batch or "", batch, self.spool, self.settings)
 

@@ -11,11 +11,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pf_mlflow.records.line import LineRecord
-from pf_mlflow.sources.promptflow.flow import DAG, flow_nodes
+from pf_mlflow.sources.promptflow.flow import flow_nodes
 from pf_mlflow.sources.promptflow.run_info import line_of_run_info
 from pf_mlflow.sources.promptflow.run_record import RunRecord
 
-__all__ = ["BatchFolder", "digest", "is_evaluation"]
+__all__ = ["BatchFolder", "digest"]
 
 _FLOW_FILES = {".py", ".jinja2", ".yaml", ".yml", ".prompty", ".json", ".txt"}
 _NOWHERE = Path(os.devnull)
@@ -26,18 +26,13 @@ class BatchFolder:
     """What promptflow keeps of one batch; nothing, where it names no folder."""
 
     path: Path
-    flow_dir: Path | None = None
-    """The folder of the flow as its author knows it."""
+    flow: Path | None = None
+    """The folder of the flow that ran; `None` is the copy in this one."""
 
     @classmethod
     def of(cls, record: RunRecord | None) -> BatchFolder:
         """Return the folder that a record names."""
-        return cls(record.output_path or _NOWHERE, record.flow_dir) if record else cls(_NOWHERE)
-
-    @property
-    def flow(self) -> Path:
-        """The folder of the flow that ran: promptflow's copy, which it makes at the end, else the author's."""
-        return self._copy if self.flow_dir is None or (self._copy / DAG).is_file() else self.flow_dir
+        return cls(record.output_path or _NOWHERE, record.flow_as_run) if record else cls(_NOWHERE)
 
     @property
     def _copy(self) -> Path:
@@ -47,7 +42,7 @@ class BatchFolder:
         self, batch_uid: str, name: str, wanted: Callable[[int], bool] = lambda number: True
     ) -> Iterator[LineRecord]:
         """Yield the wanted lines in order of their numbers, as lines of the batch with this uid and name."""
-        nodes = flow_nodes(self.flow)
+        nodes = flow_nodes(self.flow or self._copy)
         for path in self._line_files():
             if not any(map(wanted, _numbers_in(path))):
                 continue
@@ -91,11 +86,6 @@ class BatchFolder:
             now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S %z")
             with path.open("a", encoding="utf-8") as logs:
                 logs.write(f"{now} {'':7} pf-mlflow            WARNING  {sentence}\n")
-
-
-def is_evaluation(record: RunRecord) -> bool:
-    """Tell whether a batch scores the lines of another: it has a base batch, and its flow sums lines up."""
-    return record.base_batch is not None and flow_nodes(BatchFolder.of(record).flow).aggregates
 
 
 def _numbers_in(path: Path) -> range:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import psutil
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings, current_user, default_tracking_uri, without_password
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
-from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid
+from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record
 from pf_mlflow.spool.processes import started_at
+from pf_mlflow.spool.store import Spool
 
-__all__ = ["local_batch", "single_batch", "tracking_uri_of"]
+__all__ = ["evaluation_of", "known_batches", "local_batch", "single_batch", "tracking_uri_of"]
 
 
 def local_batch(
@@ -70,3 +72,26 @@ def tracking_uri_of(batch: Batch, settings: Settings) -> str:
     """Return a batch's tracking URI, with the password that this process's own settings may have for it."""
     mine = settings.tracking_uri
     return mine if without_password(mine) == batch.tracking_uri else batch.tracking_uri
+
+
+def known_batches(spool: Spool, settings: Settings, name: str) -> list[Batch]:
+    """Return the batches that the spool knows by a name, oldest first, and the one that only promptflow does."""
+    home = promptflow_home()
+    known = spool.batches_named(name)
+    record = run_record(home, name)
+    if record and batch_uid(home, name, record.created_on) not in {batch.uid for batch in known}:
+        batch = local_batch(home, name, record, settings)
+        scores = record.base_batch if record.is_evaluation() else None
+        known.append((scores and evaluation_of(scores, batch, spool, settings)) or batch)
+    return known
+
+
+def evaluation_of(base: str, batch: Batch, spool: Spool, settings: Settings) -> Batch | None:
+    """Return a batch that scores the lines of another, whose runs are where its scores go; `None` without that one."""
+    bases = known_batches(spool, settings, base)
+    if not bases:
+        return None
+    of = bases[-1]
+    content = "none" if "none" in (batch.content, of.content) else batch.content
+    place = replace(batch, tracking_uri=of.tracking_uri, experiment=of.experiment, content=content)
+    return replace(place, base_uid=of.uid, base_name=base)

@@ -14,7 +14,7 @@ from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.masking import cleaned
 from pf_mlflow.records.source import BatchFacts, Provenance
-from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, digest, is_evaluation
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, digest
 from pf_mlflow.sources.promptflow.life import Life
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record, seconds
 from pf_mlflow.spool.store import OpenWorker, Spool
@@ -72,7 +72,7 @@ class LocalSource:
             record.start or seconds(record.created_on),
             record.end or BatchFolder.of(record).last_written(),
             record.status,
-            record.base_batch if is_evaluation(record) else None,
+            record.base_batch if record.is_evaluation() else None,
         )
 
     def provenance(self) -> Provenance:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from pf_mlflow.sources.promptflow.flow import DAG, flow_nodes
 from pf_mlflow.sources.promptflow.private_names import run_database
 
 __all__ = ["RunRecord", "batch_uid", "failure", "run_record", "run_records", "seconds"]
@@ -49,6 +50,16 @@ class RunRecord:
             return None
         path = Path(self.flow_path)
         return path.parent if path.suffix in (".yaml", ".yml", ".prompty", ".py") else path
+
+    @property
+    def flow_as_run(self) -> Path:
+        """The folder of the flow that ran: promptflow's copy, which it makes at the end, else the author's."""
+        copy = (self.output_path or Path()) / "snapshot"
+        return copy if self.flow_dir is None or (copy / DAG).is_file() else self.flow_dir
+
+    def is_evaluation(self) -> bool:
+        """Tell whether the batch scores the lines of another: it has a base batch, and its flow sums lines up."""
+        return self.base_batch is not None and flow_nodes(self.flow_as_run).aggregates
 
 
 def run_record(home: Path, name: str) -> RunRecord | None:

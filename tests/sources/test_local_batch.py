@@ -9,7 +9,7 @@ import pytest
 from builders import batch
 
 from pf_mlflow.settings import read_settings
-from pf_mlflow.sources.promptflow.batch_lookup import evaluation_of
+from pf_mlflow.sources.promptflow.local_batch import evaluation_of
 from pf_mlflow.spool.store import Spool
 
 BASE = batch(uid="base", name="base", tracking_uri="http://there", experiment="theirs")

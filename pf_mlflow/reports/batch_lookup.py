@@ -1,20 +1,17 @@
-"""Finds the batch that a name means, and the store that it is in, from whatever folder."""
+"""Finds the batch that a name means: of this machine, else of the store that the settings name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings, default_tracking_uri, without_password
-from pf_mlflow.sources.promptflow.batch_folder import is_evaluation
-from pf_mlflow.sources.promptflow.local_batch import local_batch, tracking_uri_of
-from pf_mlflow.sources.promptflow.private_names import promptflow_home
-from pf_mlflow.sources.promptflow.run_record import batch_uid, run_record
+from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri_of
 from pf_mlflow.spool.store import Spool
 
-__all__ = ["Found", "evaluation_of", "find_batch", "known_batches"]
+__all__ = ["Found", "find_batch"]
 
 
 @dataclass(frozen=True)
@@ -48,31 +45,8 @@ def find_batch(spool: Spool, settings: Settings, name: str) -> Found:
     return Found(newest, _whole_uri(newest, settings), experiment_id, run_id, len(batches) - 1)
 
 
-def known_batches(spool: Spool, settings: Settings, name: str) -> list[Batch]:
-    """Return the batches that the spool knows by a name, oldest first, and the one that only promptflow does."""
-    home = promptflow_home()
-    known = spool.batches_named(name)
-    record = run_record(home, name)
-    if record and batch_uid(home, name, record.created_on) not in {batch.uid for batch in known}:
-        batch = local_batch(home, name, record, settings)
-        scores = record.base_batch if is_evaluation(record) else None
-        known.append((scores and evaluation_of(scores, batch, spool, settings)) or batch)
-    return known
-
-
-def evaluation_of(base: str, batch: Batch, spool: Spool, settings: Settings) -> Batch | None:
-    """Return a batch that scores the lines of another, whose runs are where its scores go; `None` without that one."""
-    bases = known_batches(spool, settings, base)
-    if not bases:
-        return None
-    of = bases[-1]
-    content = "none" if "none" in (batch.content, of.content) else batch.content
-    place = replace(batch, tracking_uri=of.tracking_uri, experiment=of.experiment, content=content)
-    return replace(place, base_uid=of.uid, base_name=base)
-
-
 def _in_store(spool: Spool, settings: Settings, name: str) -> Found:
-    from pf_mlflow.tracking.reader import StoreReader
+    from pf_mlflow.tracking.reader import StoreReader  # which takes seconds, and a local batch does not need it
 
     uri = settings.tracking_uri or default_tracking_uri(Path.cwd())
     reader = StoreReader(uri, "", spool.folder)

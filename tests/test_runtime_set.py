@@ -1,0 +1,30 @@
+"""What a flow's worker imports: it pays for each module in time and memory, as often as there are workers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+_LIST = "import json, sys, pf_mlflow; {more}print(json.dumps(sorted(sys.modules)))"
+_KEPT_OUT = {"mlflow", "click", "rich", "jinja2", "httpx", "sqlalchemy"}
+
+
+def imported(more: str = "") -> list[str]:
+    code = _LIST.format(more=more)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    modules: list[str] = json.loads(done.stdout)
+    return modules
+
+
+@pytest.mark.parametrize("more", ["", "pf_mlflow.attach(); ", "pf_mlflow.checked_scores; "])
+def test_a_worker_loads_neither_mlflow_nor_what_draws_and_asks(more: str) -> None:
+    assert not _KEPT_OUT & {name.partition(".")[0] for name in imported(more)}
+
+
+def test_a_worker_loads_few_of_our_modules() -> None:
+    ours = [name for name in imported() if name.partition(".")[0] == "pf_mlflow"]
+    print(len(ours), *ours)
+    assert len(ours) < 32
