@@ -11,7 +11,12 @@ from pathlib import Path
 
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_random
 
+from pf_mlflow.errors import BadInput
+
 __all__ = ["SqliteFile", "rehearse_write"]
+
+_FORMAT = 1000
+"""The least version that this code cannot use."""
 
 
 class SqliteFile:
@@ -19,7 +24,8 @@ class SqliteFile:
 
     Args:
         path: Where it is or will be.
-        migrations: Scripts that bring it from each version to the next; an empty file has version 0.
+        migrations: Scripts that bring it from each version to the next; an empty file has version 0. Older code uses
+            what newer code added to; a format that it could not use begins with the next thousand.
         settings: Pragmas of each connection, as `checkpoint = 1000`.
     """
 
@@ -91,6 +97,7 @@ class SqliteFile:
 
     def _set_up(self, db: sqlite3.Connection) -> None:
         db.row_factory = sqlite3.Row
+        self._refuse_other_format(_version(db))
         if _version(db) == 0:  # it holds only for a file that is still empty, and waits for whoever writes
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
@@ -99,15 +106,33 @@ class SqliteFile:
         for setting in self._settings:
             db.execute(f"PRAGMA {setting}")
 
+    def _refuse_other_format(self, version: int) -> None:
+        if version >= _FORMAT:
+            raise BadInput(
+                f"{self.path} is of format {version}, made by a newer pf-mlflow than this one — upgrade it here, and "
+                "in the flow by `pf-mlflow init`, or set PF_MLFLOW_SPOOL_DIR to another folder."
+            )
+
     def _migrate(self, db: sqlite3.Connection) -> None:
         if _version(db) >= len(self._migrations):
             return
         db.execute("BEGIN IMMEDIATE")
         for script in self._migrations[_version(db) :]:
-            for statement in script.split(";"):
+            for statement in _statements(script):
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {len(self._migrations)}")
         db.execute("COMMIT")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script; a trigger has semicolons inside."""
+    statement = ""
+    for part in script.split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    yield statement
 
 
 def _version(db: sqlite3.Connection) -> int:

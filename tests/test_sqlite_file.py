@@ -29,6 +29,13 @@ def test_each_migration_is_done_once(tmp_path: Path) -> None:
         assert db.execute("PRAGMA user_version").fetchone() == (2,)
 
 
+def test_a_migration_may_hold_a_trigger(tmp_path: Path) -> None:
+    trigger = "CREATE TRIGGER twice AFTER INSERT ON t BEGIN UPDATE t SET a = 2 * new.a; SELECT 1; END"
+    file = SqliteFile(tmp_path / "x.db", [FIRST, f"{trigger};\nCREATE INDEX i ON t (a);\n"])
+    file.write("INSERT INTO t VALUES (4)")
+    assert rows(file) == [(8,), (8,)]
+
+
 @pytest.mark.parametrize("bad", ["CREATE TABLE u (a); CREATE TABLE t (a)", "nonsense"])
 def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, bad: str) -> None:
     SqliteFile(tmp_path / "x.db", [FIRST]).all("SELECT 1")

@@ -37,8 +37,8 @@ def sync(batches: tuple[str, ...], every: bool, dry_run: bool, as_json: bool) ->
         settings = read_settings()
         spool = Spool(settings.spool_dir)
         chosen = chosen_batches(spool, settings, batches, every)
-        with Progress(err) as watcher:
-            done = [sync_batch(spool, batch, settings, dry_run, watcher) for batch in chosen]
+        with Progress(err) as progress:
+            done = [sync_batch(spool, batch, settings, dry_run, progress) for batch in chosen]
     if as_json:
         out.print_json(data={"dry_run": dry_run, "batches": [one.as_dict() for one in done]})
     else:

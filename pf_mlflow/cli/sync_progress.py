@@ -9,12 +9,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from pf_mlflow.delivery.sync import Watcher
+from pf_mlflow.delivery.sync import SyncProgress
 
 __all__ = ["Progress"]
 
 
-class Progress(Watcher):
+class Progress(SyncProgress):
     """A bar for each batch on a terminal, nothing elsewhere."""
 
     def __init__(self, console: Console) -> None:

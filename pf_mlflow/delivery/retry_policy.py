@@ -1,23 +1,23 @@
-"""When to try again what MLflow did not take: each line after its own back-off, all after a pause while it is down."""
+"""When to try again what MLflow did not take, and when to give up."""
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type
-
 from pf_mlflow.errors import TrackingDown
 
-__all__ = ["Patience", "backoff", "keep_trying"]
+__all__ = ["CircuitBreaker", "Deadline", "backoff"]
 
 T = TypeVar("T")
 
 _FIRST = 0.2
+"""Seconds before the second try."""
 _LONGEST = 10.0
-"""Seconds between two tries; a `Retry-After` may ask for more."""
+"""Seconds between two tries at most, unless a `Retry-After` asks for more."""
 
 
 def backoff(tries: int, error: BaseException | None = None) -> float:
@@ -29,64 +29,88 @@ def backoff(tries: int, error: BaseException | None = None) -> float:
     return max(wait, (error.retry_after or 0.0) if isinstance(error, TrackingDown) else 0.0)
 
 
-class Patience:
-    """Who may try, and when. Times are `time.monotonic()`.
+class Deadline:
+    """Until when MLflow is tried again.
 
     Args:
-        threads: How many lines are tried at once: when so many fail without a success between, MLflow is down.
+        seconds: How long after a moment.
+        since: Returns that moment by `time.monotonic()`, `None` while it lies ahead; by default that of the first
+            failure without a success after it.
     """
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._failed_in_a_row = 0
-        self._tries: dict[int, int] = {}
-        self._due: dict[int, float] = {}
+    def __init__(self, seconds: float, since: Callable[[], float | None] | None = None) -> None:
+        self._seconds = seconds
+        self._since = since
+
+    def has_passed(self, failing_since: float | None = None) -> bool:
+        """Tell whether it is over."""
+        since = self._since() if self._since else failing_since
+        return since is not None and time.monotonic() - since > self._seconds
+
+
+class CircuitBreaker:
+    """Keeps requests from a store that answers nobody: one at a time finds out, after ever longer pauses.
+
+    Args:
+        deadline: When to give up.
+        on_failure: Is told of each failure.
+        on_recovery: Is told when a store that was down answers again.
+    """
+
+    def __init__(
+        self,
+        deadline: Deadline,
+        on_failure: Callable[[TrackingDown], None] = lambda error: None,
+        on_recovery: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.deadline = deadline
+        self._on_failure = on_failure
+        self._on_recovery = on_recovery
+        self._rounds = 0.0
+        """How often all who ask at once have failed since the last success."""
+        self._failing_since: float | None = None
         self._paused_until = 0.0
 
     @property
-    def is_down(self) -> bool:
-        """Whether MLflow seems to answer nobody."""
-        return self._failed_in_a_row >= 2 * self._threads
+    def is_open(self) -> bool:
+        """Whether the store seems to answer nobody."""
+        return self._rounds >= 2
 
-    def failed(self, line_number: int, error: TrackingDown) -> None:
-        """Remember that a line could not be written just now."""
+    def allows(self, in_flight: int) -> bool:
+        """Tell whether a request may be sent now, while so many others are under way."""
+        return time.monotonic() >= self._paused_until and not (self.is_open and in_flight)
+
+    def failed(self, error: TrackingDown, at_once: int = 1) -> float:
+        """Note a failure of one of those who ask at once, and return how many seconds it should wait.
+
+        Raises:
+            TrackingDown: the deadline has passed.
+        """
         now = time.monotonic()
-        self._failed_in_a_row += 1
-        self._tries[line_number] = self._tries.get(line_number, 0) + 1
-        self._due[line_number] = now + backoff(self._tries[line_number], error)
-        if self.is_down:
-            pause = backoff(self._failed_in_a_row // (2 * self._threads), error)
-            self._paused_until = max(self._paused_until, now + pause)
-        elif error.retry_after:  # who asks one line for patience means all of them
-            self._paused_until = max(self._paused_until, now + error.retry_after)
+        self._failing_since = self._failing_since or now
+        if self.deadline.has_passed(self._failing_since):
+            raise error
+        self._rounds += 1 if self.is_open else 1 / at_once
+        wait = backoff(math.ceil(self._rounds), error)
+        if self.is_open or error.retry_after:  # who asks one line for patience means all of them
+            self._paused_until = max(self._paused_until, now + wait)
+        self._on_failure(error)
+        return wait
 
-    def succeeded(self, line_number: int) -> None:
-        """Remember that a line was written."""
-        self._failed_in_a_row = 0
-        self._tries.pop(line_number, None)
-        self._due.pop(line_number, None)
+    def succeeded(self) -> None:
+        """Note that the store has answered."""
+        was_open = self.is_open
+        self._rounds, self._failing_since = 0.0, None
+        if was_open:
+            self._on_recovery()
 
-    def may_try(self, line_number: int, in_work: int) -> bool:
-        """Tell whether a line may be tried now; while MLflow is down, one line at a time finds out."""
-        now = time.monotonic()
-        if now < self._paused_until or (self.is_down and in_work):
-            return False
-        return self._due.get(line_number, 0.0) <= now
-
-
-def keep_trying(step: Callable[[], T], is_time_up: Callable[[], bool], on_failure: Callable[[TrackingDown], None]) -> T:
-    """Do a step until it succeeds, MLflow refuses it, or time is up; then raise what it raised."""
-
-    def told(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, TrackingDown):
-            on_failure(error)
-
-    retrying = Retrying(
-        retry=retry_if_exception_type(TrackingDown),
-        wait=lambda state: backoff(state.attempt_number, state.outcome.exception() if state.outcome else None),
-        stop=lambda state: is_time_up(),
-        after=told,
-        reraise=True,
-    )
-    return retrying(step)
+    def call(self, step: Callable[[], T]) -> T:
+        """Do a step until it succeeds, MLflow refuses it, or the deadline has passed; then raise what it raised."""
+        while True:
+            try:
+                result = step()
+            except TrackingDown as error:
+                time.sleep(self.failed(error))
+            else:
+                self.succeeded()
+                return result

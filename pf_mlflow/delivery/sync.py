@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from filelock import Timeout
 
-from pf_mlflow.delivery.reconcile import Mending, Settled
-from pf_mlflow.delivery.retry_policy import Patience, keep_trying
-from pf_mlflow.delivery.write_queue import Work
-from pf_mlflow.errors import BadInput, PfMlflowError, TrackingDown
-from pf_mlflow.projection.write_result import Written
+from pf_mlflow.delivery.deliver import Delivered, DeliveryObserver, Policy, deliver_once
+from pf_mlflow.delivery.retry_policy import Deadline
+from pf_mlflow.delivery.write_queue import QueuedLine
+from pf_mlflow.errors import BadInput
+from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings
 from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri_of
@@ -25,7 +25,7 @@ from pf_mlflow.sources.promptflow.run_record import run_records
 from pf_mlflow.spool.launch import end_if_hung, lock_of, one_evaluation_of
 from pf_mlflow.spool.store import Spool
 
-__all__ = ["Synced", "Watcher", "chosen_batches", "sync_batch"]
+__all__ = ["SyncProgress", "Synced", "chosen_batches", "sync_batch"]
 
 IN_LINE = "in line"
 MENDED = "mended"
@@ -33,8 +33,6 @@ RUNNING = "running"
 EVALUATION = "evaluation"
 DELETED = "deleted"
 FAILED = "failed"
-
-T = TypeVar("T")
 
 _PATIENCE = 30.0
 """Seconds without an answer after which MLflow is said to be out of reach: somebody is waiting."""
@@ -74,8 +72,8 @@ class Synced:
         return asdict(self)
 
 
-class Watcher:
-    """Is told how a batch goes on; says nothing by itself."""
+class SyncProgress:
+    """Is told how far `pf-mlflow sync` is; says nothing by itself."""
 
     def batch(self, name: str, lines: int) -> None:
         """A batch of about so many lines is taken up."""
@@ -108,8 +106,8 @@ def _batches_named(spool: Spool, settings: Settings, name: str) -> list[Batch]:
     return known
 
 
-def sync_batch(spool: Spool, batch: Batch, settings: Settings, rehearse: bool, watcher: Watcher) -> Synced:
-    """Bring MLflow in line with a batch; if it is only rehearsed, tell what would be done."""
+def sync_batch(spool: Spool, batch: Batch, settings: Settings, dry_run: bool, progress: SyncProgress) -> Synced:
+    """Bring MLflow in line with a batch; in a dry run, only find out what would be done."""
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # its client would send again what may have been done
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     source = LocalSource.of(batch, spool)
@@ -118,24 +116,46 @@ def sync_batch(spool: Spool, batch: Batch, settings: Settings, rehearse: bool, w
     if source.is_running():
         return Synced(batch.name, RUNNING, batch.tracking_uri, batch.experiment)
     started = time.monotonic()
-    pass_ = _Pass(spool, source, settings, rehearse, watcher)
-    trouble = None
-    try:
-        with _held(spool, batch, watcher), one_evaluation_of(spool.folder, batch):
-            state = pass_.run()
-    except PfMlflowError as error:
-        state, trouble = FAILED, str(error)
-    return pass_.told(state, trouble, time.monotonic() - started)
+    policy = Policy(Deadline(_PATIENCE), retries_refused=True, dry_run=dry_run)
+    with _held(spool, batch, progress), one_evaluation_of(spool.folder, batch):
+        uri = tracking_uri_of(batch, settings)
+        done = deliver_once(spool, source, uri, policy, _LineProgress(spool, source, progress))
+    return _synced(batch, done, spool.refused(batch.uid), time.monotonic() - started)
+
+
+def _synced(batch: Batch, done: Delivered, refused: Mapping[int, str], seconds: float) -> Synced:
+    if done.is_deleted:
+        state = DELETED
+    elif not done.is_closed:
+        state = FAILED
+    else:
+        state = MENDED if done.changes else IN_LINE
+    first = next((f"Line {number}: {reason}" for number, reason in refused.items()), None)
+    return Synced(
+        batch.name,
+        state,
+        done.tracking_uri or batch.tracking_uri,
+        batch.experiment,
+        done.parent_run_id,
+        done.lines,
+        done.changes.made,
+        done.changes.completed,
+        done.changes.removed,
+        max(len(refused), done.changes.refused),
+        done.changes.parent,
+        done.trouble or first,
+        round(seconds, 3),
+    )
 
 
 @contextmanager
-def _held(spool: Spool, batch: Batch, watcher: Watcher) -> Iterator[None]:
+def _held(spool: Spool, batch: Batch, progress: SyncProgress) -> Iterator[None]:
     """Hold the batch's lock, waiting for a process that delivers it."""
     lock = lock_of(spool.folder, batch.uid)
     try:
         lock.acquire(timeout=0.2)
     except Timeout:
-        watcher.waits(batch.name)
+        progress.waits(batch.name)
         while not lock.is_locked:
             end_if_hung(spool, batch.uid)
             try:
@@ -148,92 +168,14 @@ def _held(spool: Spool, batch: Batch, watcher: Watcher) -> Iterator[None]:
         lock.release()
 
 
-class _Pass:
-    def __init__(self, spool: Spool, source: LocalSource, settings: Settings, rehearse: bool, watcher: Watcher) -> None:
-        from pf_mlflow.projection.evaluation_runs import writer_of
-        from pf_mlflow.tracking.writer import StoreWriter
+class _LineProgress(DeliveryObserver):
+    def __init__(self, spool: Spool, source: LocalSource, progress: SyncProgress) -> None:
+        self._spool, self._source, self._progress = spool, source, progress
 
-        self._spool, self._source, self._watcher = spool, source, watcher
-        self._batch = batch = source.batch
-        self._rehearse = rehearse
-        uri = tracking_uri_of(batch, settings)
-        self._projection = StoreWriter(uri, batch.experiment, spool.folder, dry_run=rehearse)
-        self._writer = writer_of(self._projection, source)
-        self._failing_since: float | None = None
-        self._lines = 0
+    def started(self, complete: int) -> None:
+        batch = self._source.batch
+        missing = max(self._source.folder.count() - complete, self._spool.waiting(batch.uid))
+        self._progress.batch(batch.name, missing)
 
-    def run(self) -> str:
-        """Do all of it and return the state of the batch."""
-        self._try(self._projection.open_experiment)
-        self._try(self._writer.take_up)
-        if self._is_deleted():
-            return DELETED
-        self._watcher.batch(self._batch.name, self._size())
-        if not self._rehearse:
-            self._spool.add_batch(self._batch)
-            self._spool.retry_refused(self._batch.uid)
-        parent = self._try(self._writer.open_parent)
-        self._mend()
-        summary = self._try(self._writer.close_parent)
-        self._lines = summary.lines_total
-        if not self._rehearse:
-            self._spool.set_parent(self._batch.uid, parent, self._projection.experiment_id)
-            self._spool.close_batch(self._batch.uid, summary.to_json())
-        return MENDED if self._writer.changes else IN_LINE
-
-    def _is_deleted(self) -> bool:
-        """Tell whether somebody deleted the batch in MLflow: that is not for us to undo."""
-        standing = self._writer.standing
-        if standing.parent or standing.complete or self._batch.single:
-            return False
-        return self._try(lambda: self._projection.deleted_parent(self._batch.uid)) is not None
-
-    def _size(self) -> int:
-        missing = max(0, self._source.folder.count() - len(self._writer.standing.complete))
-        return max(missing, self._spool.waiting(self._batch.uid))
-
-    def _mend(self) -> None:
-        settled = Settled(self._spool, self._batch.uid, self._writer, self._rehearse)
-        with Work.of(self._writer, self._is_time_up, self._on_failure) as work:
-            Mending(self._writer, self._spool, settled, self._on_line).run(work)
-        if self._writer.has_doubt:
-            self._try(self._writer.take_up)
-
-    def _try(self, step: Callable[[], T]) -> T:
-        result = keep_trying(step, self._is_time_up, self._on_failure)
-        self._failing_since = None
-        return result
-
-    def _on_line(self, written: Written) -> None:
-        self._failing_since = None
-        self._watcher.line()
-
-    def _on_failure(self, error: TrackingDown, patience: Patience | None = None) -> None:
-        self._failing_since = self._failing_since or time.monotonic()
-
-    def _is_time_up(self) -> bool:
-        return self._failing_since is not None and time.monotonic() - self._failing_since > _PATIENCE
-
-    def told(self, state: str, trouble: str | None, seconds: float) -> Synced:
-        """Return what was found and done."""
-        changes = self._writer.changes
-        refused = self._spool.refused(self._batch.uid)
-        if refused and not trouble:
-            number, reason = next(iter(refused.items()))
-            trouble = f"Line {number}: {reason}"
-        parent = self._writer.standing.parent
-        return Synced(
-            self._batch.name,
-            state,
-            self._projection.shown_uri,
-            self._batch.experiment,
-            (parent and parent.run_id) or None,
-            self._lines,
-            changes.made,
-            changes.completed,
-            changes.removed,
-            max(len(refused), changes.refused),
-            changes.parent,
-            trouble,
-            round(seconds, 3),
-        )
+    def line_written(self, line: QueuedLine, written: LineWritten) -> None:
+        self._progress.line()

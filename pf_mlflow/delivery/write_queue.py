@@ -3,152 +3,162 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from types import TracebackType
 
-from pf_mlflow.delivery.retry_policy import Patience
+from pf_mlflow.delivery.retry_policy import CircuitBreaker
 from pf_mlflow.errors import TrackingDown, TrackingError
-from pf_mlflow.projection.write_result import Writer, Written
+from pf_mlflow.projection.write_result import LineWritten, Writer
+from pf_mlflow.records.line import LineRecord
 
-__all__ = ["Work"]
+__all__ = ["QueuedLine", "WriteQueue"]
 
-Step = Callable[[], Written]
-Outcomes = dict[int, Written | TrackingError]
-"""What became of lines; those that are not named were undone with others."""
+Outcomes = dict[int, LineWritten | TrackingError]
+"""What became of lines, by number; those that are not named were undone with others."""
 
-_AHEAD = 4
+_PREFETCH = 4
 """Lines in a thread's queue: it must not wait for the next one."""
 
 
-class Work:
-    """The lines that are being written or are to be.
+@dataclass(frozen=True)
+class QueuedLine:
+    """A line that is to be written."""
+
+    line_number: int
+    opened: float
+    """Unix seconds."""
+    record: LineRecord | None = None
+    """`None` while the line goes on."""
+    seq: int | None = None
+    """The place of its record in the spool, `None` if it has none there."""
+
+    @property
+    def is_spooled(self) -> bool:
+        """Whether the spool knows of it what is known here."""
+        return self.seq is not None or self.record is None
+
+
+class WriteQueue:
+    """The lines that are being written or are to be, each by one thread at a time.
 
     Args:
+        write: Writes a line.
+        breaker: Knows whether the store answers, and when to give up.
         threads: How many write at once.
-        is_time_up: Tells whether a line that MLflow did not answer is given up.
-        on_failure: Is told of each failure.
-        together: How many lines a thread writes in one transaction …
-        transaction: … which this is: an error that leaves it undoes them all.
+        batch_size: How many lines a thread writes in one transaction.
+        transaction: Opens it; an error that leaves it undoes all of its lines.
     """
 
     def __init__(
         self,
+        write: Callable[[QueuedLine], LineWritten],
+        breaker: CircuitBreaker,
         threads: int,
-        is_time_up: Callable[[], bool],
-        on_failure: Callable[[TrackingDown, Patience], None],
-        together: int = 1,
+        batch_size: int = 1,
         transaction: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self.patience = Patience(threads)
-        self._together = together
+        self._write = write
+        self._breaker = breaker
+        self._threads = threads
+        self._batch_size = batch_size
         self._transaction = transaction
-        self._most = threads * (_AHEAD if together == 1 else 2)
+        self._most = threads * (_PREFETCH if batch_size == 1 else 2)
         self._pool = ThreadPoolExecutor(threads)
-        self._is_time_up = is_time_up
-        self._on_failure = on_failure
-        self._steps: dict[int, Step] = {}
-        self._queue: dict[int, Step] = {}
-        self._running: dict[Future[Outcomes], list[int]] = {}
+        self._waiting: dict[int, QueuedLine] = {}
+        self._not_before: dict[int, float] = {}
+        self._in_work: dict[int, QueuedLine] = {}
+        self._futures: dict[Future[Outcomes], list[QueuedLine]] = {}
 
     @classmethod
-    def of(
-        cls,
-        writer: Writer,
-        is_time_up: Callable[[], bool],
-        on_failure: Callable[[TrackingDown, Patience], None],
-    ) -> Work:
-        """Return the work of a writer, done as its store takes it best."""
-        store = writer.projection
-        return cls(store.threads, is_time_up, on_failure, store.lines_together, writer.together)
+    def of(cls, writer: Writer, breaker: CircuitBreaker) -> WriteQueue:
+        """Return the queue of a writer, emptied as its store takes it best."""
 
-    def __enter__(self) -> Work:
+        def write(line: QueuedLine) -> LineWritten:
+            return writer.write(line.line_number, line.opened, line.record)
+
+        store = writer.projection
+        return cls(write, breaker, store.threads, store.lines_together, writer.together)
+
+    def __enter__(self) -> WriteQueue:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._in_work)
+
     @property
     def is_idle(self) -> bool:
         """Whether nothing is left to do."""
-        return not self._steps
-
-    @property
-    def is_full(self) -> bool:
-        """Whether whoever has more to offer should wait."""
-        return self.room <= 0
-
-    def __len__(self) -> int:
-        return len(self._steps)
+        return not len(self)
 
     @property
     def room(self) -> int:
         """How many lines more it takes well."""
-        return 2 * self._most * self._together - len(self._steps)
+        return max(0, 2 * self._most * self._batch_size - len(self))
 
-    def offer(self, line_number: int, step: Step) -> None:
-        """Have a line written, unless it is being written already."""
-        if line_number not in self._steps:
-            self._steps[line_number] = self._queue[line_number] = step
+    def offer(self, line: QueuedLine) -> None:
+        """Have a line written as it is known now, whatever was known when it was offered before."""
+        if self._in_work.get(line.line_number) != line:
+            self._waiting[line.line_number] = line
 
-    def finished(self, seconds: float) -> Iterator[Written]:
+    def finished(self, seconds: float) -> Iterator[tuple[QueuedLine, LineWritten]]:
         """Yield the lines that have been written, waiting so long for the first.
 
         Raises:
             TrackingRefused: a line was refused in a way that holds for all.
-            TrackingDown: a line could not be written, and time is up.
+            TrackingDown: a line could not be written, and the deadline has passed.
         """
         self._start()
-        if not self._running:
+        if not self._futures:
             time.sleep(seconds)
-        done, _ = wait(self._running, timeout=seconds, return_when=FIRST_COMPLETED)
+        done, _ = wait(self._futures, timeout=seconds, return_when=FIRST_COMPLETED)
         for future in done:
-            numbers = self._running.pop(future)
-            outcomes = future.result()
-            for number in numbers:
-                yield from self._settled(number, outcomes.get(number))
+            lines, outcomes = self._futures.pop(future), future.result()
+            for line in lines:
+                del self._in_work[line.line_number]
+                outcome = outcomes.get(line.line_number)
+                if isinstance(outcome, LineWritten):
+                    self._breaker.succeeded()
+                    yield line, outcome
+                else:
+                    self._again(line, outcome)
         self._start()
 
-    def _settled(self, number: int, outcome: Written | TrackingError | None) -> Iterator[Written]:
-        if isinstance(outcome, TrackingDown):
-            self._again(number, outcome)
-        elif isinstance(outcome, TrackingError):
-            raise outcome
-        elif outcome is None:  # another line of its transaction failed
-            self._queue[number] = self._steps[number]
-        else:
-            self.patience.succeeded(number)
-            del self._steps[number]
-            yield outcome
+    def _again(self, line: QueuedLine, error: TrackingError | None) -> None:
+        """Take a line up again that was not written; without an error, another one of its transaction failed."""
+        if isinstance(error, TrackingDown):
+            self._not_before[line.line_number] = time.monotonic() + self._breaker.failed(error, self._threads)
+        elif error:
+            raise error
+        self._waiting.setdefault(line.line_number, line)
 
     def _start(self) -> None:
-        ready = [number for number in self._queue if self.patience.may_try(number, in_work=len(self._running))]
-        while ready and len(self._running) < self._most:
-            together = 1 if self.patience.is_down else self._together
-            numbers, ready = ready[:together], ready[together:]
-            if not self.patience.may_try(numbers[0], in_work=len(self._running)):
-                return
-            steps = {number: self._queue.pop(number) for number in numbers}
-            self._running[self._pool.submit(self._write, steps)] = numbers
+        now = time.monotonic()
+        ready = [n for n in self._waiting if n not in self._in_work and self._not_before.get(n, 0.0) <= now]
+        while ready and len(self._futures) < self._most and self._breaker.allows(len(self._futures)):
+            size = 1 if self._breaker.is_open else self._batch_size
+            lines = [self._waiting.pop(number) for number in ready[:size]]
+            del ready[:size]
+            for line in lines:
+                self._not_before.pop(line.line_number, None)
+                self._in_work[line.line_number] = line
+            self._futures[self._pool.submit(self._write_together, lines)] = lines
 
-    def _write(self, steps: Mapping[int, Step]) -> Outcomes:
-        """Write lines in one transaction; where one fails, it alone is told of, and the others go again."""
+    def _write_together(self, lines: list[QueuedLine]) -> Outcomes:
+        """Write lines in one transaction; where one fails, it alone is blamed, and the others go again."""
         done: Outcomes = {}
-        blamed: Iterable[int] = steps  # what fails outside of a line fails all
+        blamed: Iterable[QueuedLine] = lines  # what fails outside of a line fails all
         try:
             with self._transaction():
-                for number, step in steps.items():
-                    blamed = [number]
-                    done[number] = step()
-                blamed = steps
+                for line in lines:
+                    blamed = [line]
+                    done[line.line_number] = self._write(line)
+                blamed = lines
         except TrackingError as error:
-            return dict.fromkeys(blamed, error)
+            return {line.line_number: error for line in blamed}
         return done
-
-    def _again(self, number: int, error: TrackingDown) -> None:
-        if self._is_time_up():
-            raise error
-        self.patience.failed(number, error)
-        self._on_failure(error, self.patience)
-        self._queue[number] = self._steps[number]

@@ -80,8 +80,8 @@ def check_leftovers(setup: Setup) -> Iterator[Finding]:
     open_ones = [one for one in spool.leftovers(math.inf) if not is_held(spool.folder, one.uid)]
     left = [one for one in open_ones if not _is_running(spool, one)]
     for batch in left:
-        row = spool.state(batch.uid)
-        why = f": {row['told']}" if row and row["told"] else ""
+        state = spool.state(batch.uid)
+        why = f": {state.trouble}" if state and state.trouble else ""
         told = f"{spool.waiting(batch.uid)} lines of {_name(batch)} wait for {batch.tracking_uri}{why}"
         yield Finding(WARNING, told.rstrip("."), f"`{_sync(batch)}`")
     refused = _refused(_file(setup))
@@ -126,15 +126,15 @@ def check_delivery(setup: Setup) -> Iterator[Finding]:
 def _deliverer(spool: Spool, batch: Batch) -> Iterator[Finding]:
     running = _is_running(spool, batch)
     waiting = f"{spool.waiting(batch.uid)} lines wait"
-    row = spool.state(batch.uid)
+    state = spool.state(batch.uid)
     if not is_held(spool.folder, batch.uid):
         if running:
             yield Finding(OK, f"{_name(batch)} runs; its next line starts a delivery process; {waiting}")
         return
-    if row is None or row["beat"] is None or not is_alive(row["owner_pid"], row["owner_started"]):
+    if state is None or state.beat is None or not is_alive(state.owner_pid or 0, state.owner_started or 0.0):
         yield Finding(OK, f"a process is at {_name(batch)}, perhaps `pf-mlflow sync`; {waiting}")
         return
-    pid, silent = row["owner_pid"], time.monotonic() - row["beat"]
+    pid, silent = state.owner_pid, time.monotonic() - state.beat
     if silent > HUNG_AFTER:
         told = f"the process {pid} that delivers {_name(batch)} has shown no sign of life for {silent:.0f} s; {waiting}"
         restart = f"`kill -9 {pid}`; the next line of the batch starts another"
@@ -143,6 +143,6 @@ def _deliverer(spool: Spool, batch: Batch) -> Iterator[Finding]:
         told = f"the process {pid} that delivers {_name(batch)} was stopped; {waiting}"
         yield Finding(ERROR, told, f"`kill -CONT {pid}`")
     else:
-        told = f": {row['told']}" if row["told"] else ""
+        told = f": {state.trouble}" if state.trouble else ""
         level, remedy = (WARNING, "see the check mlflow; it goes on by itself then") if told else (OK, "")
         yield Finding(level, f"process {pid} delivers {_name(batch)}, {waiting}{told}".rstrip("."), remedy)

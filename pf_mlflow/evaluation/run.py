@@ -152,11 +152,11 @@ def _bring_in(base: RunRecord, observer: Observer) -> None:
     spool = Spool(settings.spool_dir)
     batch = known_batches(spool, settings, base.name)[-1]
     state = spool.state(batch.uid)
-    if not settings.enabled or (state and state["closed"]):
+    if not settings.enabled or (state and state.closed):
         return
     from pf_mlflow.delivery import sync
 
-    synced = sync.sync_batch(spool, batch, settings, rehearse=False, watcher=sync.Watcher())
+    synced = sync.sync_batch(spool, batch, settings, dry_run=False, progress=sync.SyncProgress())
     if synced.state == sync.DELETED:
         raise BadInput(f"Somebody deleted the runs of {base.name!r} in MLflow; `mlflow runs restore` brings them back.")
     if synced.trouble:

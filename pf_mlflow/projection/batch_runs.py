@@ -11,13 +11,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
-from pf_mlflow.projection.existing_runs import Standing
+from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.projection.parent_payload import closing_payload, opening_payload
 from pf_mlflow.projection.results_table import log_results
 from pf_mlflow.projection.score_payload import EVALUATION, add_scores, evaluation_tags
 from pf_mlflow.projection.summary import BatchSummary, LineStats
-from pf_mlflow.projection.write_result import Changes, Written
+from pf_mlflow.projection.write_result import Changes, LineWritten
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.source import BatchFacts, Source
 from pf_mlflow.tracking.known_run import KnownRun
@@ -45,7 +45,7 @@ class BatchWriter:
         """What lines are written through: the store, or its transaction while one lasts."""
         self.source = source
         self.batch = source.batch
-        self.standing = Standing()
+        self.existing = ExistingRuns()
         self.changes = Changes()
         self.has_doubt = False
         """Whether MLflow may have made a run of which no answer came."""
@@ -59,15 +59,15 @@ class BatchWriter:
         self._last_end_ms = 0
         self._facts = BatchFacts(self.batch.name)
 
-    def take_up(self) -> None:
+    def read_existing(self) -> None:
         """Read what MLflow has of the batch, and take away what is there twice."""
         self.has_doubt = False
         self._counted.clear()
         self._read()
-        if surplus := self.standing.surplus:
+        if surplus := self.existing.surplus:
             log.info("batch %s: %d runs are there twice", self.batch.name, len(surplus))
-            if self.standing.parent:
-                self.projection.adopt_children(self.batch.uid, self.standing.parent.run_id)
+            if self.existing.parent:
+                self.projection.adopt_children(self.batch.uid, self.existing.parent.run_id)
             for run_id in surplus:
                 self.projection.delete(run_id)
             self.changes.removed += len(surplus)
@@ -75,25 +75,25 @@ class BatchWriter:
 
     def _read(self, but: Container[str] = ()) -> None:
         runs = (run for run in self.projection.runs(self.batch.uid) if run.run_id not in but)
-        self.standing = Standing.of(runs, cache(self.source.named_runs))
+        self.existing = ExistingRuns.of(runs, cache(self.source.named_runs))
 
     def open_parent(self) -> str | None:
         """Make the parent run if there is none, and return its id; single executions have none."""
         self._facts = self.source.facts()
         if self.batch.single:
             return None
-        if self.standing.parent is None and self._asked_parent:
+        if self.existing.parent is None and self._asked_parent:
             self._read()
-        if self.standing.parent is None:
+        if self.existing.parent is None:
             start = self._facts.start or time.time()
             run_id = self._make_parent(start)
-            self.standing.parent = KnownRun(run_id, None, None, RunPayload("RUNNING", round(start * 1000), 0))
+            self.existing.parent = KnownRun(run_id, None, None, RunPayload("RUNNING", round(start * 1000), 0))
             self.changes.parent = "made"
-            if self.standing.complete or self.standing.incomplete:  # somebody deleted their parent
+            if self.existing.complete or self.existing.incomplete:  # somebody deleted their parent
                 self.projection.adopt_children(self.batch.uid, run_id)
-        if "flow" not in self.standing.parent.values.params:  # perhaps its maker got no further
+        if "flow" not in self.existing.parent.values.params:  # perhaps its maker got no further
             self._update_parent(opening_payload(self.batch, self.source.provenance()))
-        return self.standing.parent.run_id
+        return self.existing.parent.run_id
 
     def _make_parent(self, start: float) -> str:
         try:
@@ -124,38 +124,38 @@ class BatchWriter:
         """Forget what was written in vain: perhaps it was not, and only the answer is lacking."""
         self.has_doubt = True
         for number, known in before.items():
-            self.standing.complete.pop(number, None)
-            self.standing.incomplete.pop(number, None)
+            self.existing.complete.pop(number, None)
+            self.existing.incomplete.pop(number, None)
             if known:
-                self.standing.incomplete[number] = known
+                self.existing.incomplete[number] = known
             else:
                 self._asked.add(number)
 
-    def write(self, line_number: int, opened: float, record: LineRecord | None) -> Written:
+    def write(self, line_number: int, opened: float, record: LineRecord | None) -> LineWritten:
         """Make a line's run if it has none, and complete it if its record is known.
 
         Raises:
             TrackingRefused: the whole batch cannot be written.
             TrackingDown: MLflow does not answer; the same line may be written again.
         """
-        run_id = self.standing.complete.get(line_number)
+        run_id = self.existing.complete.get(line_number)
         if run_id:
-            return Written(line_number, run_id, None)
-        known = self.standing.incomplete.get(line_number)
+            return LineWritten(line_number, run_id, None)
+        known = self.existing.incomplete.get(line_number)
         if self._before is not None:
             self._before.setdefault(line_number, known and replace(known, values=replace(known.values)))
         made = known is None
         if known is None:
             known = self._create(line_number, record.start if record else opened)
         if record is None:
-            return Written(line_number, known.run_id, None, made)
+            return LineWritten(line_number, known.run_id, None, made)
         return replace(self._complete(known, record), made=made, scores=record.scores)
 
     def _create(self, line_number: int, start: float) -> KnownRun:
         run_id = self._made_before(line_number) or self._make(line_number, start)
         self._asked.discard(line_number)
         known = KnownRun(run_id, line_number, None, RunPayload("RUNNING", round(start * 1000), 0))
-        self.standing.incomplete[line_number] = known
+        self.existing.incomplete[line_number] = known
         return known
 
     def _made_before(self, line_number: int) -> str | None:
@@ -164,9 +164,9 @@ class BatchWriter:
 
     def _make(self, line_number: int, start: float) -> str:
         try:
-            if self.batch.single or self.standing.parent is None:
+            if self.batch.single or self.existing.parent is None:
                 return self._runs.create_single(self.batch, line_number, start)
-            return self._runs.create_child(self.batch, line_number, self.standing.parent.run_id, start)
+            return self._runs.create_child(self.batch, line_number, self.existing.parent.run_id, start)
         except TrackingDown:
             self._asked.add(line_number)
             self.has_doubt = True
@@ -175,7 +175,7 @@ class BatchWriter:
             self._runs.open_experiment()  # which says more if the experiment was deleted
             raise
 
-    def _complete(self, known: KnownRun, record: LineRecord) -> Written:
+    def _complete(self, known: KnownRun, record: LineRecord) -> LineWritten:
         payload = line_payload(record, self._facts.display_name, self._param_limit)
         if self.batch.single:
             payload.add_tag("promptflow.run_id", record.run_name)
@@ -196,11 +196,11 @@ class BatchWriter:
                 self._param_limit = _OLD_PARAM_LIMIT
                 return self._complete(known, record)
             return self._refuse(known, payload, stats, error)
-        self.standing.complete[record.line_number] = known.run_id
-        self.standing.incomplete.pop(record.line_number, None)
-        return Written(record.line_number, known.run_id, stats, end_ms=payload.end_ms)
+        self.existing.complete[record.line_number] = known.run_id
+        self.existing.incomplete.pop(record.line_number, None)
+        return LineWritten(record.line_number, known.run_id, stats, end_ms=payload.end_ms)
 
-    def _refuse(self, known: KnownRun, payload: RunPayload, stats: LineStats, error: TrackingRefused) -> Written:
+    def _refuse(self, known: KnownRun, payload: RunPayload, stats: LineStats, error: TrackingRefused) -> LineWritten:
         """End the run of a line whose values MLflow does not take; raise if it takes nothing of this batch."""
         self._runs.open_experiment()  # a deleted experiment takes nothing
         bare = RunPayload(payload.status, payload.start_ms, payload.end_ms)
@@ -211,15 +211,15 @@ class BatchWriter:
             log.warning("batch %s, line %d: %s", self.batch.name, stats.line_number, again)
         known.values.status = payload.status
         known.values.tags = {**known.values.tags, **bare.tags}
-        return Written(stats.line_number, known.run_id, stats, refused=str(error))
+        return LineWritten(stats.line_number, known.run_id, stats, refused=str(error))
 
-    def note(self, written: Written) -> None:
+    def note(self, written: LineWritten) -> None:
         """Count a line that was written."""
         self.changes.made += written.made
         if written.stats is None:
             return
         self._last_end_ms = max(self._last_end_ms, written.end_ms)
-        self.standing.tally.add(written.stats, written.scores)
+        self.existing.tally.add(written.stats, written.scores)
         if written.refused:
             self._counted.add(written.line_number)
             self.changes.refused += 1
@@ -228,28 +228,28 @@ class BatchWriter:
 
     def close_parent(self) -> BatchSummary:
         """End the parent run with the status that promptflow tells and the sums of all lines, and return these."""
-        for number, known in self.standing.incomplete.items():
+        for number, known in self.existing.incomplete.items():
             if known.is_over and number not in self._counted:
                 self._counted.add(number)
-                self.standing.tally.add_run(number, known.values)
-        summary = self.standing.tally.summary()
-        if self.standing.parent:
-            has_hash = "flow_hash" in self.standing.parent.values.params
+                self.existing.tally.add_run(number, known.values)
+        summary = self.existing.tally.summary()
+        if self.existing.parent:
+            has_hash = "flow_hash" in self.existing.parent.values.params
             flow_hash = None if has_hash else self.source.provenance().flow_hash
             payload = closing_payload(self.source.facts(), flow_hash)
             payload.metrics.update(summary.metrics())
-            is_own_evaluation = summary.scores and EVALUATION not in self.standing.parent.values.tags
+            is_own_evaluation = summary.scores and EVALUATION not in self.existing.parent.values.tags
             if is_own_evaluation:
                 payload.tags |= evaluation_tags(self.batch)
-            payload.end_ms = max(payload.end_ms, self.standing.parent.values.start_ms, self._last_end_ms)
+            payload.end_ms = max(payload.end_ms, self.existing.parent.values.start_ms, self._last_end_ms)
             self._update_parent(payload)
             if is_own_evaluation:
-                log_results(self.projection, self.batch.uid, self.standing.parent.run_id)
+                log_results(self.projection, self.batch.uid, self.existing.parent.run_id)
         return summary
 
     def _update_parent(self, payload: RunPayload) -> None:
         """Write what the parent lacks, and sums that are not true any more."""
-        parent = self.standing.parent
+        parent = self.existing.parent
         assert parent is not None
         lacking = parent.lacks(payload)
         changes = bool(lacking.params or lacking.tags or lacking.metrics)
@@ -260,4 +260,4 @@ class BatchWriter:
             self.projection.end(parent.run_id, payload.status, payload.end_ms)
         if (changes or ends) and not self.changes.parent:
             self.changes.parent = "ended" if ends else "updated"
-        self.standing.parent = parent.updated(payload)
+        self.existing.parent = parent.updated(payload)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pf_mlflow.errors import TrackingForbidden, TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
-from pf_mlflow.projection.existing_runs import Standing
+from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.results_table import ResultsTable
 from pf_mlflow.projection.score_payload import (
     EVALUATION,
@@ -21,7 +21,7 @@ from pf_mlflow.projection.score_payload import (
     score_payload,
 )
 from pf_mlflow.projection.summary import BatchSummary
-from pf_mlflow.projection.write_result import Changes, Writer, Written
+from pf_mlflow.projection.write_result import Changes, LineWritten, Writer
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.source import Source
 from pf_mlflow.scoring.sums import evaluated
@@ -62,7 +62,7 @@ class ScoreWriter:
         """What lines are written through: the store, or its transaction while one lasts."""
         self.source = source
         self.batch = source.batch
-        self.standing = Standing()
+        self.existing = ExistingRuns()
         """The scored batch's parent, and the lines that have this evaluation's scores."""
         self.changes = Changes()
         self.has_doubt = False
@@ -75,20 +75,20 @@ class ScoreWriter:
         assert self.batch.base_uid
         return self.batch.base_uid
 
-    def take_up(self) -> None:
+    def read_existing(self) -> None:
         """Read which runs the scored batch has, and which of them have their scores."""
         self._children.clear()
-        standing = Standing()
+        existing = ExistingRuns()
         alike: dict[frozenset[str], frozenset[str]] = {}
         for run in self.projection.runs(self._base):
             if run.line_number is None:
-                standing.parent = run
+                existing.parent = run
                 continue
             stale = score_keys(run.values.metrics), score_keys(run.values.tags)
             if self._is_ours(run):
-                standing.complete[run.line_number] = run.run_id
+                existing.complete[run.line_number] = run.run_id
             self._children[run.line_number] = _Child(run.run_id, *(alike.setdefault(keys, keys) for keys in stale))
-        self.standing = standing
+        self.existing = existing
 
     def _is_ours(self, run: KnownRun) -> bool:
         return run.values.tags.get(EVALUATION_UID) == self.batch.uid
@@ -99,14 +99,14 @@ class ScoreWriter:
         Raises:
             TrackingRefused: MLflow has no such run.
         """
-        if self.standing.parent is None:
+        if self.existing.parent is None:
             raise TrackingRefused(
                 f"MLflow has nothing of the batch {self.batch.base_name!r}, which {self.batch.name!r} scores; "
                 f"`pf-mlflow sync {self.batch.base_name}` brings it in, then `pf-mlflow sync {self.batch.name}` "
                 "its scores; if somebody deleted it there, `mlflow runs restore` comes first."
             )
-        self._superseded = self._started_of(self.standing.parent) > self._started()
-        return self.standing.parent.run_id
+        self._superseded = self._started_of(self.existing.parent) > self._started()
+        return self.existing.parent.run_id
 
     def _started(self) -> int:
         return milliseconds(self.source.facts().start or time.time())
@@ -126,7 +126,7 @@ class ScoreWriter:
         finally:
             self._runs = self.projection
 
-    def write(self, line_number: int, opened: float, record: LineRecord | None) -> Written:
+    def write(self, line_number: int, opened: float, record: LineRecord | None) -> LineWritten:
         """Add a line's scores to its run, in one request.
 
         Raises:
@@ -135,10 +135,10 @@ class ScoreWriter:
         """
         child = self._children.get(line_number)
         if child is None:
-            return Written(line_number, "", None, refused=self._no_run_of(line_number))
+            return LineWritten(line_number, "", None, refused=self._no_run_of(line_number))
         if record is None or not record.scores or self._superseded:
-            return Written(line_number, "", None)
-        written = Written(line_number, child.run_id, None)
+            return LineWritten(line_number, "", None)
+        written = LineWritten(line_number, child.run_id, None)
         payload = score_payload(record, evaluation_tags(self.batch), child.stale_metrics)
         try:
             if gone := child.stale_tags - payload.tags.keys():
@@ -156,12 +156,12 @@ class ScoreWriter:
             f"{self.batch.base_name}` makes it, then `pf-mlflow sync {self.batch.name}` adds its scores."
         )
 
-    def note(self, written: Written) -> None:
+    def note(self, written: LineWritten) -> None:
         """Count a line that was written."""
         if written.refused:
             self.changes.refused += 1
-        elif written.run_id and written.line_number not in self.standing.complete:
-            self.standing.complete[written.line_number] = written.run_id
+        elif written.run_id and written.line_number not in self.existing.complete:
+            self.existing.complete[written.line_number] = written.run_id
             self.changes.completed += 1
 
     def close_parent(self) -> BatchSummary:
@@ -169,12 +169,12 @@ class ScoreWriter:
 
         An evaluation that scored no line changes nothing, unless the batch has none that it could have scored.
         """
-        before, scored = self.standing.parent, bool(self.standing.complete)
+        before, scored = self.existing.parent, bool(self.existing.complete)
         assert before is not None
         self._superseded |= not scored
         with ResultsTable() as table:
-            standing = Standing.of(table.filled(self._runs_as_scored()))
-            parent, summary = standing.parent or before, standing.summary()
+            existing = ExistingRuns.of(table.filled(self._runs_as_scored()))
+            parent, summary = existing.parent or before, existing.summary()
             if not scored:
                 summary = replace(summary, scores=evaluated(summary.lines_total, 0))
             is_latest = self._started_of(parent) <= self._started()

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pf_mlflow.projection.summary import BatchSummary, Tally
 from pf_mlflow.tracking.known_run import KnownRun
 
-__all__ = ["Standing"]
+__all__ = ["ExistingRuns"]
 
 
 @dataclass
-class Standing:
+class ExistingRuns:
     """The runs of a batch, each line's once. Of complete children only the run id is kept: there may be many."""
 
     parent: KnownRun | None = None
@@ -27,7 +27,7 @@ class Standing:
     @classmethod
     def of(
         cls, runs: Iterable[KnownRun], named: Callable[[], Mapping[int, str]] = dict, worst_by: str = ""
-    ) -> Standing:
+    ) -> ExistingRuns:
         """Sort the runs of a batch.
 
         Args:
@@ -36,7 +36,7 @@ class Standing:
                 there stays, else a complete one, else the first.
             worst_by: The score by which the worst lines are told.
         """
-        standing = cls(tally=Tally(worst_by=worst_by))
+        existing = cls(tally=Tally(worst_by=worst_by))
         parents: list[KnownRun] = []
         children_of: Counter[str | None] = Counter()
         for run in runs:
@@ -44,11 +44,11 @@ class Standing:
                 parents.append(run)
             else:
                 children_of[run.parent_run_id] += 1
-                standing._add(run, run.line_number, named)
+                existing._add(run, run.line_number, named)
         parents.sort(key=lambda run: -children_of[run.run_id])
-        standing.parent = parents[0] if parents else None
-        standing.surplus += [run.run_id for run in parents[1:]]
-        return standing
+        existing.parent = parents[0] if parents else None
+        existing.surplus += [run.run_id for run in parents[1:]]
+        return existing
 
     def _add(self, run: KnownRun, number: int, named: Callable[[], Mapping[int, str]]) -> None:
         if rival := self.run_id(number):

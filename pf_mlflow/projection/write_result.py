@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pf_mlflow.projection.existing_runs import Standing
+from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import LineRecord
@@ -16,11 +16,11 @@ from pf_mlflow.records.source import Source
 if TYPE_CHECKING:
     from pf_mlflow.tracking.writer import StoreWriter
 
-__all__ = ["Changes", "Writer", "Written"]
+__all__ = ["Changes", "Writer", "LineWritten"]
 
 
 @dataclass(frozen=True)
-class Written:
+class LineWritten:
     """What was done for a line."""
 
     line_number: int
@@ -55,13 +55,13 @@ class Writer(Protocol):
     projection: StoreWriter
     source: Source
     batch: Batch
-    standing: Standing
+    existing: ExistingRuns
     """The batch's parent run, and what MLflow has of its lines."""
     changes: Changes
     has_doubt: bool
     """Whether MLflow may have made a run of which no answer came."""
 
-    def take_up(self) -> None:
+    def read_existing(self) -> None:
         """Read what MLflow has of the batch."""
 
     def open_parent(self) -> str | None:
@@ -70,10 +70,10 @@ class Writer(Protocol):
     def together(self) -> AbstractContextManager[None]:
         """Write several lines in one transaction where the store has such."""
 
-    def write(self, line_number: int, opened: float, record: LineRecord | None) -> Written:
+    def write(self, line_number: int, opened: float, record: LineRecord | None) -> LineWritten:
         """Write a line; `opened` in Unix seconds; without a record it goes on."""
 
-    def note(self, written: Written) -> None:
+    def note(self, written: LineWritten) -> None:
         """Count a line that was written."""
 
     def close_parent(self) -> BatchSummary:

@@ -40,8 +40,8 @@ def find_batch(spool: Spool, settings: Settings, name: str) -> Found:
     if not batches:
         return _in_store(spool, settings, name)
     newest = batches[-1]
-    row = spool.state(newest.uid)
-    experiment_id, run_id = (row["experiment_id"], row["parent_run_id"]) if row else (None, None)
+    state = spool.state(newest.uid)
+    experiment_id, run_id = (state.experiment_id, state.parent_run_id) if state else (None, None)
     return Found(newest, _whole_uri(newest, settings), experiment_id, run_id, len(batches) - 1)
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pf_mlflow.errors import TrackingError
-from pf_mlflow.projection.existing_runs import Standing
+from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.source import Source
@@ -120,7 +120,7 @@ class _View:
         self._uid = found.batch.uid
         self._only_failed = only_failed
         self._failed: dict[str, FailedLine] = {}
-        self._standing = Standing.of(self._runs(), worst_by=worst_by)
+        self._existing = ExistingRuns.of(self._runs(), worst_by=worst_by)
 
     def _runs(self) -> Iterable[KnownRun]:
         if not self._only_failed:
@@ -133,9 +133,9 @@ class _View:
         return run
 
     def shown(self) -> Shown:
-        parent, row = self._standing.parent, self._spool.state(self._uid)
-        over = {number: known for number, known in self._standing.incomplete.items() if known.is_over}
-        has_runs = bool(parent or self._standing.complete or self._standing.incomplete)
+        parent, state = self._existing.parent, self._spool.state(self._uid)
+        over = {number: known for number, known in self._existing.incomplete.items() if known.is_over}
+        has_runs = bool(parent or self._existing.complete or self._existing.incomplete)
         return Shown(
             batch=self._found.batch,
             state=self._state(has_runs),
@@ -145,35 +145,35 @@ class _View:
             parent_run_id=parent.run_id if parent else None,
             status=parent.values.status if parent else None,
             link=self._link(parent.run_id) if parent else None,
-            lines_open=len(self._standing.incomplete) - len(over),
+            lines_open=len(self._existing.incomplete) - len(over),
             lines_waiting=self._waiting(),
             lines_refused=sum(NOT_LOGGED in known.values.tags for known in over.values()),
-            runs_twice=len(self._standing.surplus),
-            trouble=row["told"] if row else None,
-            summary=self._standing.summary() if has_runs and not self._only_failed else None,
+            runs_twice=len(self._existing.surplus),
+            trouble=state.trouble if state else None,
+            summary=self._existing.summary() if has_runs and not self._only_failed else None,
             failures=tuple(sorted(self._failures(), key=lambda line: line.line_number)),
         )
 
     def _state(self, has_runs: bool) -> str:
-        parent = self._standing.parent
+        parent = self._existing.parent
         is_over = bool(parent and parent.is_over)
         still_runs = self._source.is_running() if self._found.is_ours else parent and not is_over
         if still_runs:
             return RUNNING
         if not has_runs:
             return DELETED if self._reader.deleted_parent(self._uid) else MISSING
-        still_open = any(not known.is_over for known in self._standing.incomplete.values())
-        lacks = self._waiting() or still_open or self._standing.surplus
+        still_open = any(not known.is_over for known in self._existing.incomplete.values())
+        lacks = self._waiting() or still_open or self._existing.surplus
         return DELIVERED if is_over and not lacks else UNFINISHED
 
     def _waiting(self) -> int:
-        return self._spool.waiting(self._uid) - len(self._spool.refused(self._uid))
+        return self._spool.undelivered(self._uid)
 
     def _link(self, run_id: str) -> str | None:
         return run_link(self._found.tracking_uri, self._reader.experiment_id, run_id)
 
     def _failures(self) -> Iterator[FailedLine]:
-        return (line for line in self._failed.values() if line.run_id == self._standing.run_id(line.line_number))
+        return (line for line in self._failed.values() if line.run_id == self._existing.run_id(line.line_number))
 
     def _failed_line(self, run: KnownRun, number: int) -> FailedLine:
         tags, stats = run.values.tags, LineStats.of(number, run.values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,6 +15,7 @@ from pf_mlflow.sources.live.api import batch_started
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, failure, run_record
+from pf_mlflow.spool.entries import BatchState
 from pf_mlflow.spool.launch import deliver_in_background
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.links import run_link
@@ -131,21 +131,21 @@ def _delivered(result: RunResult, spool: Spool, uid: str) -> RunResult:
         return result
     return replace(
         result,
-        batch=Batch.from_json(state["info"]),
-        parent_run_id=state["parent_run_id"],
+        batch=state.batch,
+        parent_run_id=state.parent_run_id,
         link=_link(state),
-        summary=BatchSummary.from_json(state["summary"]) if state["summary"] else None,
-        trouble=state["told"],
+        summary=BatchSummary.from_json(state.summary) if state.summary else None,
+        trouble=state.trouble,
     )
 
 
-def _link(state: sqlite3.Row) -> str | None:
-    return run_link(Batch.from_json(state["info"]).tracking_uri, state["experiment_id"], state["parent_run_id"])
+def _link(state: BatchState) -> str | None:
+    return run_link(state.batch.tracking_uri, state.experiment_id, state.parent_run_id)
 
 
-def _await_delivery(spool: Spool, uid: str, patience: float = 60.0) -> sqlite3.Row | None:
+def _await_delivery(spool: Spool, uid: str, patience: float = 60.0) -> BatchState | None:
     waiting, until = -1, time.monotonic() + patience
-    while (state := spool.state(uid)) and not state["closed"] and not state["told"]:
+    while (state := spool.state(uid)) and not state.closed and not state.trouble:
         left = spool.waiting(uid)
         if left != waiting:
             waiting, until = left, time.monotonic() + patience

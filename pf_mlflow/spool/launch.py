@@ -86,9 +86,11 @@ def deliver_in_background(spool: Spool, batch_uid: str) -> None:
 
 def end_if_hung(spool: Spool, batch_uid: str) -> None:
     """Kill the process that holds a batch if it has given no sign of life for long."""
-    row = spool.state(batch_uid)
-    if row and row["beat"] is not None and time.monotonic() - row["beat"] > HUNG_AFTER:
-        end_process(row["owner_pid"], row["owner_started"])
+    state = spool.state(batch_uid)
+    if state is None or state.beat is None or state.owner_pid is None or state.owner_started is None:
+        return
+    if time.monotonic() - state.beat > HUNG_AFTER:
+        end_process(state.owner_pid, state.owner_started)
 
 
 def start_delivery(spool_dir: Path, *batch_uid: str) -> None:

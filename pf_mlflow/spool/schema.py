@@ -1,4 +1,8 @@
-"""The spool's tables: scripts that bring a file from each version to the next, never changed once released."""
+"""The spool's tables: scripts that bring a file from each version to the next, never changed once released.
+
+A script only adds: flows with vendored copies of older versions use the same file. That is also why triggers number the
+records, and not the statements that write them.
+"""
 
 from __future__ import annotations
 
@@ -58,5 +62,22 @@ CREATE INDEX line_opened ON line (batch_uid, line_number)
     WHERE refused IS NULL AND record IS NULL AND run_id IS NULL;
 CREATE INDEX line_complete ON line (batch_uid, line_number) WHERE refused IS NULL AND record IS NOT NULL
 """
+_THIRD = """
+ALTER TABLE line ADD COLUMN seq INTEGER;
+CREATE TABLE sequence (last INTEGER NOT NULL);
+INSERT INTO sequence SELECT coalesce(max(line_number) + 1, 0) FROM line;
+UPDATE line SET seq = line_number + 1 WHERE record IS NOT NULL;
+CREATE INDEX line_queue ON line (batch_uid, seq) WHERE refused IS NULL AND record IS NOT NULL;
+CREATE TRIGGER line_completed AFTER UPDATE OF record ON line BEGIN
+    UPDATE sequence SET last = last + 1;
+    UPDATE line SET seq = (SELECT last FROM sequence)
+        WHERE batch_uid = new.batch_uid AND line_number = new.line_number;
+END;
+CREATE TRIGGER line_came_complete AFTER INSERT ON line WHEN new.record IS NOT NULL BEGIN
+    UPDATE sequence SET last = last + 1;
+    UPDATE line SET seq = (SELECT last FROM sequence)
+        WHERE batch_uid = new.batch_uid AND line_number = new.line_number;
+END
+"""
 
-MIGRATIONS = (_FIRST, _SECOND)
+MIGRATIONS = (_FIRST, _SECOND, _THIRD)

@@ -10,38 +10,18 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from pf_mlflow.records.batch import Batch
+from pf_mlflow.spool.entries import BatchState, OpenWorker, SpooledLine
 from pf_mlflow.spool.schema import MIGRATIONS
 from pf_mlflow.sqlite_file import SqliteFile
 
-__all__ = ["OpenWorker", "Pending", "Spool", "is_full"]
+__all__ = ["OpenWorker", "Spool", "is_full"]
 
 _LINE = "batch_uid = ? AND line_number = ?"
 _PAGE = 4096
 """Bytes; SQLite's own page size."""
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A line that MLflow does not know all of yet: just opened, or complete."""
-
-    line_number: int
-    opened: float
-    is_complete: bool
-    version: int = 0
-    """Rises with each record of the line."""
-
-
-@dataclass(frozen=True)
-class OpenWorker:
-    """A process that executes a line, and since when (Unix seconds)."""
-
-    pid: int
-    started: float
-    since: float
 
 
 def is_full(error: Exception) -> bool:
@@ -81,7 +61,7 @@ class Spool:
     def open_line(
         self, batch_uid: str, line_number: int, start: float, worker_started: float | None = None, draft: str = ""
     ) -> None:
-        """Tell that a line has started in this process, at a Unix time in seconds; `draft`: what is known of it now."""
+        """Note that a line has started in this process, at a Unix time in seconds; `draft`: what is known of it now."""
         sql = (
             "INSERT OR IGNORE INTO line (batch_uid, line_number, opened, worker_pid, worker_started, draft) "
             "VALUES (?, ?, ?, ?, ?, ?)"
@@ -106,43 +86,34 @@ class Spool:
 
     def batch(self, uid: str) -> Batch | None:
         """Return a batch, or `None` if the spool does not know it."""
-        row = self.state(uid)
-        return Batch.from_json(row["info"]) if row else None
+        state = self.state(uid)
+        return state.batch if state else None
 
-    def pending(self, batch_uid: str, limit: int = 64) -> list[Pending]:
-        """Return lines that want a child run or its completion; lines that just started first, to show as RUNNING."""
-        rows: list[sqlite3.Row] = []
-        for kind in ("record IS NULL AND run_id IS NULL", "record IS NOT NULL"):
-            sql = (
-                "SELECT line_number, opened, record IS NOT NULL, version FROM line "
-                f"WHERE batch_uid = ? AND refused IS NULL AND {kind} LIMIT ?"
-            )
-            rows += self._db.all(sql, batch_uid, limit - len(rows))
-        return [Pending(number, opened, bool(complete), version) for number, opened, complete, version in rows]
+    def opened(self, batch_uid: str) -> dict[int, float]:
+        """Return when the lines were opened that go on and have no child run yet, by number."""
+        sql = (
+            "SELECT line_number, opened FROM line "
+            "WHERE batch_uid = ? AND refused IS NULL AND record IS NULL AND run_id IS NULL"
+        )
+        return {row["line_number"]: row["opened"] for row in self._db.all(sql, batch_uid)}
+
+    def completed(self, batch_uid: str, after: int = 0, limit: int = 100) -> list[SpooledLine]:
+        """Return lines whose record waits, in the order in which they came, from the one after a `seq`."""
+        sql = (
+            "SELECT line_number, opened, record, seq FROM line "
+            "WHERE batch_uid = ? AND refused IS NULL AND record IS NOT NULL AND seq > ? ORDER BY seq LIMIT ?"
+        )
+        return [SpooledLine(*row) for row in self._db.all(sql, batch_uid, after, limit)]
 
     def draft(self, batch_uid: str, line_number: int) -> str | None:
         """Return what was known of a line when it started."""
         row = self._db.one(f"SELECT draft FROM line WHERE {_LINE}", batch_uid, line_number)
         return row["draft"] if row else None
 
-    def complete_lines(self, batch_uid: str, after: int, limit: int = 200) -> list[Pending]:
-        """Return lines whose record waits, in order, from the one after a line number."""
-        sql = (
-            "SELECT line_number, opened, version FROM line WHERE batch_uid = ? AND refused IS NULL "
-            "AND record IS NOT NULL AND line_number > ? ORDER BY line_number LIMIT ?"
-        )
-        rows = self._db.all(sql, batch_uid, after, limit)
-        return [Pending(number, opened, True, version) for number, opened, version in rows]
-
     def refused(self, batch_uid: str) -> dict[int, str]:
         """Return why MLflow refused lines, by number."""
         sql = "SELECT line_number, refused FROM line WHERE batch_uid = ? AND refused IS NOT NULL"
         return dict(tuple(row) for row in self._db.all(sql, batch_uid))
-
-    def record(self, batch_uid: str, line_number: int) -> str | None:
-        """Return the record of a line, `None` if it has none yet."""
-        row = self._db.one(f"SELECT record FROM line WHERE {_LINE}", batch_uid, line_number)
-        return row["record"] if row else None
 
     def unfinished(self, batch_uid: str) -> dict[int, float]:
         """Return when the lines were opened that were never completed, by number."""
@@ -158,12 +129,12 @@ class Spool:
         return [OpenWorker(*row) for row in self._db.all(sql, batch_uid)]
 
     def settle(self, batch_uid: str, run_ids: Mapping[int, str], delivered: Iterable[tuple[int, int]]) -> None:
-        """Remember the child runs of lines, and drop the records that MLflow has, given by line number and version."""
+        """Remember the child runs of lines, and drop the records that MLflow has, given by line number and `seq`."""
         with self._db.transaction() as db:
             named = [(run_id, batch_uid, number) for number, run_id in run_ids.items()]
             db.executemany(f"UPDATE line SET run_id = ? WHERE {_LINE}", named)
-            done = [(batch_uid, number, version) for number, version in delivered]
-            db.executemany(f"DELETE FROM line WHERE {_LINE} AND version = ?", done)
+            done = [(batch_uid, number, seq) for number, seq in delivered]
+            db.executemany(f"DELETE FROM line WHERE {_LINE} AND seq = ?", done)
 
     def drop_opened(self, batch_uid: str) -> None:
         """Forget which lines were open in a batch that is over."""
@@ -178,15 +149,15 @@ class Spool:
         self._db.write("UPDATE line SET refused = NULL WHERE batch_uid = ? AND refused IS NOT NULL", batch_uid)
 
     def set_parent(self, batch_uid: str, run_id: str | None, experiment_id: str) -> None:
-        """Remember the parent run of a batch and its experiment; whatever trouble was told is over."""
+        """Remember the parent run of a batch and its experiment; whatever trouble there was is over."""
         sql = "UPDATE batch SET parent_run_id = ?, experiment_id = ?, told = NULL WHERE uid = ?"
         self._db.write(sql, run_id, experiment_id, batch_uid)
 
-    def tell(self, batch_uid: str, trouble: str | None) -> str | None:
+    def set_trouble(self, batch_uid: str, trouble: str | None) -> str | None:
         """Leave a sentence for whoever watches the batch, or take it back; return the one that was there."""
-        row = self.state(batch_uid)
+        state = self.state(batch_uid)
         self._db.write("UPDATE batch SET told = ? WHERE uid = ?", trouble, batch_uid)
-        return row["told"] if row else None
+        return state.trouble if state else None
 
     def close_batch(self, batch_uid: str, summary: str) -> None:
         """Close a batch all of whose lines are delivered, and forget batches closed long ago."""
@@ -200,14 +171,16 @@ class Spool:
 
     # Who delivers, and how a batch stands
 
-    def state(self, batch_uid: str) -> sqlite3.Row | None:
-        """Return the whole row of a batch."""
-        return self._db.one("SELECT * FROM batch WHERE uid = ?", batch_uid)
+    def state(self, batch_uid: str) -> BatchState | None:
+        """Return how a batch stands, `None` if the spool does not know it."""
+        row = self._db.one("SELECT * FROM batch WHERE uid = ?", batch_uid)
+        return BatchState.of(row) if row else None
 
-    def batches_of_client(self, client_pid: int, client_started: float) -> list[sqlite3.Row]:
-        """Return the rows of the batches that a process has started, oldest first."""
+    def batches_of_client(self, client_pid: int, client_started: float) -> list[BatchState]:
+        """Return the batches that a process has started, oldest first."""
         where = "json_extract(info, '$.client_pid') = ? AND abs(json_extract(info, '$.client_started') - ?) < 1"
-        return self._db.all(f"SELECT * FROM batch WHERE {where} ORDER BY created", client_pid, client_started)
+        rows = self._db.all(f"SELECT * FROM batch WHERE {where} ORDER BY created", client_pid, client_started)
+        return [BatchState.of(row) for row in rows]
 
     def batches_named(self, name: str) -> list[Batch]:
         """Return the batches of a name, oldest first."""
@@ -233,6 +206,11 @@ class Spool:
         row = self._db.one(f"SELECT count(*) AS n FROM line WHERE batch_uid = ?{over}", batch_uid)
         return int(row["n"]) if row else 0
 
+    def undelivered(self, batch_uid: str) -> int:
+        """Return how many lines of a batch wait for MLflow that it has not refused."""
+        row = self._db.one("SELECT count(*) AS n FROM line WHERE batch_uid = ? AND refused IS NULL", batch_uid)
+        return int(row["n"]) if row else 0
+
     def claim_launch(self, batch_uid: str, now: float) -> bool:
         """Tell whether the caller may start a delivery process: one may at a time, ever more rarely.
 
@@ -246,6 +224,6 @@ class Spool:
         return self._db.write(sql, now, batch_uid, now, now) == 1
 
     def beat(self, batch_uid: str, pid: int, started: float, now: float) -> None:
-        """Tell that the process which delivers a batch is well, at a `time.monotonic()`."""
+        """Note that the process which delivers a batch is well, at a `time.monotonic()`."""
         sql = "UPDATE batch SET owner_pid = ?, owner_started = ?, beat = ? WHERE uid = ?"
         self._db.write(sql, pid, started, now, batch_uid)

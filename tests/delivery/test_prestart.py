@@ -39,7 +39,7 @@ def test_it_asks_then_delivers_what_it_is_given(tmp_path: Path, uri: str) -> Non
     spool.complete_line("early", 3, record.start, record.to_json())
     ahead.deliver("early")
     assert not ahead.waits
-    until(lambda: (state := spool.state("early")) and state["closed"], "it is delivered", 30)
+    until(lambda: (state := spool.state("early")) and state.closed, "it is delivered", 30)
     until(lambda: not deliveries(tmp_path / "spool"), "the process ends", 10)
 
 

@@ -14,7 +14,6 @@ from finished import CREATED, finished_batch, home_with
 from servers import CountingProxy, free_port
 
 from pf_mlflow.delivery import process as delivery
-from pf_mlflow.delivery.process import Delivery
 from pf_mlflow.errors import TrackingDown, TrackingRefused
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import read_settings
@@ -52,10 +51,11 @@ class Going:
         properties = {"output_path": str(self.folder), "flow_path": str(self.home.parent / "joke-flow")}
         home_with(self.home, properties, status=status, end_time="2026-11-21T05:58:25+00:00", **values)
 
-    def deliver(self, patient: bool = True) -> Delivery:
-        delivering = Delivery(self.spool, self.batch, read_settings(), patient)
-        delivering.run()
-        return delivering
+    def deliver(self, patient: bool = True) -> None:
+        settings = read_settings()
+        done = delivery.deliver(self.spool, self.batch, settings, settings.give_up_after if patient else -1.0)
+        if done.error:
+            raise done.error
 
     def runs(self) -> dict[int | None, KnownRun]:
         store = StoreWriter(self.batch.tracking_uri, self.batch.experiment, self.spool.folder)
@@ -68,8 +68,7 @@ class Going:
     def told(self) -> str | None:
         state = self.spool.state(self.batch.uid)
         assert state
-        told: str | None = state["told"]
-        return told
+        return state.trouble
 
 
 @pytest.fixture
@@ -93,8 +92,8 @@ def test_a_batch_that_is_over_is_delivered_and_closed(going: Going) -> None:
         3: "FAILED",
     }
     state = going.spool.state(going.batch.uid)
-    assert state and state["closed"] and state["parent_run_id"] == runs[None].run_id and going.told is None
-    assert (state["owner_pid"], going.spool.waiting(going.batch.uid), going.spool.leftovers()) == (os.getpid(), 0, [])
+    assert state and state.closed and state.parent_run_id == runs[None].run_id and going.told is None
+    assert (state.owner_pid, going.spool.waiting(going.batch.uid), going.spool.leftovers()) == (os.getpid(), 0, [])
 
 
 def test_lines_are_written_while_the_batch_goes_on(going: Going) -> None:

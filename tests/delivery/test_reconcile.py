@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from functools import partialmethod
 from itertools import count
 from pathlib import Path
 
@@ -10,10 +9,13 @@ import pytest
 from builders import batch, line_record
 from finished import CREATED, finished_batch, joke_call, run_info
 
-from pf_mlflow.delivery.reconcile import Mending, Settled
-from pf_mlflow.delivery.write_queue import Work
+from pf_mlflow.delivery import reconcile
+from pf_mlflow.delivery.reconcile import Reconciliation
+from pf_mlflow.delivery.retry_policy import CircuitBreaker, Deadline
+from pf_mlflow.delivery.spooled_batch import SpooledBatch
+from pf_mlflow.delivery.write_queue import WriteQueue
 from pf_mlflow.projection.batch_runs import BatchWriter
-from pf_mlflow.projection.write_result import Written
+from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import INTERRUPTED
 from pf_mlflow.sources.promptflow.local_source import LocalSource
@@ -33,6 +35,12 @@ def store(fresh_store: Path, tmp_path_factory: pytest.TempPathFactory) -> StoreW
     store = StoreWriter(f"sqlite:///{folder}/mlflow.db", "joke-flow", folder)
     store.open_experiment()
     return store
+
+
+def queue_of(writer: BatchWriter) -> WriteQueue:
+    """Each line by itself, not in a transaction, which overlooks a param that stands already."""
+    write = lambda line: writer.write(line.line_number, line.opened, line.record)  # noqa: E731
+    return WriteQueue(write, CircuitBreaker(Deadline(1.0, lambda: None)), 2)
 
 
 class Left:
@@ -55,12 +63,11 @@ class Left:
 
     def mend(self, rehearsed: bool = False) -> BatchWriter:
         writer = BatchWriter(self.store, LocalSource(self.batch))
-        writer.take_up()
+        writer.read_existing()
         writer.open_parent()
-        settled = Settled(self.spool, self.batch.uid, writer, rehearsed)
-        with Work(2, lambda: False, lambda error, patience: None) as work:
-            watch = lambda written: self.watched.append(written.line_number)  # noqa: E731
-            Mending(writer, self.spool, settled, watch).run(work)
+        spooled = SpooledBatch(self.spool, self.batch.uid, rehearsed)
+        with queue_of(writer) as queue:
+            Reconciliation(writer, spooled, queue, lambda line, _: self.watched.append(line.line_number)).complete()
         writer.close_parent()
         return writer
 
@@ -123,7 +130,7 @@ def test_what_was_cut_off_is_completed_when_its_record_turns_up(store: StoreWrit
 
 
 def test_more_lines_than_are_read_at_once(store: StoreWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Spool, "complete_lines", partialmethod(Spool.complete_lines, limit=3))
+    monkeypatch.setattr(reconcile, "_PAGE", 3)
     left = Left(store, tmp_path, in_folder=[])
     for number in range(10):
         left.keep(number)
@@ -139,12 +146,11 @@ def test_a_refused_record_stays_in_the_spool_and_the_folder_does_not_hide_it(
     parent = store.create_parent(left.batch, "b1", 100.0)
     run_id = store.create_child(left.batch, 0, parent, 100.0)
     writer = BatchWriter(store, LocalSource(left.batch))
-    writer.take_up()
+    writer.read_existing()
     store.log(run_id, RunPayload("RUNNING", 0, 0, {"output": "somebody else's"}))  # which the writer does not know
-    settled = Settled(left.spool, left.batch.uid, writer)
-    with Work(2, lambda: False, lambda error, patience: None) as work:
-        Mending(writer, left.spool, settled).run(work)
-    assert list(left.spool.refused(left.batch.uid)) == [0] and left.spool.record(left.batch.uid, 0)
+    with queue_of(writer) as queue:
+        Reconciliation(writer, SpooledBatch(left.spool, left.batch.uid), queue).complete()
+    assert list(left.spool.refused(left.batch.uid)) == [0] and left.spool.waiting(left.batch.uid, complete=True) == 1
     children = left.children()
     assert NOT_LOGGED in children[0].values.tags and children[0].is_over
     assert children[1].is_complete and writer.changes.refused == 1
@@ -182,31 +188,29 @@ def test_a_line_that_ends_while_its_run_is_being_made_is_not_taken_for_delivered
     slow = Slow(store)
     slow.open_experiment()
     writer = BatchWriter(slow, LocalSource(left.batch))
-    writer.take_up()
+    writer.read_existing()
     writer.open_parent()
-    settled = Settled(left.spool, left.batch.uid, writer)
+    spooled = SpooledBatch(left.spool, left.batch.uid)
     left.spool.open_line(left.batch.uid, 0, 100.0)
 
     def look() -> None:
-        for line in left.spool.pending(left.batch.uid):
-            work.offer(line.line_number, settled.step(line))
+        for line in spooled.opened() + spooled.completed(10):
+            queue.offer(line)
 
-    def settle() -> list[Written]:
-        done = list(work.finished(5))
-        for written in done:
-            settled.note(written)
-        settled.flush()
-        return done
+    def settle() -> LineWritten:
+        ((line, written),) = queue.finished(5)
+        writer.note(written)
+        spooled.settle(line, written)
+        spooled.flush()
+        return written
 
-    with Work(1, lambda: False, lambda error, patience: None) as work:
+    with queue_of(writer) as queue:
         look()
-        assert list(work.finished(0)) == [] and slow.asked.wait(10)
+        assert list(queue.finished(0)) == [] and slow.asked.wait(10)
         left.keep(0)  # the line ends
         look()
         slow.may.set()
-        (opened,) = settle()
-        assert opened.stats is None and left.spool.record(left.batch.uid, 0) is not None
+        assert settle().stats is None and left.spool.waiting(left.batch.uid, complete=True) == 1
         look()
-        (done,) = settle()
-    assert done.stats and left.spool.waiting(left.batch.uid) == 0
+        assert settle().stats and left.spool.waiting(left.batch.uid) == 0
     assert left.children()[0].values.params["output"] == "Ha!"

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from servers import free_port
 
 from pf_mlflow.delivery import sync
-from pf_mlflow.delivery.sync import Synced, Watcher, chosen_batches, sync_batch
+from pf_mlflow.delivery.sync import Synced, SyncProgress, chosen_batches, sync_batch
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import read_settings
@@ -48,7 +48,7 @@ class User:
     def sync(self, *names: str, every: bool = False, dry_run: bool = False) -> list[Synced]:
         settings = read_settings()
         chosen = chosen_batches(self.spool, settings, names, every)
-        return [sync_batch(self.spool, one, settings, dry_run, Watcher()) for one in chosen]
+        return [sync_batch(self.spool, one, settings, dry_run, SyncProgress()) for one in chosen]
 
     def one(self, *names: str, dry_run: bool = False) -> Synced:
         (done,) = self.sync(*names, dry_run=dry_run)
@@ -334,7 +334,7 @@ def test_who_delivers_the_batch_is_waited_for(user: User) -> None:
     user.leave(1)
     waits: list[str] = []
 
-    class Watching(Watcher):
+    class Watching(SyncProgress):
         def waits(self, name: str) -> None:
             waits.append(name)
 

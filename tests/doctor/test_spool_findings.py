@@ -39,8 +39,8 @@ def left(visitor: Visitor, proxy: CountingProxy, tmp_path: Path) -> Iterator[Spo
         kept = line_record(batch_uid=uid, line_number=number)
         spool.complete_line(uid, number, 100.0, kept.to_json())
     yield spool
-    if (row := spool.state(uid)) and row["owner_pid"]:
-        end_process(row["owner_pid"], row["owner_started"])
+    if (row := spool.state(uid)) and row.owner_pid:
+        end_process(row.owner_pid, row.owner_started or 0.0)
 
 
 def test_lines_that_mlflow_refused_are_named(visitor: Visitor, left: Spool) -> None:
@@ -59,10 +59,10 @@ def test_a_process_that_delivers_that_is_stopped_and_that_hangs(
     (uid,) = (one.uid for one in left.leftovers())
     visitor.setup()
     start_delivery(left.folder, uid)
-    until(lambda: (row := left.state(uid)) and row["told"], "the process tells that MLflow is down")
+    until(lambda: (row := left.state(uid)) and row.trouble, "the process tells that MLflow is down")
     row = left.state(uid)
     assert row
-    pid, started = row["owner_pid"], row["owner_started"]
+    pid, started = row.owner_pid, row.owner_started
     (found,) = check_delivery(visitor.setup())
     assert found.level == "warning" and f"process {pid} delivers batch b1, 3 lines wait: " in found.told
 

@@ -55,7 +55,7 @@ def far(proxy: CountingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def ready(store: StoreWriter, one: Batch) -> BatchWriter:
     writer = BatchWriter(store, LocalSource(one))
-    writer.take_up()
+    writer.read_existing()
     writer.open_parent()
     return writer
 
@@ -89,8 +89,8 @@ def test_a_batch_from_its_first_line_to_its_end(store: StoreWriter, one: Batch) 
     write(writer, record(8, status=FAILED, error_type="ValueError", error="boom"))
     summary = writer.close_parent()
     assert (summary.lines_total, summary.lines_failed, summary.tokens["total_tokens"]) == (2, 1, 18 + 18)
-    assert get(store, writer.standing.complete[8]).info.status == "FAILED"
-    parent = get(store, writer.standing.parent and writer.standing.parent.run_id)
+    assert get(store, writer.existing.complete[8]).info.status == "FAILED"
+    parent = get(store, writer.existing.parent and writer.existing.parent.run_id)
     assert (parent.info.status, parent.info.run_name) == ("FINISHED", "b1")
     assert parent.data.params == {"flow": "joke-flow"} and parent.data.metrics == summary.metrics()
     assert (writer.changes.made, writer.changes.completed, writer.changes.parent) == (1 + 1, 1, "made")
@@ -104,7 +104,7 @@ def test_what_is_there_is_left_as_it_is(store: StoreWriter, one: Batch) -> None:
     for _ in range(2):
         again = ready(store, one)
         written = again.write(7, 100.0, record(7, outputs={"joke": "a poorer source"}))
-        assert (written.run_id, written.stats, written.made) == (first.standing.complete[7], None, False)
+        assert (written.run_id, written.stats, written.made) == (first.existing.complete[7], None, False)
         again.note(written)
         assert again.close_parent().metrics() == sums.metrics() and not again.changes
     assert shown(store, one.uid) == before
@@ -117,7 +117,7 @@ def test_the_parent_s_sums_follow_its_lines(store: StoreWriter, one: Batch) -> N
     write(again, record(8, status=FAILED, error_type="ValueError"))
     again.close_parent()
     assert (again.changes.made, again.changes.parent) == (1, "updated")
-    metrics = get(store, again.standing.parent and again.standing.parent.run_id).data.metrics
+    metrics = get(store, again.existing.parent and again.existing.parent.run_id).data.metrics
     assert (metrics["lines_total"], metrics["lines_failed"], metrics["total_tokens"]) == (2, 1, 18 + 18)
 
 
@@ -125,11 +125,11 @@ def test_a_run_that_was_cut_off_is_completed_later(store: StoreWriter, one: Batc
     writer = ready(store, one)
     write(writer, record(7, spans=(), status=FAILED, error_type=INTERRUPTED, error="the batch ended", outputs={}))
     assert writer.close_parent().lines_failed == 1
-    run_id = writer.standing.complete[7]
+    run_id = writer.existing.complete[7]
     assert get(store, run_id).data.tags["promptflow.error_type"] == INTERRUPTED
 
     again = ready(store, one)
-    assert again.standing.incomplete.keys() == {7}
+    assert again.existing.incomplete.keys() == {7}
     assert again.close_parent().lines_failed == 1 and not again.changes
     write(again, record(7))
     summary = again.close_parent()
@@ -139,8 +139,8 @@ def test_a_run_that_was_cut_off_is_completed_later(store: StoreWriter, one: Batc
     assert again.changes.completed == 1
 
     third = ready(store, one)
-    assert third.close_parent().metrics() | {"lines_failed": 0.0} == third.standing.tally.summary().metrics()
-    assert summary.lines_total >= 1 and third.standing.complete == {7: run_id}
+    assert third.close_parent().metrics() | {"lines_failed": 0.0} == third.existing.tally.summary().metrics()
+    assert summary.lines_total >= 1 and third.existing.complete == {7: run_id}
 
 
 def test_present_params_are_never_written_anew(store: StoreWriter, one: Batch) -> None:
@@ -170,7 +170,7 @@ def test_values_that_mlflow_refuses_are_told_and_counted(store: StoreWriter, one
     before = shown(store, one.uid)
 
     again = ready(store, one)
-    assert again.standing.incomplete.keys() == {7}  # it is known with its param now, so that the rest can be written
+    assert again.existing.incomplete.keys() == {7}  # it is known with its param now, so that the rest can be written
     write(again, record(7))
     assert again.changes.refused == 0 and NOT_LOGGED not in get(store, run_id).data.tags
     assert again.close_parent().metrics() == summary.metrics() and shown(store, one.uid) != before
@@ -184,7 +184,7 @@ def test_texts_are_cut_shorter_where_mlflow_takes_less(
     writer._param_limit = 7000  # this MLflow takes 6000, as an older one takes 500 where 6000 are sent
     long = record(7, spans=(), outputs={"joke": "x" * 6500})
     write(writer, long, record(8, spans=(), outputs={"joke": "y" * 6500}))
-    runs = [get(store, writer.standing.complete[number]) for number in (7, 8)]
+    runs = [get(store, writer.existing.complete[number]) for number in (7, 8)]
     assert [len(run.data.params["output"]) for run in runs] == [500, 500] and writer.changes.refused == 0
 
 
@@ -199,10 +199,10 @@ def test_an_experiment_that_is_deleted_meanwhile_is_named(store: StoreWriter, tm
 
 def test_single_executions_have_no_parent(store: StoreWriter) -> None:
     writer = ready(store, one := batch(uid=next(uids), name="", single=True))
-    assert writer.standing.parent is None
+    assert writer.existing.parent is None
     write(writer, record(0, run_name="a-run"), record(1, run_name="another"))
     assert writer.close_parent().lines_total == 2
-    runs = [get(store, writer.standing.complete[number]) for number in (0, 1)]
+    runs = [get(store, writer.existing.complete[number]) for number in (0, 1)]
     assert [run.data.tags["promptflow.run_id"] for run in runs] == ["a-run", "another"]
     assert len(shown(store, one.uid)) == 2
 
@@ -218,10 +218,10 @@ def test_what_is_there_twice_goes(store: StoreWriter, one: Batch) -> None:
     store.complete(run_ids[8, 1], RunPayload("FINISHED", 0, 1))
     writer = ready(store, one)
     assert writer.changes.removed == 1 + 2
-    assert writer.standing.parent and writer.standing.parent.run_id == parents[1]  # it has the most children
-    assert writer.standing.complete == {8: run_ids[8, 1]} and writer.standing.surplus == []
-    assert {n: run.run_id for n, run in writer.standing.incomplete.items()} == {7: run_ids[7, 0], 9: lonely}
-    assert {run.parent_run_id for run in writer.standing.incomplete.values()} == {parents[1]}
+    assert writer.existing.parent and writer.existing.parent.run_id == parents[1]  # it has the most children
+    assert writer.existing.complete == {8: run_ids[8, 1]} and writer.existing.surplus == []
+    assert {n: run.run_id for n, run in writer.existing.incomplete.items()} == {7: run_ids[7, 0], 9: lonely}
+    assert {run.parent_run_id for run in writer.existing.incomplete.values()} == {parents[1]}
     assert not ready(store, one).changes
 
 
@@ -235,7 +235,7 @@ def test_the_run_that_the_outputs_name_stays(store: StoreWriter, tmp_path: Path)
     (folder / "flow_outputs").mkdir()
     (folder / "flow_outputs" / "output.jsonl").write_text(f'{{"line_number": 7, "child_run_id": "{named}"}}\n')
     writer = ready(store, one)
-    assert writer.standing.run_id(7) == named and writer.changes.removed == 1
+    assert writer.existing.run_id(7) == named and writer.changes.removed == 1
     assert get(store, first).info.lifecycle_stage == "deleted"
 
 
@@ -262,8 +262,8 @@ def test_an_answer_that_gets_lost_makes_no_second_run(
     writer.close_parent()
     child = next(run for run in shown(far, one.uid) if run["info"]["run_name"] == "Run 000000007")
     assert len(shown(far, one.uid)) == 2 and child["info"]["status"] == "FINISHED"
-    writer.take_up()
-    assert writer.changes.removed == 0 and writer.standing.complete == {7: child["info"]["run_id"]}
+    writer.read_existing()
+    assert writer.changes.removed == 0 and writer.existing.complete == {7: child["info"]["run_id"]}
 
 
 @pytest.mark.parametrize("dies", [False, True])
@@ -271,7 +271,7 @@ def test_a_parent_whose_maker_got_no_answer_or_died_is_one_and_tells_all(
     far: StoreWriter, proxy: CountingProxy, one: Batch, dies: bool
 ) -> None:
     writer = BatchWriter(far, LocalSource(one))
-    writer.take_up()
+    writer.read_existing()
     if dies:  # between the two requests
         proxy.refused = b"joke-flow"
     else:
@@ -340,7 +340,7 @@ def test_whatever_gets_lost_each_line_has_one_complete_run(
         for number in lines:
             until_done(partial(write, writer, record(number)))
         if writer.has_doubt:
-            until_done(writer.take_up)
+            until_done(writer.read_existing)
         assert writer.changes.removed == 0  # no second run was made that had to be taken away
     until_done(writer.close_parent)
     runs = list(store.runs(one.uid))

@@ -53,7 +53,7 @@ def evaluation(store: StoreWriter, name: str, scores: dict[int, list[Score]], st
     """Write an evaluation, its lines in another order than theirs."""
     own = replace(BASE, uid=name, name=name, base_uid="base", base_name="base")
     writer = ScoreWriter(store, Ended(own, started))
-    writer.take_up()
+    writer.read_existing()
     writer.open_parent()
     for n in sorted(scores, reverse=True):
         record = line_record(batch_uid=name, line_number=n, scores=tuple(scores[n]), start=started, end=started + 1)
@@ -153,7 +153,7 @@ def test_written_again_it_is_the_same(store: StoreWriter) -> None:
     assert [run.data.metrics for run in runs(store)[1].values()] == before
     assert again.changes.completed == 0 and not again.changes.parent
     synced = writer_of(store, LocalSource(BASE))
-    synced.take_up()
+    synced.read_existing()
     synced.open_parent()
     assert synced.close_parent().scores["bleu/v1/mean"] == pytest.approx(1 / 4) and not synced.changes
 
@@ -161,7 +161,7 @@ def test_written_again_it_is_the_same(store: StoreWriter) -> None:
 def test_a_line_without_a_run_is_refused_and_told(store: StoreWriter) -> None:
     own = replace(BASE, uid="e", name="e", base_uid="base", base_name="base")
     writer = ScoreWriter(store, Ended(own, 200.0))
-    writer.take_up()
+    writer.read_existing()
     writer.open_parent()
     written = writer.write(9, 200.0, line_record(line_number=9, scores=(Score("bleu", 1.0),)))
     assert written.refused and "pf-mlflow sync base" in written.refused and "line 9" in written.refused
@@ -170,7 +170,7 @@ def test_a_line_without_a_run_is_refused_and_told(store: StoreWriter) -> None:
 def test_a_batch_that_mlflow_does_not_have_is_refused_and_told(store: StoreWriter) -> None:
     own = replace(BASE, uid="e", name="e", base_uid="nobody", base_name="nobody")
     writer = ScoreWriter(store, Ended(own, 200.0))
-    writer.take_up()
+    writer.read_existing()
     with pytest.raises(TrackingRefused, match="pf-mlflow sync nobody"):
         writer.open_parent()
 

@@ -7,7 +7,7 @@ from builders import line_record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pf_mlflow.projection.existing_runs import Standing
+from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.records.line import FAILED, INTERRUPTED
@@ -44,15 +44,15 @@ def parent(run_id: str = "p", status: str = "RUNNING") -> KnownRun:
 def test_what_is_complete(values: RunPayload, is_over: bool, is_complete: bool) -> None:
     run = child("a", 7, values)
     assert (run.is_over, run.is_complete) == (is_over, is_complete)
-    standing = Standing.of([run])
-    assert (standing.complete, list(standing.incomplete)) == (({7: "a"}, []) if is_complete else ({}, [7]))
-    assert standing.run_id(7) == "a" and standing.run_id(8) is None and standing.surplus == []
+    existing = ExistingRuns.of([run])
+    assert (existing.complete, list(existing.incomplete)) == (({7: "a"}, []) if is_complete else ({}, [7]))
+    assert existing.run_id(7) == "a" and existing.run_id(8) is None and existing.surplus == []
 
 
 def test_a_batch_without_runs() -> None:
-    standing = Standing.of([])
-    assert (standing.parent, standing.complete, standing.incomplete, standing.surplus) == (None, {}, {}, [])
-    assert standing.tally.summary().lines_total == 0
+    existing = ExistingRuns.of([])
+    assert (existing.parent, existing.complete, existing.incomplete, existing.surplus) == (None, {}, {}, [])
+    assert existing.tally.summary().lines_total == 0
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_a_batch_without_runs() -> None:
 )
 def test_of_several_runs_of_a_line_one_stays(runs: list[RunPayload], named: int | None, stays: int) -> None:
     children = [child(f"run-{place}", 7, values) for place, values in enumerate(runs)]
-    standing = Standing.of([*children, child("other", 8)], lambda: {} if named is None else {7: f"run-{named}"})
-    assert standing.run_id(7) == f"run-{stays}"
-    assert sorted(standing.surplus) == [f"run-{place}" for place in range(len(runs)) if place != stays]
-    assert standing.run_id(8) == "other"
+    existing = ExistingRuns.of([*children, child("other", 8)], lambda: {} if named is None else {7: f"run-{named}"})
+    assert existing.run_id(7) == f"run-{stays}"
+    assert sorted(existing.surplus) == [f"run-{place}" for place in range(len(runs)) if place != stays]
+    assert existing.run_id(8) == "other"
 
 
 kinds = st.sampled_from([*COMPLETE, *INCOMPLETE])
@@ -92,14 +92,14 @@ def test_whatever_the_order_each_line_has_exactly_one_run(
     named = {n: data.draw(st.sampled_from(runs)).run_id for n, runs in of_line.items() if data.draw(st.booleans())}
     parents = [parent(f"p{n}") for n in range(data.draw(st.integers(0, 3)))]
     shuffled = data.draw(st.permutations([*children, *parents]))
-    standing = Standing.of(shuffled, lambda: named)
+    existing = ExistingRuns.of(shuffled, lambda: named)
 
-    assert standing.complete.keys() | standing.incomplete.keys() == lines.keys()
-    assert not standing.complete.keys() & standing.incomplete.keys()
-    kept = {number: standing.run_id(number) for number in lines}
+    assert existing.complete.keys() | existing.incomplete.keys() == lines.keys()
+    assert not existing.complete.keys() & existing.incomplete.keys()
+    kept = {number: existing.run_id(number) for number in lines}
     everything = [run.run_id for run in shuffled]
-    first = [standing.parent.run_id] if standing.parent else []
-    assert sorted([*kept.values(), *first, *standing.surplus]) == sorted(everything)
+    first = [existing.parent.run_id] if existing.parent else []
+    assert sorted([*kept.values(), *first, *existing.surplus]) == sorted(everything)
     for number, runs in of_line.items():
         in_order = sorted(runs, key=lambda run: everything.index(run.run_id))
         complete = [run.run_id for run in in_order if run.is_complete]
@@ -108,9 +108,9 @@ def test_whatever_the_order_each_line_has_exactly_one_run(
 
 @given(lines)
 def test_without_surplus_the_sums_are_those_of_the_complete_runs(lines: dict[int, list[RunPayload]]) -> None:
-    standing = Standing.of([parent(), *(child(f"r{number}", number, runs[0]) for number, runs in lines.items())])
+    existing = ExistingRuns.of([parent(), *(child(f"r{number}", number, runs[0]) for number, runs in lines.items())])
     done = [runs[0] for runs in lines.values() if any(runs[0] is one for one in COMPLETE)]
-    summary: BatchSummary = standing.tally.summary()
+    summary: BatchSummary = existing.tally.summary()
     assert (summary.lines_total, summary.lines_failed) == (len(done), sum(one is FELL for one in done))
     assert summary.tokens.get("total_tokens", 0) == 18 * len(done)
 
@@ -120,15 +120,15 @@ def test_without_surplus_the_sums_are_those_of_the_complete_runs(lines: dict[int
 )
 def test_of_several_parents_the_one_with_most_children_stays(children: list[str], stays: str) -> None:
     runs = [parent("a"), parent("b"), *(child(f"r{n}", n, parent=of) for n, of in enumerate(children))]
-    standing = Standing.of(runs)
-    assert standing.parent and standing.parent.run_id == stays
-    assert standing.surplus == [run_id for run_id in ("a", "b") if run_id != stays]
+    existing = ExistingRuns.of(runs)
+    assert existing.parent and existing.parent.run_id == stays
+    assert existing.surplus == [run_id for run_id in ("a", "b") if run_id != stays]
 
 
 def test_outputs_are_read_only_if_something_is_there_twice() -> None:
     asked = []
     named = lambda: asked.append(1) or {}  # noqa: E731
-    Standing.of([parent(), child("a", 1), child("b", 2)], named)
+    ExistingRuns.of([parent(), child("a", 1), child("b", 2)], named)
     assert not asked
-    Standing.of([parent(), child("a", 1), child("b", 1)], named)
+    ExistingRuns.of([parent(), child("a", 1), child("b", 1)], named)
     assert asked

@@ -184,7 +184,7 @@ def test_lines_that_wait_in_the_spool(desk: Desk) -> None:
     desk.deliver("late")
     uid = desk.batch("late").uid
     desk.spool.open_line(uid, 2, 100.0)
-    desk.spool.tell(uid, "MLflow cannot be reached.")
+    desk.spool.set_trouble(uid, "MLflow cannot be reached.")
     done = desk.type("show", "late")
     assert "(1 line on their way); `pf-mlflow sync late`" in done.stderr and "MLflow cannot be reached." in done.stderr
 

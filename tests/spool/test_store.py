@@ -13,9 +13,16 @@ from pathlib import Path
 import pytest
 from builders import batch
 
-from pf_mlflow.spool.store import OpenWorker, Pending, Spool, is_full
+from pf_mlflow.errors import BadInput
+from pf_mlflow.spool.entries import OpenWorker, SpooledLine
+from pf_mlflow.spool.store import Spool, is_full
 
 spawn = multiprocessing.get_context("spawn")
+
+
+def deliver(spool: Spool, *numbers: int, uid: str = "uid") -> None:
+    lines = spool.completed(uid)
+    spool.settle(uid, {}, [(one.line_number, one.seq) for one in lines if one.line_number in numbers or not numbers])
 
 
 @pytest.fixture
@@ -23,48 +30,64 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "spool")
 
 
-def records(spool: Spool, uid: str = "uid") -> dict[int, str | None]:
-    return {line.line_number: spool.record(uid, line.line_number) for line in spool.pending(uid)}
+def records(spool: Spool, uid: str = "uid") -> dict[int, str]:
+    return {line.line_number: line.record for line in spool.completed(uid)}
 
 
 def test_a_line_on_its_way(spool: Spool) -> None:
     spool.add_batch(batch())
     spool.open_line("uid", 7, 100.0)
-    assert spool.pending("uid") == [Pending(7, 100.0, is_complete=False)]
-    assert (spool.unfinished("uid"), spool.waiting("uid"), spool.record("uid", 7)) == ({7: 100.0}, 1, None)
+    assert (spool.opened("uid"), spool.completed("uid")) == ({7: 100.0}, [])
+    assert (spool.unfinished("uid"), spool.waiting("uid"), spool.undelivered("uid")) == ({7: 100.0}, 1, 1)
 
     spool.settle("uid", {7: "run-7"}, [])
-    assert spool.pending("uid") == []  # it is shown as RUNNING, and there is no more to tell
+    assert (spool.opened("uid"), spool.completed("uid")) == (
+        {},
+        [],
+    )  # it is shown as RUNNING, and there is no more to tell
     assert (spool.run_id("uid", 7), spool.waiting("uid")) == ("run-7", 1)
 
     spool.complete_line("uid", 7, 101.0, "record")
-    assert spool.pending("uid") == [Pending(7, 100.0, is_complete=True, version=1)]
-    assert (spool.unfinished("uid"), spool.record("uid", 7)) == ({}, "record")
+    (line,) = spool.completed("uid")
+    assert line == SpooledLine(7, 100.0, "record", line.seq)
+    assert (spool.unfinished("uid"), spool.opened("uid")) == ({}, {})
 
-    spool.settle("uid", {}, [(7, 1)])
-    assert (spool.pending("uid"), spool.waiting("uid"), spool.unfinished("uid")) == ([], 0, {})
+    spool.settle("uid", {}, [(7, line.seq)])
+    assert (spool.completed("uid"), spool.waiting("uid"), spool.unfinished("uid")) == ([], 0, {})
 
 
-def test_what_is_pending_comes_in_order_with_lines_that_just_started_first(spool: Spool) -> None:
+def test_records_come_in_the_order_in_which_the_lines_ended(spool: Spool) -> None:
     for number in (9, 3, 5):
         spool.complete_line("uid", number, 100.0, f"record {number}")
     for number in (8, 5, 2):
         spool.open_line("uid", number, 100.0)
     spool.open_line("other", 1, 100.0)
-    assert [line.line_number for line in spool.pending("uid")] == [2, 8, 3, 5, 9]
-    assert [line.line_number for line in spool.pending("uid", limit=3)] == [2, 8, 3]
-    assert [line.line_number for line in spool.pending("other")] == [1]
-    assert [line.line_number for line in spool.complete_lines("uid", -1)] == [3, 5, 9]
-    assert [line.line_number for line in spool.complete_lines("uid", 3, limit=1)] == [5]
+    assert (spool.opened("uid"), spool.opened("other")) == ({2: 100.0, 8: 100.0}, {1: 100.0})
+    lines = spool.completed("uid")
+    assert [line.line_number for line in lines] == [9, 3, 5] and spool.completed("other") == []
+    assert spool.completed("uid", lines[0].seq, limit=1) == [lines[1]]
+    spool.complete_line("uid", 9, 100.0, "another record")  # a line that was executed anew
+    spool.complete_line("uid", 2, 100.0, "record 2")
+    assert [line.record for line in spool.completed("uid", lines[-1].seq)] == ["another record", "record 2"]
+
+
+def test_no_number_is_given_twice(spool: Spool) -> None:
+    seen = []
+    for number in range(4):
+        spool.complete_line("uid", number, 100.0, "record")
+        (line,) = spool.completed("uid")
+        spool.settle("uid", {}, [(number, line.seq)])
+        seen.append(line.seq)
+    assert seen == sorted(set(seen))
 
 
 def test_what_came_while_a_line_was_delivered_is_not_dropped(spool: Spool) -> None:
     spool.complete_line("uid", 1, 100.0, "first")
-    (line,) = spool.pending("uid")
+    (line,) = spool.completed("uid")
     spool.complete_line("uid", 1, 100.0, "second")  # a line that was executed anew
-    spool.settle("uid", {}, [(1, line.version)])
+    spool.settle("uid", {}, [(1, line.seq)])
     assert records(spool) == {1: "second"}
-    spool.settle("uid", {}, [(1, line.version + 1)])
+    deliver(spool)
     assert (records(spool), spool.waiting("uid")) == ({}, 0)
 
 
@@ -81,7 +104,8 @@ def test_a_line_is_opened_once_and_never_back(spool: Spool) -> None:
 def test_a_refused_line_is_kept_and_tried_again_when_asked_for(spool: Spool) -> None:
     spool.complete_line("uid", 1, 100.0, "record")
     spool.refuse("uid", 1, "MLflow said no")
-    assert (spool.pending("uid"), spool.complete_lines("uid", -1), spool.unfinished("uid")) == ([], [], {})
+    assert (spool.opened("uid"), spool.completed("uid"), spool.unfinished("uid")) == ({}, [], {})
+    assert (spool.waiting("uid"), spool.undelivered("uid")) == (1, 0)
     assert (spool.waiting("uid"), spool.refused("uid"), spool.refused("other")) == (1, {1: "MLflow said no"}, {})
     spool.retry_refused("uid")
     assert (records(spool), spool.refused("uid")) == ({1: "record"}, {})
@@ -110,7 +134,7 @@ def test_the_processes_that_have_lines_open(spool: Spool) -> None:
 
 def test_nothing_is_known_of_a_line_or_batch_that_was_never_told(spool: Spool) -> None:
     assert (spool.batch("uid"), spool.state("uid"), spool.run_id("uid", 1)) == (None, None, "")
-    assert (spool.pending("uid"), spool.record("uid", 1), spool.waiting("uid")) == ([], None, 0)
+    assert (spool.opened("uid"), spool.completed("uid"), spool.waiting("uid")) == ({}, [], 0)
     assert (spool.leftovers(), spool.batches_named("b1"), spool.claim_launch("uid", 1.0)) == ([], [], False)
 
 
@@ -118,23 +142,23 @@ def test_a_batch_is_made_known_once(spool: Spool) -> None:
     spool.add_batch(batch())
     spool.add_batch(batch(name="another"))
     assert spool.batch("uid") == batch()
-    told = [spool.tell("uid", trouble) for trouble in ("trouble", "trouble", "more", None, None)]
+    told = [spool.set_trouble("uid", trouble) for trouble in ("trouble", "trouble", "more", None, None)]
     assert told == [None, "trouble", "trouble", "more", None]
-    spool.tell("uid", "trouble")
+    spool.set_trouble("uid", "trouble")
     spool.set_parent("uid", "parent", "1")
     state = spool.state("uid")
-    assert state and (state["parent_run_id"], state["experiment_id"], state["told"]) == ("parent", "1", None)
+    assert state and (state.parent_run_id, state.experiment_id, state.trouble) == ("parent", "1", None)
 
 
 def test_a_closed_batch_keeps_its_summary_and_what_was_not_delivered(spool: Spool) -> None:
     spool.add_batch(batch())
     for number in (1, 2):
         spool.complete_line("uid", number, 100.0, "record")
-    spool.settle("uid", {}, [(1, 0)])
+    deliver(spool, 1)
     spool.refuse("uid", 2, "no")
     spool.close_batch("uid", "summary")
     state = spool.state("uid")
-    assert state and state["summary"] == "summary" and time.time() - state["closed"] < 10
+    assert state and state.summary == "summary" and state.closed and time.time() - state.closed < 10
     assert spool.refused("uid") == {2: "no"} and spool.waiting("uid") == 1
 
 
@@ -144,7 +168,7 @@ def test_what_is_left_over(spool: Spool) -> None:
     for uid in ("closed", "refused", "late"):
         spool.complete_line(uid, 1, 100.0, "record")
     spool.refuse("refused", 1, "no")
-    spool.settle("closed", {}, [(1, 0)])
+    deliver(spool, uid="closed")
     for uid in ("closed", "refused", "late"):
         spool.close_batch(uid, "summary")
     with sqlite3.connect(spool.folder / Spool.FILE) as db:
@@ -175,7 +199,7 @@ def test_batches_of_a_client(spool: Spool, pid: int, started: float, expected: l
     for uid in ("a", "b"):
         spool.add_batch(batch(uid=uid, client_pid=1, client_started=50.0))
     spool.add_batch(batch(uid="c"))
-    assert [row["uid"] for row in spool.batches_of_client(pid, started)] == expected
+    assert [state.batch.uid for state in spool.batches_of_client(pid, started)] == expected
 
 
 def test_launches_are_ever_more_rare(spool: Spool) -> None:
@@ -208,7 +232,7 @@ def test_a_sign_of_life(spool: Spool) -> None:
     spool.add_batch(batch())
     spool.beat("uid", 4711, 12.5, 100.0)
     state = spool.state("uid")
-    assert state and (state["owner_pid"], state["owner_started"], state["beat"]) == (4711, 12.5, 100.0)
+    assert state and (state.owner_pid, state.owner_started, state.beat) == (4711, 12.5, 100.0)
 
 
 def test_at_its_limit_it_says_so_and_whoever_empties_it_goes_on(tmp_path: Path) -> None:
@@ -218,13 +242,13 @@ def test_at_its_limit_it_says_so_and_whoever_empties_it_goes_on(tmp_path: Path) 
         for number in range(100):
             spool.complete_line("uid", number, 1.0, "x" * 100_000)
     assert is_full(told.value)
-    kept = spool.pending("uid")
+    kept = spool.completed("uid")
     assert 5 <= len(kept) <= 2**20 / 100_000
     assert (tmp_path / Spool.FILE).stat().st_size <= 2**20
 
     emptying = Spool(tmp_path)
     emptying.complete_line("uid", 200, 1.0, "x" * 1_000_000)
-    emptying.settle("uid", {}, [(line.line_number, line.version) for line in emptying.pending("uid")])
+    deliver(emptying)
     emptying.close_batch("uid", "summary")
     spool.complete_line("uid", 300, 1.0, "x" * 100_000)
     assert list(records(spool)) == [300]
@@ -267,11 +291,57 @@ def test_what_waits_in_a_spool_of_the_first_version_is_not_lost(spool: Spool) ->
     assert (spool.unfinished("uid"), spool.run_id("uid", 2), spool.refused("uid")) == ({2: 100.0}, "run-2", {3: "no"})
     assert (spool.waiting("uid"), spool.workers("uid")) == (3, [])
     assert spool.claim_launch("uid", 1.0)
-    spool.settle("uid", {}, [(1, 0)])
+    deliver(spool)
     assert Spool(spool.folder).waiting("uid") == 3 - 1
     with closing(sqlite3.connect(spool.folder / Spool.FILE)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (3,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+VERSION_2 = """
+CREATE TABLE batch (uid TEXT PRIMARY KEY, info TEXT NOT NULL, created REAL NOT NULL, owner_pid INTEGER,
+    owner_started REAL, parent_run_id TEXT, experiment_id TEXT, told TEXT, summary TEXT, closed REAL, beat REAL,
+    launched REAL, launches INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE line (batch_uid TEXT NOT NULL, line_number INTEGER NOT NULL, opened REAL NOT NULL, worker_pid INTEGER,
+    worker_started REAL, draft TEXT, record TEXT, version INTEGER NOT NULL DEFAULT 0, run_id TEXT, refused TEXT,
+    PRIMARY KEY (batch_uid, line_number)) WITHOUT ROWID;
+PRAGMA user_version = 2;
+"""
+
+
+def test_an_older_version_goes_on_with_the_same_spool(spool: Spool) -> None:
+    """What version 2 of the package does, whose processes are alive while this one adds to the file."""
+    spool.folder.mkdir()
+    with closing(sqlite3.connect(spool.folder / Spool.FILE, isolation_level=None)) as older:
+        older.executescript(VERSION_2)
+        complete = (
+            "INSERT INTO line (batch_uid, line_number, opened, record) VALUES ('uid', ?, 100.0, ?) "
+            "ON CONFLICT (batch_uid, line_number) DO UPDATE "
+            "SET record = excluded.record, version = version + 1, refused = NULL"
+        )
+        older.execute(complete, (3, "before"))
+        assert records(spool) == {3: "before"}
+        older.execute("INSERT OR IGNORE INTO line (batch_uid, line_number, opened) VALUES ('uid', 1, 100.0)")
+        older.execute(complete, (1, "was opened"))
+        older.execute(complete, (0, "was not"))
+        assert records(spool) == {3: "before", 1: "was opened", 0: "was not"}
+        assert older.execute("SELECT line_number, version FROM line WHERE record IS NOT NULL").fetchall() == [
+            (0, 0),
+            (1, 1),
+            (3, 0),
+        ]
+        assert older.execute("DELETE FROM line WHERE line_number = 1 AND version = 1").rowcount == 1
+    assert records(spool) == {3: "before", 0: "was not"}
+
+
+def test_a_spool_of_another_format_is_refused(spool: Spool) -> None:
+    spool.add_batch(batch())
+    with closing(sqlite3.connect(spool.folder / Spool.FILE)) as db:
+        db.execute("PRAGMA user_version = 1000")
+    with pytest.raises(BadInput, match=r"spool\.db is of format 1000, made by a newer pf-mlflow") as told:
+        Spool(spool.folder).waiting("uid")
+    assert "\n" not in str(told.value)
+    assert records(spool) == {}  # a process that has it open goes on
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
@@ -297,7 +367,7 @@ def test_threads_and_processes_write_to_a_fresh_spool_at_once(spool: Spool) -> N
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers[:3]] == [0, 0, 0]
-    assert len(spool.pending("uid", 1000)) == spool.waiting("uid") == 6 * 50
+    assert len(spool.completed("uid", limit=1000)) == spool.waiting("uid") == 6 * 50
     assert spool.unfinished("uid") == {}
 
 

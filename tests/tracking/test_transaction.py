@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from sqlalchemy import event
 
-from pf_mlflow.delivery.write_queue import Work
+from pf_mlflow.delivery.retry_policy import CircuitBreaker, Deadline
+from pf_mlflow.delivery.write_queue import QueuedLine, WriteQueue
 from pf_mlflow.errors import TrackingDown, TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
 from pf_mlflow.sources.promptflow.local_source import LocalSource
@@ -62,7 +62,7 @@ def store(fresh_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Unsure
 def ready(store: StoreWriter) -> BatchWriter:
     one = batch(uid=next(uids))
     writer = BatchWriter(store, LocalSource(one))
-    writer.take_up()
+    writer.read_existing()
     writer.open_parent()
     return writer
 
@@ -95,7 +95,7 @@ def test_a_call_that_is_refused_undoes_itself_alone(store: Unsure) -> None:
     writer = ready(store)
     with writer.together():
         write(writer, 0)
-        run_id = writer.standing.complete[0]
+        run_id = writer.existing.complete[0]
         with pytest.raises(TrackingRefused):
             writer._runs.log(run_id, RunPayload("FINISHED", 0, 1, params={"a/../b": "x"}, tags={"late": "tag"}))
         write(writer, 1)
@@ -112,7 +112,7 @@ def test_what_fails_leaves_nothing_and_is_written_once_in_the_end(store: Unsure)
         write(writer, 1)
         raise TrackingDown("no answer")
     assert [run.info.status for run in children(writer)] == ["RUNNING"]
-    assert not writer.standing.complete and sorted(writer.standing.incomplete) == [0]
+    assert not writer.existing.complete and sorted(writer.existing.incomplete) == [0]
     with writer.together():
         write(writer, 0)
         write(writer, 1)
@@ -127,15 +127,15 @@ drawn = st.lists(st.sampled_from(["none", "third line", "at commit", "answer los
 def test_whatever_fails_each_line_has_one_complete_run(store: Unsure, faults: list[str], lines: int) -> None:
     writer = ready(store)
     store.faults = iter(faults)
-    with Work.of(writer, lambda: False, lambda error, patience: None) as work:
+    with WriteQueue.of(writer, CircuitBreaker(Deadline(1.0, lambda: None))) as queue:
         for number in range(lines):
             record = line_record(batch_uid=writer.batch.uid, line_number=number)
-            work.offer(number, partial(writer.write, number, record.start, record))
-        while not work.is_idle:
-            for written in work.finished(0.05):
+            queue.offer(QueuedLine(number, record.start, record))
+        while not queue.is_idle:
+            for _, written in queue.finished(0.05):
                 writer.note(written)
     if writer.has_doubt:
-        writer.take_up()
+        writer.read_existing()
     summary = writer.close_parent()
     runs = children(writer)
     assert sorted(int(run.data.tags["promptflow.line_number"]) for run in runs) == list(range(lines))

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import read_settings
+from pf_mlflow.spool.entries import BatchState
 from pf_mlflow.spool.launch import deliver_in_background
 from pf_mlflow.spool.processes import started_at
 from pf_mlflow.spool.store import Spool
@@ -53,11 +53,11 @@ def _sentences(spool: Spool) -> list[str]:
     if not (spool.folder / spool.FILE).exists():
         return []
     me = psutil.Process()
-    rows = spool.batches_of_client(me.pid, started_at(me))
-    for row in rows:
-        if not row["closed"] and not row["told"]:
-            deliver_in_background(spool, row["uid"])  # the process of the batch may have been killed
-    return [_state_of(spool, row) for row in rows]
+    states = spool.batches_of_client(me.pid, started_at(me))
+    for state in states:
+        if not state.closed and not state.trouble:
+            deliver_in_background(spool, state.batch.uid)  # the process of the batch may have been killed
+    return [_state_of(spool, state) for state in states]
 
 
 def _spool_trouble(folder: Path) -> str | None:
@@ -66,13 +66,13 @@ def _spool_trouble(folder: Path) -> str | None:
     return "is on a full disk" if shutil.disk_usage(folder).free < _ROOM else None
 
 
-def _state_of(spool: Spool, row: sqlite3.Row) -> str:
+def _state_of(spool: Spool, state: BatchState) -> str:
     """Return one sentence on a batch: its trouble, or where its runs are."""
-    batch = Batch.from_json(row["info"])
+    batch = state.batch
     name = f"batch {batch.name}" if batch.name else "single runs"
-    if row["told"]:
-        return f"{name}: {row['told']}"
+    if state.trouble:
+        return f"{name}: {state.trouble}"
     waiting = spool.waiting(batch.uid)
     going_on = f" ({waiting} lines are on their way)" if waiting else ""
-    verb = "is in" if row["experiment_id"] else "goes to"
+    verb = "is in" if state.experiment_id else "goes to"
     return f"{name} {verb} MLflow at {batch.tracking_uri}, experiment {batch.experiment!r}{going_on}."

@@ -1,0 +1,166 @@
+"""Brings one batch into MLflow as far as it is known: for the delivery process as for `pf-mlflow sync`."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from pf_mlflow.delivery.reconcile import Reconciliation
+from pf_mlflow.delivery.retry_policy import CircuitBreaker, Deadline
+from pf_mlflow.delivery.spooled_batch import SpooledBatch
+from pf_mlflow.delivery.write_queue import QueuedLine, WriteQueue
+from pf_mlflow.errors import PfMlflowError, TrackingDown
+from pf_mlflow.projection.write_result import Changes, LineWritten
+from pf_mlflow.records.source import Source
+from pf_mlflow.spool.store import Spool
+from pf_mlflow.versions import check_versions
+
+__all__ = ["Delivered", "DeliveryObserver", "Policy", "deliver_once"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a batch is delivered.
+
+    Attributes:
+        deadline: Until when an MLflow that does not answer is tried again.
+        follows: Whether lines that are still to come are waited for.
+        retries_refused: Whether what MLflow refused earlier is tried again.
+        dry_run: Whether it is only found out what would be done.
+    """
+
+    deadline: Deadline
+    follows: bool = False
+    retries_refused: bool = False
+    dry_run: bool = False
+
+
+class DeliveryObserver:
+    """Is told how a delivery goes on; says nothing by itself."""
+
+    def started(self, complete: int) -> None:
+        """MLflow answers, and has so many lines of the batch already."""
+
+    def goes_on(self) -> None:
+        """The delivery is well; called several times a second while it waits for lines."""
+
+    def line_written(self, line: QueuedLine, written: LineWritten) -> None:
+        """A line was written or refused."""
+
+    def no_answer(self, error: TrackingDown, is_down: bool) -> None:
+        """MLflow did not answer a request, and perhaps nobody at all."""
+
+    def answers_again(self) -> None:
+        """An MLflow that was down answers."""
+
+
+@dataclass
+class Delivered:
+    """What was found of a batch, and done."""
+
+    tracking_uri: str = ""
+    """Where it belongs, without password."""
+    parent_run_id: str | None = None
+    is_closed: bool = False
+    """Whether MLflow has all of it now."""
+    lines: int = 0
+    """How many a closed batch has."""
+    changes: Changes = field(default_factory=Changes)
+    is_deleted: bool = False
+    """Whether somebody deleted the batch in MLflow, which is not for us to undo: nothing was done."""
+    error: Exception | None = None
+    """What kept it from being closed; the records stay in the spool."""
+
+    @property
+    def trouble(self) -> str | None:
+        """The error as a sentence."""
+        if self.error is None or isinstance(self.error, PfMlflowError):
+            return str(self.error) if self.error else None
+        return f"{type(self.error).__name__}: {self.error}"
+
+
+def deliver_once(
+    spool: Spool, source: Source, tracking_uri: str, policy: Policy, observer: DeliveryObserver
+) -> Delivered:
+    """Write to MLflow what it lacks of a batch, and close the batch; raises nothing.
+
+    Args:
+        spool: Holds what did not reach MLflow before.
+        source: The batch, whose lock the caller holds; over, unless the policy follows it.
+        tracking_uri: Where it belongs, with password.
+        policy: How patiently, and what for.
+        observer: Is told how it goes on.
+    """
+    done = Delivered()
+    try:
+        check_versions()
+        _Delivery(spool, source, tracking_uri, policy, observer, done).run()
+    except Exception as error:
+        if not isinstance(error, PfMlflowError):
+            log.exception("batch %s", source.batch.name)
+        done.error = error
+    return done
+
+
+class _Delivery:
+    def __init__(
+        self,
+        spool: Spool,
+        source: Source,
+        tracking_uri: str,
+        policy: Policy,
+        observer: DeliveryObserver,
+        done: Delivered,
+    ) -> None:
+        from pf_mlflow.projection.evaluation_runs import writer_of
+        from pf_mlflow.tracking.writer import StoreWriter
+
+        self._batch, self._policy, self._observer, self._done = source.batch, policy, observer, done
+        self._store = StoreWriter(tracking_uri, self._batch.experiment, spool.folder, policy.dry_run)
+        self._writer = writer_of(self._store, source)
+        self._spooled = SpooledBatch(spool, self._batch.uid, policy.dry_run)
+        self._breaker = CircuitBreaker(policy.deadline, self._on_failure, observer.answers_again)
+        done.tracking_uri, done.changes = self._store.shown_uri, self._writer.changes
+
+    def run(self) -> None:
+        call = self._breaker.call
+        call(self._store.open_experiment)
+        call(self._writer.read_existing)
+        self._done.is_deleted = self._is_deleted()
+        if not self._done.is_deleted:
+            self._observer.started(len(self._writer.existing.complete))
+            if self._policy.retries_refused:
+                self._spooled.reopen(self._batch)
+            parent_id = call(self._writer.open_parent)
+            self._spooled.set_parent(parent_id, self._store.experiment_id)
+            self._done.parent_run_id = parent_id or None
+            self._write_lines()
+            self._close()
+
+    def _is_deleted(self) -> bool:
+        existing = self._writer.existing
+        if existing.parent or existing.complete or self._batch.single:
+            return False
+        return self._breaker.call(lambda: self._store.deleted_parent(self._batch.uid)) is not None
+
+    def _write_lines(self) -> None:
+        with WriteQueue.of(self._writer, self._breaker) as queue:
+            reconciliation = Reconciliation(self._writer, self._spooled, queue, self._observer.line_written)
+            try:
+                if self._policy.follows:
+                    reconciliation.follow(self._observer.goes_on)
+                reconciliation.complete()
+            finally:
+                self._spooled.flush()
+
+    def _close(self) -> None:
+        if self._writer.has_doubt:
+            self._breaker.call(self._writer.read_existing)
+        summary = self._breaker.call(self._writer.close_parent)
+        self._spooled.close(summary)
+        self._done.is_closed, self._done.lines = True, summary.lines_total
+
+    def _on_failure(self, error: TrackingDown) -> None:
+        self._observer.no_answer(error, self._breaker.is_open)
