@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from spawned import put_client, spawn
 
 from pf_mlflow.spool.processes import client_process, end_process, is_alive, someone_works_in, started_at
 
-spawn = multiprocessing.get_context("spawn")
 SLEEP = "import sys, time; print('ready', flush=True); time.sleep(60)"
 
 
@@ -108,20 +107,11 @@ def test_who_has_a_file_open_works_there(tmp_path: Path, place: str, extra: tupl
     assert not someone_works_in(tmp_path / "a")
 
 
-def _tell_client(queue: multiprocessing.Queue[int], deeper: bool) -> None:
-    if deeper:
-        child = spawn.Process(target=_tell_client, args=(queue, False))
-        child.start()
-        child.join()
-    else:
-        queue.put(client_process().pid)
-
-
 @pytest.mark.parametrize("deeper", [False, True])
 def test_the_client_is_above_promptflow_s_own_children(deeper: bool) -> None:
     assert client_process().pid == os.getpid()
-    queue: multiprocessing.Queue[int] = spawn.Queue()
-    child = spawn.Process(target=_tell_client, args=(queue, deeper))
+    queue = spawn.Queue()
+    child = spawn.Process(target=put_client, args=(queue, deeper))
     child.start()
     assert queue.get(timeout=30) == os.getpid()
     child.join()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -12,12 +11,11 @@ from pathlib import Path
 
 import pytest
 from builders import batch
+from spawned import spawn, write_and_die, write_lines
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.spool.entries import OpenWorker, SpooledLine
 from pf_mlflow.spool.store import Spool, is_full
-
-spawn = multiprocessing.get_context("spawn")
 
 
 def deliver(spool: Spool, *numbers: int, uid: str = "uid") -> None:
@@ -351,14 +349,6 @@ def test_nobody_else_may_read_it(spool: Spool) -> None:
     assert modes == {"spool": 0o700, "spool.db": 0o600, "spool.db-wal": 0o600, "spool.db-shm": 0o600}
 
 
-def write_lines(folder: Path, writer: int, count: int) -> None:
-    spool = Spool(folder)
-    spool.add_batch(batch())
-    for number in range(count):
-        spool.open_line("uid", writer * count + number, 1.0)
-        spool.complete_line("uid", writer * count + number, 1.0, "record")
-
-
 def test_threads_and_processes_write_to_a_fresh_spool_at_once(spool: Spool) -> None:
     workers = [spawn.Process(target=write_lines, args=(spool.folder, n, 50)) for n in range(3)]
     workers += [threading.Thread(target=write_lines, args=(spool.folder, n, 50)) for n in range(3, 6)]
@@ -382,14 +372,6 @@ def test_many_open_a_fresh_spool_at_the_same_moment(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for number in range(10):
             list(pool.map(open_fresh, [tmp_path / f"spool{number}"] * 8))
-
-
-def write_and_die(folder: Path) -> None:
-    spool = Spool(folder)
-    write_lines(folder, 0, 20)
-    with spool._db.transaction() as db:
-        db.execute("DELETE FROM line")
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
