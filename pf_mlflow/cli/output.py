@@ -17,7 +17,6 @@ from rich.markup import escape
 from pf_mlflow.errors import PfMlflowError
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.reports import tables
-from pf_mlflow.scoring.sums import VERSION
 from pf_mlflow.settings import read_settings
 
 __all__ = ["busy", "err", "one_sentence", "out", "own_command", "print_place", "print_summary", "stdout_kept", "warn"]
@@ -76,17 +75,10 @@ def busy(doing: str) -> AbstractContextManager[object]:
 
 
 def print_summary(summary: BatchSummary, name: str, status: str | None = None) -> None:
-    """Print the tables of a batch: totals, slowest lines, failed lines."""
+    """Print the name of a batch and its tables; `status`: of its parent run, where that is of interest."""
     out.print(f"[italic]Batch {escape(name)}[/italic]")
-    out.print(tables.totals(summary, status))
-    if any(f"{VERSION}/" in name for name in summary.scores):
-        out.print(tables.scores(summary))
-    if "judge/verdicts" in summary.scores:
-        out.print(tables.judges(summary))
-    if summary.slowest:
-        out.print(tables.slowest(summary))
-    if summary.failed:
-        out.print(tables.failures(summary))
+    for table in tables.summary_tables(summary, status):
+        out.print(table)
 
 
 def print_place(name: str, tracking_uri: str, experiment: str, parent_run_id: str | None, link: str | None) -> None:

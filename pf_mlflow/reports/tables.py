@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -12,12 +12,25 @@ from pf_mlflow.delivery.sync import Synced
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.scoring.sums import JUDGED, VERSION
 
-__all__ = ["failures", "judges", "scores", "seconds", "slowest", "synced", "totals", "worst"]
+__all__ = ["failures", "judges", "scores", "seconds", "slowest", "summary_tables", "synced", "totals", "worst"]
 
 _ONE_LINE = {"line", "lines", "latency", "tokens", "state"}
 """Columns whose cells are never folded."""
 _DONE = {"made": "made", "completed": "completed", "removed": "removed as twins", "refused": "refused"}
 """What `sync` counts of a batch, and how it is put."""
+
+
+def summary_tables(summary: BatchSummary, status: str | None = None) -> Iterator[Table]:
+    """Yield the tables of a batch: totals, scores and judges if there are any, slowest and failed lines."""
+    yield totals(summary, status)
+    if any(f"{VERSION}/" in name for name in summary.scores):
+        yield scores(summary)
+    if "judge/verdicts" in summary.scores:
+        yield judges(summary)
+    if summary.slowest:
+        yield slowest(summary)
+    if summary.failed:
+        yield failures(summary)
 
 
 def totals(summary: BatchSummary, status: str | None = None) -> Table:
