@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from machine import BIN, ROOT, Machine
 
-from pf_mlflow.doctor.finding import Finding, verdict
+from pf_mlflow.doctor.check_result import CheckResult, verdict
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.settings import read_settings
 from pf_mlflow.sources.promptflow.flow import read_dag
@@ -25,13 +25,13 @@ class Report:
     """What doctor said."""
 
     code: int
-    found: list[Finding]
+    found: list[CheckResult]
     out: str
 
-    def of(self, check: str) -> list[Finding]:
+    def of(self, check: str) -> list[CheckResult]:
         return [one for one in self.found if one.check == check]
 
-    def one(self, check: str) -> Finding:
+    def one(self, check: str) -> CheckResult:
         (found,) = self.of(check)
         return found
 
@@ -58,14 +58,14 @@ class Visitor:
         done = self.machine.command("pf-mlflow", "doctor", str(flow or self.flow), "--json", cwd=self.cwd, **self.env)
         assert "Traceback" not in done.stderr and done.stdout, done.stderr
         told = json.loads(done.stdout)
-        found = [Finding(**one) for one in told["checks"]]
+        found = [CheckResult(one["level"], one["told"], one["remedy"], one["check"]) for one in told["checks"]]
         assert told["verdict"] == verdict(found) and done.returncode == (told["verdict"] == "error")
         assert all((one.level == "ok") == (not one.remedy) for one in found), found
         return Report(done.returncode, found, done.stdout)
 
-    def follow(self, finding: Finding) -> str:
+    def follow(self, result: CheckResult) -> str:
         """Type the command of a remedy."""
-        return self.type(commands(finding)[0])
+        return self.type(commands(result)[0])
 
     def type(self, command: str) -> str:
         """Type a command; what it exports or unsets holds from now on."""
@@ -89,5 +89,5 @@ class Visitor:
         return Setup(read_settings(), {}, self.flow, dag, dag.get("environment_variables") or {}, ())
 
 
-def commands(finding: Finding) -> list[str]:
-    return re.findall("`(.+?)`", finding.remedy)
+def commands(result: CheckResult) -> list[str]:
+    return re.findall("`(.+?)`", result.remedy)

@@ -8,7 +8,7 @@ import click
 from rich.markup import escape
 
 from pf_mlflow.cli.output import one_sentence, out
-from pf_mlflow.doctor import Finding, examine, verdict
+from pf_mlflow.doctor import CheckResult, examine, verdict
 
 __all__ = ["doctor"]
 
@@ -31,21 +31,20 @@ def doctor(flow_dir: Path | None, as_json: bool) -> None:
     Example: pf-mlflow doctor my_flow
     """
     with one_sentence():
-        found = examine(flow_dir)
+        results = examine(flow_dir)
     if as_json:
-        checks = [{key: getattr(one, key) for key in ("check", "level", "told", "remedy")} for one in found]
-        out.print_json(data={"verdict": verdict(found), "checks": checks})
+        out.print_json(data={"verdict": verdict(results), "checks": [one.as_dict() for one in results]})
     else:
-        _print(found)
-    raise SystemExit(1 if verdict(found) == "error" else 0)
+        _print(results)
+    raise SystemExit(1 if verdict(results) == "error" else 0)
 
 
-def _print(found: list[Finding]) -> None:
-    for one in found:
+def _print(results: list[CheckResult]) -> None:
+    for one in results:
         level, check = one.level.ljust(_WIDTHS[0]), one.check.ljust(_WIDTHS[1])
-        out.print(f"[{_COLOURS[one.level]}]{level}[/]{check}{escape(one.told)}")
+        out.print(f"[{_COLOURS[one.level]}]{level}[/]{check}{escape(one.message)}")
         if one.remedy:
             out.print(f"{'':{sum(_WIDTHS)}}→ {escape(one.remedy)}")
-    counts = {level: sum(one.level == level for one in found) for level in ("error", "warning")}
-    told = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
-    out.print(f"\n{told or 'All is well.'}")
+    counts = {level: sum(one.level == level for one in results) for level in ("error", "warning")}
+    counted = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
+    out.print(f"\n{counted or 'All is well.'}")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pf_mlflow.doctor import connections, flow, machine, snapshot, spool, store
-from pf_mlflow.doctor.finding import ERROR, Finding, verdict
+from pf_mlflow.doctor.check_result import ERROR, CheckResult, verdict
 from pf_mlflow.doctor.probe import Probe
 from pf_mlflow.doctor.setup import Setup, read_setup
 from pf_mlflow.errors import PfMlflowError
@@ -16,15 +16,15 @@ from pf_mlflow.records.masking import MASK, environment_secrets
 from pf_mlflow.settings import without_password
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 
-__all__ = ["Finding", "examine", "verdict"]
+__all__ = ["CheckResult", "examine", "verdict"]
 
 log = logging.getLogger(__name__)
 
 _KEYRING_PATIENCE = 20.0
 
 
-def examine(flow_dir: Path | None = None) -> list[Finding]:
-    """Look at everything and return what was found, at least one finding for each check that applies.
+def examine(flow_dir: Path | None = None) -> list[CheckResult]:
+    """Look at everything and return what was found, at least one result for each check that applies.
 
     `flow_dir` is the flow's folder; by default the current one if it holds a flow. Changes nothing, but for an
     experiment that a tracking server lacks and that the first batch would make.
@@ -33,15 +33,15 @@ def examine(flow_dir: Path | None = None) -> list[Finding]:
     asked_store = store.store_probe(setup)
     asked_keyring = Probe(connections.__name__, str(promptflow_home()))
     try:
-        return _findings(setup, asked_store, asked_keyring)
+        return _results(setup, asked_store, asked_keyring)
     finally:
         asked_store.end()
         asked_keyring.end()
 
 
-def _findings(setup: Setup, asked_store: Probe, asked_keyring: Probe) -> list[Finding]:
+def _results(setup: Setup, asked_store: Probe, asked_keyring: Probe) -> list[CheckResult]:
     kept = connections.kept_of(asked_keyring, _KEYRING_PATIENCE)
-    checks: dict[str, Callable[[], Iterable[Finding]]] = {
+    checks: dict[str, Callable[[], Iterable[CheckResult]]] = {
         "python": lambda: machine.check_python(setup),
         "packages": lambda: machine.check_packages(setup),
         "settings": lambda: machine.check_settings(setup),
@@ -57,26 +57,26 @@ def _findings(setup: Setup, asked_store: Probe, asked_keyring: Probe) -> list[Fi
         "delivery": lambda: spool.check_delivery(setup),
         "mlflow": lambda: store.check_store(setup, asked_store),
     }
-    return [_shown(name, finding) for name, check in checks.items() for finding in _looked(check)]
+    return [_shown(name, result) for name, check in checks.items() for result in _looked(check)]
 
 
-def _looked(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """Return what a check finds; that it failed itself is a finding too, and the others go on."""
-    found: list[Finding] = []
+def _looked(check: Callable[[], Iterable[CheckResult]]) -> list[CheckResult]:
+    """Return what a check finds; that it failed itself is a result too, and the others go on."""
+    found: list[CheckResult] = []
     try:
-        for finding in check():
-            found.append(finding)
+        for result in check():
+            found.append(result)
     except PfMlflowError as error:
-        found.append(Finding.of(error, "mend what it says"))
+        found.append(CheckResult.of(error, "mend what it says"))
     except Exception as error:
         log.debug("a check failed", exc_info=True)
-        told = f"could not be checked: {type(error).__name__}: {error}"
-        found.append(Finding(ERROR, told, "mend what it says and look again; the other checks hold"))
+        message = f"could not be checked: {type(error).__name__}: {error}"
+        found.append(CheckResult(ERROR, message, "mend what it says and look again; the other checks hold"))
     return found
 
 
-def _shown(name: str, finding: Finding) -> Finding:
-    return replace(finding, check=name, told=_without_secrets(finding.told), remedy=_without_secrets(finding.remedy))
+def _shown(name: str, result: CheckResult) -> CheckResult:
+    return replace(result, check=name, message=_without_secrets(result.message), remedy=_without_secrets(result.remedy))
 
 
 def _without_secrets(text: str) -> str:

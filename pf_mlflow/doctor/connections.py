@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.adoption.wiring import find_in_flow
-from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
+from pf_mlflow.doctor.check_result import ERROR, OK, WARNING, CheckResult
 from pf_mlflow.doctor.probe import Probe
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, stand_in
@@ -52,26 +52,26 @@ class Kept:
 
 def answer(home: str) -> str:
     """Ask the keyring and promptflow's database, and return a `Kept` as JSON; meant for a process of its own."""
-    told: dict[str, Any] = {"backend": "none"}
+    facts: dict[str, Any] = {"backend": "none"}
     try:
-        key = _keyring_key(told)
+        key = _keyring_key(facts)
     except Exception as error:  # noqa: BLE001 - each backend has errors of its own, and they are what is asked for
-        return json.dumps(told | {"trouble": f"{type(error).__name__}: {error}"})
-    with suppress(sqlite3.Error):  # told by the check of connections
-        told["readable"] = {name: _can_read(key, kept) for name, kept in stored_connections(Path(home)).items()}
-    return json.dumps(told)
+        return json.dumps(facts | {"trouble": f"{type(error).__name__}: {error}"})
+    with suppress(sqlite3.Error):  # the check of connections says so
+        facts["readable"] = {name: _can_read(key, kept) for name, kept in stored_connections(Path(home)).items()}
+    return json.dumps(facts)
 
 
-def _keyring_key(told: dict[str, Any]) -> str | None:
-    """Return the key of all connections' secrets, `None` while there is none; tell which keyring was asked."""
+def _keyring_key(facts: dict[str, Any]) -> str | None:
+    """Return the key of all connections' secrets, `None` while there is none; note which keyring was asked."""
     import keyring
     from keyring.util.platform_ import config_root
 
     config = Path(config_root()) / "keyringrc.cfg"
-    told["config"] = str(config) if config.is_file() else ""
+    facts["config"] = str(config) if config.is_file() else ""
     backend = keyring.get_keyring()
-    told["backend"] = f"{type(backend).__module__}.{type(backend).__name__}"
-    if told["backend"].startswith("keyring.backends.null"):
+    facts["backend"] = f"{type(backend).__module__}.{type(backend).__name__}"
+    if facts["backend"].startswith("keyring.backends.null"):
         raise ValueError("it keeps nothing")
     return keyring.get_password(*KEYRING_ENTRY)
 
@@ -93,19 +93,19 @@ def _can_read(key: str | None, secrets: list[str]) -> bool:
         return False
 
 
-def check_keyring(kept: Kept) -> Iterator[Finding]:
+def check_keyring(kept: Kept) -> Iterator[CheckResult]:
     """Tell whether promptflow can keep connections, those too that `pf-mlflow run` makes for a key."""
     if not kept.trouble:
-        yield Finding(OK, kept.backend)
+        yield CheckResult(OK, kept.backend)
         return
-    told = f"promptflow cannot keep connections, keyring backend {kept.backend}: {kept.trouble.splitlines()[0]}"
+    message = f"promptflow cannot keep connections, keyring backend {kept.backend}: {kept.trouble.splitlines()[0]}"
     if os.environ.get("PYTHON_KEYRING_BACKEND"):
         remedy = "`unset PYTHON_KEYRING_BACKEND`"
     elif kept.config:
         remedy = f"mend or remove {kept.config}, which chooses it"
     else:
         remedy = "`pip install keyrings.alt`"
-    yield Finding(ERROR, told, remedy)
+    yield CheckResult(ERROR, message, remedy)
 
 
 @dataclass(frozen=True)
@@ -155,13 +155,13 @@ def _connection_arguments(source: Path) -> dict[str, str]:
     return kinds
 
 
-def check_connections(setup: Setup, kept: Kept) -> Iterator[Finding]:
+def check_connections(setup: Setup, kept: Kept) -> Iterator[CheckResult]:
     """Tell which connections of the flow promptflow lacks, and what stands in for them under `pf-mlflow run`."""
     if setup.flow_dir is None or setup.dag is None:
         return
     needs = needs_of(setup.dag, setup.flow_dir)
     if provider := other_connection_provider(promptflow_home()):
-        yield Finding(OK, f"they come from {provider}, which was not asked")
+        yield CheckResult(OK, f"they come from {provider}, which was not asked")
         return
     readable = (
         kept.readable if kept.readable is not None else dict.fromkeys(stored_connections(promptflow_home()), True)
@@ -170,16 +170,16 @@ def check_connections(setup: Setup, kept: Kept) -> Iterator[Finding]:
     for need in wrong:
         yield _lacking(need, need.name in readable)
     if not wrong:
-        yield Finding(OK, ", ".join(need.name for need in needs) or "the flow names none")
+        yield CheckResult(OK, ", ".join(need.name for need in needs) or "the flow names none")
 
 
-def _lacking(need: Need, is_kept: bool) -> Finding:
+def _lacking(need: Need, is_kept: bool) -> CheckResult:
     why = "was kept by another keyring and cannot be read" if is_kept else "is not there"
-    told = f"the connection {need.name!r} of {need.node} {why}"
+    message = f"the connection {need.name!r} of {need.node} {why}"
     stands_in = stand_in() if need.name == DEFAULT_CONNECTION and not is_kept else None
     if stands_in:
-        told += f"; `pf-mlflow run` takes {stands_in} instead, plain `pf` stops"
-    return Finding(WARNING if stands_in else ERROR, told, _creation(need, is_kept))
+        message += f"; `pf-mlflow run` takes {stands_in} instead, plain `pf` stops"
+    return CheckResult(WARNING if stands_in else ERROR, message, _creation(need, is_kept))
 
 
 def _creation(need: Need, is_kept: bool) -> str:

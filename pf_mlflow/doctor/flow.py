@@ -13,7 +13,7 @@ import pf_mlflow
 from pf_mlflow.__version__ import __version__
 from pf_mlflow.adoption.manifest import Added
 from pf_mlflow.adoption.wiring import TRACING, find_in_flow, package_calls, traces
-from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
+from pf_mlflow.doctor.check_result import ERROR, OK, WARNING, CheckResult
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.sources.promptflow.flow import flow_nodes, node_names, node_shapes
 
@@ -36,7 +36,7 @@ def node_sources(dag: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, str(path)
 
 
-def check_nodes(setup: Setup) -> Iterator[Finding]:
+def check_nodes(setup: Setup) -> Iterator[CheckResult]:
     """Tell whether the flow's nodes record its lines, and whether they name nodes that there are."""
     if setup.flow_dir is None or setup.dag is None:
         return
@@ -44,42 +44,42 @@ def check_nodes(setup: Setup) -> Iterator[Finding]:
     missing = [f"{node} ({path})" for node, path, found in files if found is None]
     if missing:
         remedy = f"put it back; `{setup.init}` does so for the nodes of pf-mlflow"
-        yield Finding(ERROR, f"the source of {', '.join(missing)} is not there", remedy)
+        yield CheckResult(ERROR, f"the source of {', '.join(missing)} is not there", remedy)
     called = {node: package_calls(found) for node, _, found in files if found and found.suffix == ".py"}
     wrong = [*_roles(setup, called), *_wires(setup, called), *_named(setup, called)]
     yield from wrong
     if not (missing or wrong):
-        yield Finding(OK, ", ".join(node for node, names in called.items() if names & {*_DOES, _SCORES}))
+        yield CheckResult(OK, ", ".join(node for node, names in called.items() if names & {*_DOES, _SCORES}))
 
 
-def _roles(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[Finding]:
+def _roles(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[CheckResult]:
     if any(_SCORES in names for names in called.values()):
         return
     missing = [name for name in _DOES if not any(name in names for names in called.values())]
     if len(missing) == len(_DOES):
-        yield Finding(
+        yield CheckResult(
             ERROR,
             "no node of this flow calls pf_mlflow, so nothing is recorded while it runs",
             f"`{setup.init}` adds the nodes; without them `pf-mlflow sync BATCH` brings a batch in afterwards",
         )
     elif missing:
         lacks = ", ".join(f"{name}, which {_DOES[name]}" for name in missing)
-        yield Finding(ERROR if "open_line" in missing else WARNING, f"no node calls {lacks}", f"`{setup.init}`")
+        yield CheckResult(ERROR if "open_line" in missing else WARNING, f"no node calls {lacks}", f"`{setup.init}`")
 
 
-def _wires(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[Finding]:
+def _wires(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[CheckResult]:
     """Tell of nodes that do not get the handle that the first one gives."""
     openers = [node for node, names in called.items() if "open_line" in names]
     handles = {f"${{{node}.output}}" for node in openers}
     for node in setup.dag["nodes"] if setup.dag and openers else []:
         needs = called.get(node["name"], set()) & {"record_nodes", "child_run_id"}
         if needs and not handles & set(map(str, (node.get("inputs") or {}).values())):
-            told = f"the node {node['name']} does not get the line from {openers[0]}, and does nothing"
+            message = f"the node {node['name']} does not get the line from {openers[0]}, and does nothing"
             remedy = f"give it the input `line: ${{{openers[0]}.output}}` in {setup.yaml}"
-            yield Finding(WARNING, told, remedy)
+            yield CheckResult(WARNING, message, remedy)
 
 
-def _named(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[Finding]:
+def _named(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[CheckResult]:
     """Tell of names under `record_nodes` that no node has."""
     assert setup.flow_dir and setup.dag
     known = flow_nodes(setup.flow_dir)
@@ -89,11 +89,11 @@ def _named(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[Finding]:
         for name in node_names((node.get("inputs") or {}).get("record_nodes")):
             if name not in known.all:
                 meant = [*get_close_matches(name, known.all, 1), *known.llm, *known.all][0]
-                told = f"record_nodes names {name!r}, but the flow's nodes are {', '.join(known.all)}"
-                yield Finding(ERROR, told, f"write `{meant}` there instead, in {setup.yaml}")
+                message = f"record_nodes names {name!r}, but the flow's nodes are {', '.join(known.all)}"
+                yield CheckResult(ERROR, message, f"write `{meant}` there instead, in {setup.yaml}")
 
 
-def check_copy(setup: Setup) -> Iterator[Finding]:
+def check_copy(setup: Setup) -> Iterator[CheckResult]:
     """Tell whether the flow's own copy of this package, which it would import, is of the installed version."""
     if setup.flow_dir is None or setup.dag is None:
         return
@@ -103,22 +103,22 @@ def check_copy(setup: Setup) -> Iterator[Finding]:
     found = re.search(r'^__version__ = "(.+)"', copy.read_text(encoding="utf-8"), re.MULTILINE)
     theirs = found[1] if found else "unknown"
     if theirs != __version__:
-        told = f"the flow's own copy of pf_mlflow is of version {theirs}, the installed one is {__version__}"
+        message = f"the flow's own copy of pf_mlflow is of version {theirs}, the installed one is {__version__}"
         added = Added.in_folder(setup.flow_dir)
         by_hand = f"put a copy of {Path(pf_mlflow.__file__).parent} in the place of {copy.parent}"
-        yield Finding(WARNING, told, f"`{setup.init}`" if added and added.has_package else by_hand)
+        yield CheckResult(WARNING, message, f"`{setup.init}`" if added and added.has_package else by_hand)
     else:
-        yield Finding(OK, f"{copy.parent} is of the installed version, {__version__}")
+        yield CheckResult(OK, f"{copy.parent} is of the installed version, {__version__}")
 
 
-def check_tracing(setup: Setup) -> Iterator[Finding]:
+def check_tracing(setup: Setup) -> Iterator[CheckResult]:
     """Tell whether promptflow traces this flow; what the flow says of it comes before what the shell says."""
     if setup.flow_dir is None:
         return
     if not traces({"environment_variables": {**os.environ, **setup.environment}}):
-        told = "tracing is off, so promptflow counts no tokens and child runs lack their nodes' values"
+        message = "tracing is off, so promptflow counts no tokens and child runs lack their nodes' values"
         remedy = f'write `{TRACING}: "false"` under environment_variables in {setup.yaml}'
-        yield Finding(ERROR, told, remedy if setup.yaml else f"`export {TRACING}=false`")
+        yield CheckResult(ERROR, message, remedy if setup.yaml else f"`export {TRACING}=false`")
     else:
         by_flow = TRACING in setup.environment
-        yield Finding(OK, "on, by the flow" if by_flow else f"on, by {TRACING} in the environment")
+        yield CheckResult(OK, "on, by the flow" if by_flow else f"on, by {TRACING} in the environment")

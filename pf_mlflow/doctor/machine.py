@@ -14,27 +14,27 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pf_mlflow.__version__ import __version__
-from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
+from pf_mlflow.doctor.check_result import ERROR, OK, WARNING, CheckResult
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.settings import setting_variables
 from pf_mlflow.versions import declared_packages, declared_python, misfits
 
 __all__ = ["check_packages", "check_python", "check_settings"]
 
-_TOLD = ("promptflow", "mlflow", "openai")
+_SHOWN = ("promptflow", "mlflow", "openai")
 
 
-def check_python(setup: Setup) -> Iterator[Finding]:
+def check_python(setup: Setup) -> Iterator[CheckResult]:
     """Tell whether this Python is supported, and whether `pf` runs by the same."""
     here, supported = platform.python_version(), declared_python()
     if here not in supported:
         remedy = "make an environment with another, as `python3.12 -m venv .venv`, and install into that"
-        yield Finding(ERROR, f"Python {here} is not supported, only {supported}", remedy)
+        yield CheckResult(ERROR, f"Python {here} is not supported, only {supported}", remedy)
     elif stranger := _strange_pf():
         remedy = f"`export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH`"
-        yield Finding(WARNING, f"`pf` is {stranger}, of another Python than pf-mlflow's, {sys.executable}", remedy)
+        yield CheckResult(WARNING, f"`pf` is {stranger}, of another Python than pf-mlflow's, {sys.executable}", remedy)
     else:
-        yield Finding(OK, f"{here}, {sys.executable}")
+        yield CheckResult(OK, f"{here}, {sys.executable}")
 
 
 def _strange_pf() -> str | None:
@@ -44,29 +44,29 @@ def _strange_pf() -> str | None:
     return found if found and Path(found).resolve().parent not in own else None
 
 
-def check_packages(setup: Setup) -> Iterator[Finding]:
+def check_packages(setup: Setup) -> Iterator[CheckResult]:
     """Tell whether what pf-mlflow needs is installed in supported versions."""
     wrong = list(misfits(declared_packages()))
     if wrong:
         words = [sys.executable, "-m", "pip", "install", *(misfit.requirement for misfit in wrong)]
-        yield Finding(ERROR, ", ".join(map(str, wrong)), f"`{shlex.join(words)}`")
+        yield CheckResult(ERROR, ", ".join(map(str, wrong)), f"`{shlex.join(words)}`")
     else:
-        yield Finding(OK, ", ".join([f"pf-mlflow {__version__}", *(f"{name} {version(name)}" for name in _TOLD)]))
+        yield CheckResult(OK, ", ".join([f"pf-mlflow {__version__}", *(f"{name} {version(name)}" for name in _SHOWN)]))
 
 
-def check_settings(setup: Setup) -> Iterator[Finding]:
+def check_settings(setup: Setup) -> Iterator[CheckResult]:
     """Tell of settings that cannot be used, that do not exist, or that switch everything off."""
     for variable, fault in setup.faulty_settings.items():
-        yield Finding(ERROR, fault.rstrip("."), f"{setup.place_of(variable)}, or give it another value")
+        yield CheckResult(ERROR, fault.rstrip("."), f"{setup.place_of(variable)}, or give it another value")
     known = setting_variables()
     unknown = [name for name in os.environ if name.upper().startswith("PF_MLFLOW_") and name.upper() not in known]
     for variable in unknown:
         meant = get_close_matches(variable.upper(), known, 1)
         hint = f", meaning {meant[0]}?" if meant else ""
-        yield Finding(WARNING, f"there is no setting {variable}{hint}", setup.place_of(variable))
+        yield CheckResult(WARNING, f"there is no setting {variable}{hint}", setup.place_of(variable))
     if not setup.settings.enabled:
-        told = "PF_MLFLOW_ENABLED is false: nothing is recorded"
-        yield Finding(WARNING, told, setup.place_of("PF_MLFLOW_ENABLED"))
+        message = "PF_MLFLOW_ENABLED is false: nothing is recorded"
+        yield CheckResult(WARNING, message, setup.place_of("PF_MLFLOW_ENABLED"))
     if not (setup.faulty_settings or unknown) and setup.settings.enabled:
         given = ", ".join(sorted(name for name in os.environ if name.upper() in known))
-        yield Finding(OK, given or "all as they come")
+        yield CheckResult(OK, given or "all as they come")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pf_mlflow.doctor.finding import OK, WARNING, Finding
+from pf_mlflow.doctor.check_result import OK, WARNING, CheckResult
 from pf_mlflow.errors import BadInput
 from pf_mlflow.settings import Settings, default_tracking_uri, faulty_settings, read_settings, take_over_environment
 from pf_mlflow.sources.promptflow.flow import DAG, FLEX, read_flow
@@ -31,7 +31,7 @@ class Setup:
     """The flow's YAML; `None` without a flow of nodes that can be read."""
     environment: Mapping[str, Any]
     """The environment variables that the flow itself sets."""
-    flow: tuple[Finding, ...]
+    flow: tuple[CheckResult, ...]
 
     @property
     def tracking_uri(self) -> str:
@@ -64,16 +64,16 @@ class Setup:
 def read_setup(named: Path | None) -> Setup:
     """Read the flow in a folder, by default the one here if there is one, and the settings that hold for it."""
     folder = named or (Path.cwd() if any(Path(name).is_file() for name in _FLOWS) else None)
-    flow_dir, content, findings = (None, {}, ()) if folder is None else _flow(folder)
+    flow_dir, content, results = (None, {}, ()) if folder is None else _flow(folder)
     take_over_environment(content)
     faults = faulty_settings()
     for variable in [name for name in os.environ if name.upper() in faults]:
         del os.environ[variable]
     dag = content if isinstance(content.get("nodes"), list) else None
-    return Setup(read_settings(), faults, flow_dir, dag, content.get("environment_variables") or {}, findings)
+    return Setup(read_settings(), faults, flow_dir, dag, content.get("environment_variables") or {}, results)
 
 
-def _flow(named: Path) -> tuple[Path | None, Mapping[str, Any], tuple[Finding, ...]]:
+def _flow(named: Path) -> tuple[Path | None, Mapping[str, Any], tuple[CheckResult, ...]]:
     try:
         flow = read_flow(named)
     except BadInput as error:
@@ -81,14 +81,14 @@ def _flow(named: Path) -> tuple[Path | None, Mapping[str, Any], tuple[Finding, .
         if named.suffix == ".prompty" or named.name == FLEX or (named / FLEX).is_file():
             return folder, {}, (_without_nodes(named),)  # promptflow tells what is wrong with it
         validate = f"mend it; `pf flow validate --source {shlex.quote(str(named))}` tells more"
-        wrong = Finding.of(error, validate if named.exists() else "name the folder of a flow, or none")
+        wrong = CheckResult.of(error, validate if named.exists() else "name the folder of a flow, or none")
         return (folder if named.exists() else None), {}, (wrong,)
     if not flow.is_dag:
         return flow.folder, flow.definition, (_without_nodes(named),)
     nodes = len(flow.definition["nodes"])
-    return flow.folder, flow.definition, (Finding(OK, f"{flow.folder / DAG}, {nodes} nodes"),)
+    return flow.folder, flow.definition, (CheckResult(OK, f"{flow.folder / DAG}, {nodes} nodes"),)
 
 
-def _without_nodes(named: Path) -> Finding:
-    told = f"{named} is a flex flow or a prompty, which has no nodes that could record its lines"
-    return Finding(WARNING, told, "run it as ever, then bring the batch into MLflow with `pf-mlflow sync BATCH`")
+def _without_nodes(named: Path) -> CheckResult:
+    message = f"{named} is a flex flow or a prompty, which has no nodes that could record its lines"
+    return CheckResult(WARNING, message, "run it as ever, then bring the batch into MLflow with `pf-mlflow sync BATCH`")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.adoption.wiring import included
-from pf_mlflow.doctor.finding import OK, WARNING, Finding
+from pf_mlflow.doctor.check_result import OK, WARNING, CheckResult
 from pf_mlflow.doctor.flow import node_sources
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.sources.promptflow.private_names import snapshot_ignores
@@ -21,7 +21,7 @@ _LARGE = 50 * 2**20
 _NAMED = 3
 
 
-def check_snapshot(setup: Setup) -> Iterator[Finding]:
+def check_snapshot(setup: Setup) -> Iterator[CheckResult]:
     """Tell the size of what `pf run create` copies, and what should or should not be left out of it."""
     if setup.flow_dir is None or setup.dag is None:
         return
@@ -34,12 +34,12 @@ def check_snapshot(setup: Setup) -> Iterator[Finding]:
     if size > _LARGE:
         yield _too_large(setup.flow_dir, entries, size)
     for pattern, path in left_out.items():
-        told = (
+        message = (
             f"{path} is left out of a copy in the cloud by the line {pattern!r}, so that the flow would not run there"
         )
-        yield Finding(WARNING, told, f"take `{pattern}` out of {_ignore_file(setup.flow_dir)}")
+        yield CheckResult(WARNING, message, f"take `{pattern}` out of {_ignore_file(setup.flow_dir)}")
     if size <= _LARGE and not left_out:
-        yield Finding(OK, f"{_megabytes(size)} are copied at each run")
+        yield CheckResult(OK, f"{_megabytes(size)} are copied at each run")
 
 
 def _own_files(flow_dir: Path, dag: Mapping[str, Any]) -> set[Path]:
@@ -69,10 +69,10 @@ def _matches(name: str, patterns: list[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def _too_large(flow_dir: Path, entries: list[tuple[Path, int]], size: int) -> Finding:
+def _too_large(flow_dir: Path, entries: list[tuple[Path, int]], size: int) -> CheckResult:
     large = [entry for entry in entries[:_NAMED] if entry[1] > 2**20]
     named = [f"{path.relative_to(flow_dir)} {_megabytes(bytes_)}" for path, bytes_ in large]
-    told = f"{_megabytes(size)} are copied at each run, the largest of it {', '.join(named)}"
+    message = f"{_megabytes(size)} are copied at each run, the largest of it {', '.join(named)}"
     lines = []
     for path, bytes_ in entries:
         if size <= _LARGE:
@@ -83,8 +83,8 @@ def _too_large(flow_dir: Path, entries: list[tuple[Path, int]], size: int) -> Fi
     words = shlex.join(["printf", r"\n%s" * len(lines) + r"\n", *lines])
     keep = f"cp {shlex.quote(str(flow_dir / '.gitignore'))} {shlex.quote(str(file))} && "
     needs_copy = not file.exists() and (flow_dir / ".gitignore").exists()  # where both are, only .amlignore counts
-    return Finding(
-        WARNING, told, f"if the flow does not need it: `{keep * needs_copy}{words} >> {shlex.quote(str(file))}`"
+    return CheckResult(
+        WARNING, message, f"if the flow does not need it: `{keep * needs_copy}{words} >> {shlex.quote(str(file))}`"
     )
 
 

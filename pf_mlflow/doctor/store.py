@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlparse
 from urllib.request import getproxies, proxy_bypass
 
-from pf_mlflow.doctor.finding import ERROR, OK, WARNING, Finding
+from pf_mlflow.doctor.check_result import ERROR, OK, WARNING, CheckResult
 from pf_mlflow.doctor.probe import Probe
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
@@ -35,29 +35,29 @@ def store_probe(setup: Setup) -> Probe:
     return Probe(__name__, setup.experiment, str(locks), **{_SET: setup.tracking_uri})
 
 
-def check_store(setup: Setup, probe: Probe) -> Iterator[Finding]:
+def check_store(setup: Setup, probe: Probe) -> Iterator[CheckResult]:
     """Wait for MLflow's answer and tell it."""
     try:
-        found = [Finding(**one) for one in probe.answer(_PATIENCE)]
+        found = [CheckResult(**one) for one in probe.answer(_PATIENCE)]
     except TimeoutError as error:
-        told = f"MLflow at {without_password(setup.tracking_uri)}: {error}"
-        found = [Finding(ERROR, told, _remedy_of_outage(setup.tracking_uri))]
-    for finding in found:
+        message = f"MLflow at {without_password(setup.tracking_uri)}: {error}"
+        found = [CheckResult(ERROR, message, _remedy_of_outage(setup.tracking_uri))]
+    for result in found:
         if _SET in setup.environment:  # which the shell's variable does not change
             written = rf"write `{_SET}: \1` under environment_variables in {setup.yaml}"
-            finding = replace(finding, remedy=re.sub(rf"`export {_SET}=(\S+)`", written, finding.remedy))
-        yield finding
+            result = replace(result, remedy=re.sub(rf"`export {_SET}=(\S+)`", written, result.remedy))
+        yield result
 
 
 def answer(experiment: str, lock_dir: str) -> str:
-    """Look at the store of `MLFLOW_TRACKING_URI` and return the findings as JSON; meant for a process of its own."""
+    """Look at the store of `MLFLOW_TRACKING_URI` and return the results as JSON; meant for a process of its own."""
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it would write to the user's folder
     return json.dumps([asdict(one) for one in _examined(os.environ[_SET], experiment, Path(lock_dir))])
 
 
-def _examined(uri: str, experiment: str, lock_dir: Path) -> Iterator[Finding]:
+def _examined(uri: str, experiment: str, lock_dir: Path) -> Iterator[CheckResult]:
     from pf_mlflow.tracking.database import sqlite_path
 
     try:
@@ -69,35 +69,37 @@ def _examined(uri: str, experiment: str, lock_dir: Path) -> Iterator[Finding]:
         yield _trouble(uri, error)
 
 
-def _file(uri: str, path: Path, experiment: str, lock_dir: Path) -> Iterator[Finding]:
+def _file(uri: str, path: Path, experiment: str, lock_dir: Path) -> Iterator[CheckResult]:
     """Look at an SQLite store, without making or changing it."""
     if not path.parent.is_dir():
         remedy = f"`mkdir -p {shlex.quote(str(path.parent))}`, or set {_SET}"
-        yield Finding(ERROR, f"{uri} cannot be made: there is no folder {path.parent}", remedy)
+        yield CheckResult(ERROR, f"{uri} cannot be made: there is no folder {path.parent}", remedy)
     elif not os.access(path.parent, os.W_OK):
         remedy = f"start in another folder, or set {_SET}"
-        yield Finding(ERROR, f"{uri} cannot be written: you may not write to {path.parent}", remedy)
+        yield CheckResult(ERROR, f"{uri} cannot be written: you may not write to {path.parent}", remedy)
     elif not path.exists() or not path.stat().st_size:
-        yield Finding(OK, f"{uri}, which the first batch makes")
+        yield CheckResult(OK, f"{uri}, which the first batch makes")
     elif found := _unwritable(path) or _of_another_version(uri, path):
         yield found
     else:
         yield _readable(uri, experiment, lock_dir)
 
 
-def _unwritable(path: Path) -> Finding | None:
+def _unwritable(path: Path) -> CheckResult | None:
     try:
         rehearse_write(path)
     except sqlite3.Error as error:
         file = shlex.quote(str(path))
         if "locked" in str(error):
-            return Finding(WARNING, f"another process has been writing to {path} for seconds", f"see `fuser {file}`")
+            return CheckResult(
+                WARNING, f"another process has been writing to {path} for seconds", f"see `fuser {file}`"
+            )
         remedy = f"`chmod u+w {file}`" if "readonly" in str(error) else f"`mv {file} {file}.broken`, or set {_SET}"
-        return Finding(ERROR, f"{path} cannot be written: {error}", remedy)
+        return CheckResult(ERROR, f"{path} cannot be written: {error}", remedy)
     return None
 
 
-def _of_another_version(uri: str, path: Path) -> Finding | None:
+def _of_another_version(uri: str, path: Path) -> CheckResult | None:
     """Tell of tables that this MLflow would refuse, or change as soon as it opens them."""
     from pf_mlflow.tracking.schema_version import SchemaVersion
 
@@ -106,25 +108,27 @@ def _of_another_version(uri: str, path: Path) -> Finding | None:
         return None
     if schema.is_newer:
         remedy = f"let {_SET} name another store, or install the MLflow that made this one"
-        return Finding(ERROR, f"the tables of {uri} were made by a newer MLflow than {schema.mlflow_version}", remedy)
-    told = f"the tables of {uri} were made by an older MLflow than {schema.mlflow_version}"
-    told += ", which changes them as soon as it opens them" * schema.migrates_itself
+        return CheckResult(
+            ERROR, f"the tables of {uri} were made by a newer MLflow than {schema.mlflow_version}", remedy
+        )
+    message = f"the tables of {uri} were made by an older MLflow than {schema.mlflow_version}"
+    message += ", which changes them as soon as it opens them" * schema.migrates_itself
     remedy = f"take a copy of {path}, then run `mlflow db upgrade {shlex.quote(uri)}`"
-    return Finding(WARNING if schema.migrates_itself else ERROR, told, remedy)
+    return CheckResult(WARNING if schema.migrates_itself else ERROR, message, remedy)
 
 
-def _readable(uri: str, experiment: str, lock_dir: Path) -> Finding:
+def _readable(uri: str, experiment: str, lock_dir: Path) -> CheckResult:
     from pf_mlflow.tracking.writer import StoreWriter
 
     store = StoreWriter(uri, experiment or "Default", lock_dir, dry_run=True)
     store.open_experiment()
     if not experiment:
-        return Finding(OK, f"{uri}, to which can be written")
+        return CheckResult(OK, f"{uri}, to which can be written")
     made = "" if store.experiment_id else ", which the first batch makes"
-    return Finding(OK, f"{uri}, to which can be written; experiment {experiment!r}{made}")
+    return CheckResult(OK, f"{uri}, to which can be written; experiment {experiment!r}{made}")
 
 
-def _server(uri: str, experiment: str, lock_dir: Path) -> Finding:
+def _server(uri: str, experiment: str, lock_dir: Path) -> CheckResult:
     """Look at a server or database; a missing experiment is made, as the first batch would."""
     from pf_mlflow.tracking.writer import StoreWriter
 
@@ -132,14 +136,14 @@ def _server(uri: str, experiment: str, lock_dir: Path) -> Finding:
     reading = StoreWriter(uri, experiment or "Default", lock_dir, dry_run=True)
     reading.open_experiment()
     if not experiment:
-        return Finding(OK, f"{shown} answers; name a flow to see whether its experiment can be written to")
+        return CheckResult(OK, f"{shown} answers; name a flow to see whether its experiment can be written to")
     store = StoreWriter(uri, experiment, lock_dir)
     store.open_experiment()
     if not reading.experiment_id:
-        return Finding(OK, f"{shown}, to which can be written; experiment {experiment!r}, made just now")
+        return CheckResult(OK, f"{shown}, to which can be written; experiment {experiment!r}, made just now")
     proven = uri.startswith("http") and _takes_writes(store)
     can = "to which can be written" if proven else "which answers; whether it takes runs only a batch can show"
-    return Finding(OK, f"{shown}, {can}; experiment {experiment!r}")
+    return CheckResult(OK, f"{shown}, {can}; experiment {experiment!r}")
 
 
 def _takes_writes(store: Any) -> bool:
@@ -152,17 +156,17 @@ def _takes_writes(store: Any) -> bool:
     return True
 
 
-def _trouble(uri: str, error: TrackingError) -> Finding:
+def _trouble(uri: str, error: TrackingError) -> CheckResult:
     shown = without_password(uri)
     if "MLFLOW_ALLOW_FILE_STORE" in str(error) or "unsupported URI" in str(error):
         is_address = re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri)
         better = f"http://{shown}" if is_address else f"sqlite:///{Path.cwd().as_posix()}/mlflow.db"
         kept = "" if is_address else "; `mlflow migrate-filestore` brings the runs of a folder there"
-        return Finding(ERROR, f"MLflow takes no runs at {shown}", f"`export {_SET}={shlex.quote(better)}`{kept}")
+        return CheckResult(ERROR, f"MLflow takes no runs at {shown}", f"`export {_SET}={shlex.quote(better)}`{kept}")
     is_down = isinstance(error, TrackingDown)
-    found = Finding.of(error, _remedy_of_outage(uri) if is_down else f"mend {_SET}")
-    if is_down and (cause := re.search(r"\[Errno -?\d+\] ([\w ]+)", found.told)):
-        found = replace(found, told=f"MLflow at {shown} cannot be reached: {cause[1]}")
+    found = CheckResult.of(error, _remedy_of_outage(uri) if is_down else f"mend {_SET}")
+    if is_down and (cause := re.search(r"\[Errno -?\d+\] ([\w ]+)", found.message)):
+        found = replace(found, message=f"MLflow at {shown} cannot be reached: {cause[1]}")
     here = "" if shown != uri else f"{_SET}={shlex.quote(uri)} "
     return replace(found, remedy=found.remedy.replace("`mlflow experiments", f"`{here}mlflow experiments"))
 

@@ -20,8 +20,8 @@ from visitor import Visitor, commands
 
 from pf_mlflow import __version__
 from pf_mlflow.doctor import _shown
+from pf_mlflow.doctor.check_result import CheckResult
 from pf_mlflow.doctor.connections import needs_of
-from pf_mlflow.doctor.finding import Finding
 from pf_mlflow.doctor.flow import check_copy, check_nodes, check_tracing
 from pf_mlflow.doctor.machine import check_packages, check_python, check_settings
 from pf_mlflow.doctor.setup import read_setup
@@ -41,11 +41,11 @@ def test_a_healthy_setup_is_ok_everywhere_and_stays_as_it_was(visitor: Visitor, 
     report = visitor.doctor()
     assert report.levels() == {} and report.code == 0
     assert [one.check for one in report.found] == CHECKS
-    assert f"sqlite:///{visitor.cwd}/mlflow.db" in report.one("mlflow").told
-    assert "experiment 'jokes', which the first batch makes" in report.one("mlflow").told
+    assert f"sqlite:///{visitor.cwd}/mlflow.db" in report.one("mlflow").message
+    assert "experiment 'jokes', which the first batch makes" in report.one("mlflow").message
     text = visitor.machine.command("pf-mlflow", "doctor", str(visitor.flow), cwd=visitor.cwd, **visitor.env)
     assert text.returncode == 0 and text.stderr == ""
-    lines = [f"{one.level:9}{one.check:13}{one.told}" for one in report.found]
+    lines = [f"{one.level:9}{one.check:13}{one.message}" for one in report.found]
     assert text.stdout.splitlines() == [*lines, "", "All is well."]
     assert [snapshot_of(visitor.folder), snapshot_of(visitor.machine.folder)] == before
 
@@ -98,16 +98,16 @@ def test_a_machine_with_six_things_wrong_is_mended_by_what_is_printed(visitor: V
     }
     report = visitor.doctor()
     (python,) = report.of("python")
-    assert python.level == "warning" and f"`pf` is {stranger}/pf" in python.told
+    assert python.level == "warning" and f"`pf` is {stranger}/pf" in python.message
     (packages,) = report.of("packages")
-    assert (packages.level, packages.told) == ("error", "promptflow 1.17.0 is not supported")
+    assert (packages.level, packages.message) == ("error", "promptflow 1.17.0 is not supported")
     (keyring,) = report.of("keyring")
-    assert keyring.level == "error" and "keyring.backends.fail.Keyring" in keyring.told
+    assert keyring.level == "error" and "keyring.backends.fail.Keyring" in keyring.message
     bad, unknown = report.of("settings")
-    assert bad.level == "error" and "PF_MLFLOW_CONTENT='some' cannot be used" in bad.told
-    assert unknown.level == "warning" and "PF_MLFLOW_ENABLE, meaning PF_MLFLOW_ENABLED?" in unknown.told
+    assert bad.level == "error" and "PF_MLFLOW_CONTENT='some' cannot be used" in bad.message
+    assert unknown.level == "warning" and "PF_MLFLOW_ENABLE, meaning PF_MLFLOW_ENABLED?" in unknown.message
     (spool,) = report.of("spool")
-    assert spool.level == "error" and visitor.env["PF_MLFLOW_SPOOL_DIR"] in spool.told
+    assert spool.level == "error" and visitor.env["PF_MLFLOW_SPOOL_DIR"] in spool.message
     assert sorted(report.levels()) == ["keyring", "packages", "python", "settings", "spool"]
 
     for finding in (python, keyring, bad, unknown, spool):
@@ -154,14 +154,14 @@ def drop(name: str) -> Callable[[dict[str, Any]], None]:
 def test_nodes(visitor: Visitor, spoil: Callable[[dict[str, Any]], None], level: str, told: str, remedy: str) -> None:
     visitor.edit(spoil)
     finding = next(iter(check_nodes(visitor.setup())))
-    assert finding.level == level and told in finding.told and remedy in finding.remedy
+    assert finding.level == level and told in finding.message and remedy in finding.remedy
 
 
 def test_nodes_are_known_by_what_they_call_wherever_they_are(visitor: Visitor) -> None:
     (visitor.flow / "nodes").rename(visitor.folder / "nodes")
     visitor.edit(lambda dag: dag.update(additional_includes=["../nodes"]))
     (visitor.folder / "nodes" / "initialize_mlflow.py").write_text("import pf_mlflow as p\nimport pf_mlflow\np.x\n")
-    assert [one.told for one in check_nodes(visitor.setup())][:1] == [
+    assert [one.message for one in check_nodes(visitor.setup())][:1] == [
         "no node calls open_line, which shows lines as running"
     ]
     (visitor.folder / "nodes" / "initialize_mlflow.py").write_text("import pf_mlflow\npf_mlflow.open_line()\n")
@@ -174,7 +174,7 @@ def test_the_flows_own_copy_of_the_package(visitor: Visitor, version: str, level
     (visitor.flow / "pf_mlflow").mkdir()
     (visitor.flow / "pf_mlflow" / "__init__.py").write_text(f'__version__ = "{version}"\n')
     (found,) = check_copy(visitor.setup())
-    assert found.level == level and version in found.told
+    assert found.level == level and version in found.message
     assert ("put a copy of" in found.remedy) is (level == "warning")  # `init` leaves alone what it did not put there
 
 
@@ -223,7 +223,7 @@ def test_a_flow_that_cannot_be_read(visitor: Visitor, content: str | None, told:
     if content:
         (visitor.flow / "flow.dag.yaml").write_text(content)
     flow = visitor.doctor().one("flow")
-    assert flow.level == "error" and told in flow.told
+    assert flow.level == "error" and told in flow.message
 
 
 def answer_prompt(visitor: Visitor, command: str, prompt: str, answer: str) -> None:
@@ -251,14 +251,14 @@ def test_a_missing_connection_and_one_that_cannot_be_read(new_machine: Callable[
     visitor = Visitor(new_machine(), tmp_path)
     missing = visitor.doctor().one("connections")
     assert missing.level == "warning"
-    assert "'open_ai_connection' of node joke is not there; `pf-mlflow run` takes the offline model" in missing.told
+    assert "'open_ai_connection' of node joke is not there; `pf-mlflow run` takes the offline model" in missing.message
     answer_prompt(visitor, commands(missing)[0], "api_key: ", SECRET)
     there = visitor.doctor()
-    assert there.levels() == {} and there.one("connections").told == "open_ai_connection"
+    assert there.levels() == {} and there.one("connections").message == "open_ai_connection"
     shutil.rmtree(visitor.machine.folder / ".local" / "share" / "python_keyring")  # the keyring is a new one
     unreadable = visitor.doctor()
     assert unreadable.levels() == {"connections": "error"}
-    assert "was kept by another keyring and cannot be read" in unreadable.one("connections").told
+    assert "was kept by another keyring and cannot be read" in unreadable.one("connections").message
     answer_prompt(visitor, commands(unreadable.one("connections"))[0], "api_key: ", SECRET)
     last = visitor.doctor()
     assert last.levels() == {} and SECRET not in there.out + unreadable.out + last.out
@@ -311,7 +311,7 @@ def test_a_check_that_fails_itself_is_told_and_the_others_go_on(
     (visitor.machine.folder / "promptflow" / "pf.sqlite").write_text("no database at all, but text in a file " * 9)
     report = visitor.doctor()
     assert [one.check for one in report.found] == CHECKS and report.levels() == {"connections": "error"}
-    assert "could not be checked: DatabaseError: file is not a database" in report.one("connections").told
+    assert "could not be checked: DatabaseError: file is not a database" in report.one("connections").message
 
 
 def test_python_and_packages_are_held_against_what_the_package_declares(
@@ -327,9 +327,9 @@ def test_python_and_packages_are_held_against_what_the_package_declares(
     ]
     monkeypatch.syspath_prepend(older_package(tmp_path, "pf_mlflow", "9.9", *needs))
     (python,) = check_python(visitor.setup())
-    assert python.level == "error" and "only >=3.99" in python.told
+    assert python.level == "error" and "only >=3.99" in python.message
     (packages,) = check_packages(visitor.setup())
-    assert re.fullmatch(r"click [\d.]+ is not supported, nobody is not installed", packages.told)
+    assert re.fullmatch(r"click [\d.]+ is not supported, nobody is not installed", packages.message)
     assert commands(packages) == [f"{sys.executable} -m pip install 'click>=99' 'nobody>=1'"]
 
 
@@ -376,7 +376,7 @@ def test_a_large_folder_that_holds_a_nodes_source_is_not_left_out_as_a_whole(vis
         with (visitor.flow / name).open("wb") as file:
             file.truncate(40 * 2**20)
     (found,) = check_snapshot(visitor.setup())
-    assert found.level == "warning" and "nodes/large.bin 40.0 MiB" in found.told
+    assert found.level == "warning" and "nodes/large.bin 40.0 MiB" in found.message
     visitor.follow(found)
     assert [one.level for one in check_snapshot(visitor.setup())] == ["ok"]
     assert snapshot_ignores(visitor.flow)[-1] in ("large.bin", "extra")
@@ -389,9 +389,9 @@ def test_a_wrong_command_line_exits_with_2(visitor: Visitor) -> None:
 def test_no_secret_is_shown_whoever_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "plain-words-as-key")
     told = "http://ana:hunter22@mlflow answered\nplain-words-as-key"
-    shown = _shown("mlflow", Finding("error", told, f"look at {told}"))
-    assert shown.told == "http://ana:***@mlflow answered **scrubbed**"
-    assert shown.remedy == f"look at {shown.told}"
+    shown = _shown("mlflow", CheckResult("error", told, f"look at {told}"))
+    assert shown.message == "http://ana:***@mlflow answered **scrubbed**"
+    assert shown.remedy == f"look at {shown.message}"
 
 
 def test_settings_of_judges_are_known(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:

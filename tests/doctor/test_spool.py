@@ -50,7 +50,7 @@ def test_lines_that_mlflow_refused_are_named(visitor: Visitor, left: Spool) -> N
     left.close_batch(uid, "{}")
     (found,) = check_leftovers(visitor.setup())
     assert found.level == "warning" and commands(found) == ["pf-mlflow sync b1"]
-    assert found.told == "MLflow did not take 3 lines of batch b1: MLflow answered 400: not this one"
+    assert found.message == "MLflow did not take 3 lines of batch b1: MLflow answered 400: not this one"
 
 
 def test_a_process_that_delivers_that_is_stopped_and_that_hangs(
@@ -64,7 +64,7 @@ def test_a_process_that_delivers_that_is_stopped_and_that_hangs(
     assert row
     pid, started = row.owner_pid, row.owner_started
     (found,) = check_delivery(visitor.setup())
-    assert found.level == "warning" and f"process {pid} delivers batch b1, 3 lines wait: " in found.told
+    assert found.level == "warning" and f"process {pid} delivers batch b1, 3 lines wait: " in found.message
 
     os.kill(pid, signal.SIGSTOP)
     (found,) = check_delivery(visitor.setup())
@@ -80,7 +80,7 @@ def test_a_process_that_delivers_that_is_stopped_and_that_hangs(
     assert report.levels() == {"connections": "warning", "delivery": "error"}
     delivery = report.one("delivery")
     assert re.fullmatch(
-        rf"the process {pid} .* batch b1 has shown no sign of life for 60\d s; 3 lines wait", delivery.told
+        rf"the process {pid} .* batch b1 has shown no sign of life for 60\d s; 3 lines wait", delivery.message
     )
     visitor.follow(delivery)
     assert not is_alive(pid, started)
@@ -94,7 +94,7 @@ def test_the_spool_itself(visitor: Visitor, left: Spool) -> None:
         left.complete_line(uid, number, 100.0, "x" * 100_000)
     visitor.env["PF_MLFLOW_SPOOL_LIMIT"] = "1"
     (full,) = check_spool(visitor.setup())
-    assert full.level in ("warning", "error") and "of 1 MiB" in full.told
+    assert full.level in ("warning", "error") and "of 1 MiB" in full.message
     visitor.type(commands(full)[1])
     assert [one.level for one in check_spool(visitor.setup())] == ["ok"]
     file = left.folder / "spool.db"
@@ -102,6 +102,6 @@ def test_the_spool_itself(visitor: Visitor, left: Spool) -> None:
         rest.unlink()
     file.write_text("no database at all, but a text " * 9)
     (broken,) = check_spool(visitor.setup())
-    assert broken.level == "error" and "file is not a database" in broken.told
+    assert broken.level == "error" and "file is not a database" in broken.message
     visitor.follow(broken)
     assert [one.level for one in check_spool(visitor.setup())] == ["ok"]

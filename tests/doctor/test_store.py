@@ -37,7 +37,7 @@ def test_a_server_that_is_down_is_started_by_what_is_printed(visitor: Visitor) -
     uri = f"http://127.0.0.1:{free_port()}"
     visitor.env |= {"MLFLOW_TRACKING_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_WORKERS": "1"}
     down = visitor.doctor().one("mlflow")
-    assert down.level == "error" and f"MLflow at {uri} cannot be reached" in down.told
+    assert down.level == "error" and f"MLflow at {uri} cannot be reached" in down.message
     env = {**visitor.env, "PWD": str(visitor.cwd)}
     server = subprocess.Popen(
         ["bash", "-c", f"exec {commands(down)[0]}"],
@@ -50,7 +50,7 @@ def test_a_server_that_is_down_is_started_by_what_is_printed(visitor: Visitor) -
     try:
         until(lambda: answers(uri), "the server answers")
         report = visitor.doctor()
-        assert report.levels() == {} and "experiment 'jokes', made just now" in report.one("mlflow").told
+        assert report.levels() == {} and "experiment 'jokes', made just now" in report.one("mlflow").message
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait(20)
@@ -64,7 +64,7 @@ def test_a_refused_login_and_a_proxy_in_the_way(visitor: Visitor, proxy: Countin
     assert "the proxy of HTTP_PROXY" in astray.one("mlflow").remedy
     visitor.follow(astray.one("mlflow"))
     refused = visitor.doctor()
-    assert refused.levels() == {"mlflow": "error"} and "answered 401" in refused.one("mlflow").told
+    assert refused.levels() == {"mlflow": "error"} and "answered 401" in refused.one("mlflow").message
     name, password = re.findall(r"MLFLOW_TRACKING_(?:USERNAME|PASSWORD)", refused.one("mlflow").remedy)
     visitor.env |= {name: "ana", password: "hunter22", "OPENAI_API_KEY": SECRET}
     assert visitor.doctor().levels() == {}
@@ -93,7 +93,7 @@ def test_that_a_server_takes_runs_is_tried_and_leaves_nothing(
         client.create_experiment("writable")
     proxy.forbidden = forbidden
     (found,) = _examined(proxy.uri, "writable", tmp_path)
-    assert found.level == level and told in found.told
+    assert found.level == level and told in found.message
     experiment = client.get_experiment_by_name("writable")
     assert experiment.tags == {} and client.search_runs([experiment.experiment_id]) == []
 
@@ -105,7 +105,7 @@ def test_an_old_client_writes_nothing_that_it_cannot_take_back(
     for kind in (RestStore, AbstractStore):
         monkeypatch.delattr(kind, "delete_experiment_tag")
     (found,) = _examined(server, "old client", tmp_path)
-    assert found.level == "ok" and "only a batch can show" in found.told
+    assert found.level == "ok" and "only a batch can show" in found.message
     assert MlflowClient(server).get_experiment(number).tags == {}
 
 
@@ -141,16 +141,16 @@ def test_tables_of_other_versions(tmp_path: Path, fresh_store: Path, spoil: str,
         db.executescript(spoil)
     before = path.read_bytes()
     (found,) = _examined(f"sqlite:///{path}", "joke-flow", tmp_path)
-    assert found.level == level and told in found.told
+    assert found.level == level and told in found.message
     assert level == "ok" or path.read_bytes() == before
 
 
 def test_a_store_that_is_no_database_and_one_that_is_locked(tmp_path: Path, fresh_store: Path) -> None:
     (tmp_path / "text.db").write_text("not a database, but a text " * 9)
     (found,) = _examined(f"sqlite:///{tmp_path}/text.db", "x", tmp_path)
-    assert found.level == "error" and "file is not a database" in found.told
+    assert found.level == "error" and "file is not a database" in found.message
     path = Path(shutil.copy(fresh_store, tmp_path))
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         (found,) = _examined(f"sqlite:///{path}", "x", tmp_path)
-    assert found.level == "warning" and "another process has been writing" in found.told
+    assert found.level == "warning" and "another process has been writing" in found.message
