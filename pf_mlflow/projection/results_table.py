@@ -64,11 +64,11 @@ class ResultsTable:
     def log_to(self, projection: StoreWriter, run_id: str) -> None:
         """Write it as an artifact of a run, if that can be: artifacts may need rights and packages that runs do not."""
         try:
-            projection.log_table(run_id, self.written())
+            projection.log_table(run_id, self.as_file())
         except Exception as error:  # noqa: BLE001 - whatever the store's own client raises; the runs have all of it
             log.warning("run %s has no %s: %s", run_id, RESULTS, error)
 
-    def written(self) -> Path:
+    def as_file(self) -> Path:
         """Return the table as a file in pandas' `split` orientation."""
         path = self._folder / RESULTS
         with path.open("w", encoding="utf-8") as table:

@@ -1,12 +1,15 @@
-"""Where verdicts land: a line's run, the sums of a batch; what of them is text."""
+"""Where scores and verdicts land: a line's run, the sums of a batch; what of them is text."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from builders import line_record
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pf_mlflow.projection.score_payload import add_scores, score_keys, score_payload, scores_of
 from pf_mlflow.projection.summary import BatchSummary, Tally
@@ -16,6 +19,12 @@ from pf_mlflow.records.score import Score
 from pf_mlflow.scoring.sums import ScoreSums
 from pf_mlflow.tracking.run_payload import RunPayload
 
+SCORES = (
+    Score("bleu", 0.5),
+    Score("polite", True, rationale="it says please"),
+    Score("mood", "glad"),
+    Score("rouge1", error="needs ground_truth"),
+)
 M = "gpt-judge"
 FAILED = (
     Score("token_f1", 0.5),
@@ -164,3 +173,51 @@ def test_a_metric_of_ones_own_may_be_called_overall() -> None:
     payload = shown([Score("overall", 0.5), Score("root_cause", "weather")])
     assert payload.metrics == {"overall/v1": 0.5} and payload.tags == {"root_cause/v1": "weather"}
     assert ScoreSums.of([[Score("overall", 0.5)]]).metrics()["overall/v1/mean"] == 0.5
+
+
+def test_a_run_shows_them() -> None:
+    payload = RunPayload("FINISHED", 0, 0)
+    add_scores(payload, SCORES)
+    assert payload.metrics == {"bleu/v1": 0.5, "polite/v1": 1.0}
+    assert payload.tags == {
+        "polite/v1/rationale": "it says please",
+        "mood/v1": "glad",
+        "rouge1/v1/error": "needs ground_truth",
+    }
+    shown = {score.name: score for score in scores_of(payload)}
+    assert shown == {score.name: score for score in SCORES} and shown["polite"].value == 1.0
+
+
+def test_what_is_not_given_anew_is_no_number_any_more() -> None:
+    payload = score_payload(line_record(scores=SCORES[:1]), {"by": "second"}, ["bleu/v1", "rouge1/v1"])
+    assert payload.metrics["bleu/v1"] == 0.5 and math.isnan(payload.metrics["rouge1/v1"])
+    assert payload.tags == {"by": "second"} and payload.end_ms == 102_500
+    assert scores_of(payload) == [Score("bleu", 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("key", "is_score"),
+    [
+        ("bleu/v1", True),
+        ("bleu/v1/mean", True),
+        ("mood/v1/error", True),
+        ("duration/p50", False),
+        ("v1", False),
+        ("a/v10", False),
+    ],
+)
+def test_which_keys_are_an_evaluations(key: str, is_score: bool) -> None:
+    assert (key in score_keys({key: 1})) is is_score
+
+
+@given(st.text(min_size=1), st.floats() | st.booleans() | st.text())
+def test_any_name_and_value_become_something_that_mlflow_takes(name: str, value: Any) -> None:
+    from mlflow.utils.validation import _validate_metric_name, _validate_tag_name
+
+    payload = RunPayload("FINISHED", 0, 0)
+    add_scores(payload, [Score(name, value)])
+    for key in payload.metrics:
+        _validate_metric_name(key)
+    for key in payload.tags:
+        _validate_tag_name(key)
+    assert all(value == value for value in payload.metrics.values())

@@ -10,6 +10,7 @@ import json
 import random
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from itertools import count
@@ -83,29 +84,29 @@ class JudgeClient:
         raise AssertionError("unreachable")
 
     def _ask_once(self, question: Question) -> Reply:
-        with_schema = self._knows_schemas
-        status, headers, body = self._post(question, with_schema)
-        if status == 400 and with_schema and any(word in body.lower() for word in _NO_SCHEMA):
-            self._knows_schemas = False
-            status, headers, body = self._post(question, False)
+        request = self._request(question)
+        status, headers, body = self._post(request)
         if status == 200:
             return self._reply(body)
+        if status == 400 and "response_format" in request and any(word in body.lower() for word in _NO_SCHEMA):
+            self._knows_schemas = False
+            return self._ask_once(question)
         message = f"it answered {status}{self._quoted(body)}"
         if (status in (408, 409, 429) or status >= 500) and "insufficient_quota" not in body:
             raise _Unavailable(message, _retry_after(headers))
         raise NoReply(message)
 
-    def _post(self, question: Question, with_schema: bool) -> tuple[int, Mapping[str, str], str]:
-        """Return status, headers and body of the response; its whole body must be there in time, not each part."""
-        body: dict[str, Any] = {"messages": list(question.messages)}
-        if self.endpoint.names_model:
-            body["model"] = self.endpoint.model
-        if with_schema:
-            body["response_format"] = question.response_format
-        timeout, started = self._settings.timeout, time.monotonic()
+    def _request(self, question: Question) -> dict[str, Any]:
+        model = {"model": self.endpoint.model} if self.endpoint.names_model else {}
+        schema = {"response_format": question.response_format} if self._knows_schemas else {}
+        return {"messages": list(question.messages), **model, **schema}
+
+    def _post(self, request: Mapping[str, Any]) -> tuple[int, Mapping[str, str], str]:
+        """Return status, headers and body of the response; the whole body must be there in time, not only each part."""
+        url, headers, timeout = self.endpoint.url, self.endpoint.headers(), self._settings.timeout
+        started, parts = time.monotonic(), []
         try:
-            with self._client.stream("POST", self.endpoint.url, json=body, headers=self.endpoint.headers()) as response:
-                parts = []
+            with self._client.stream("POST", url, json=request, headers=headers) as response:
                 for part in response.iter_bytes():
                     parts.append(part)
                     if time.monotonic() - started > timeout:
@@ -164,11 +165,8 @@ def _backoff(tries: int) -> float:
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a server asks to wait, in a header that holds seconds or a date."""
     value = headers.get("retry-after", "")
-    try:
+    with suppress(ValueError):
         return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
+    with suppress(TypeError, ValueError):
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
+    return None

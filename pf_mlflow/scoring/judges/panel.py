@@ -16,7 +16,7 @@ from pf_mlflow.scoring.judges.client import JudgeClient, NoReply
 from pf_mlflow.scoring.judges.endpoint import SKIPPED, endpoint_of, is_offline
 from pf_mlflow.scoring.judges.judge import Judge, Question
 from pf_mlflow.scoring.judges.overall import overall
-from pf_mlflow.scoring.judges.reply import Nonsense, read_verdict
+from pf_mlflow.scoring.judges.reply import NoVerdict, read_verdict
 from pf_mlflow.scoring.judges.verdict_cache import VerdictCache
 from pf_mlflow.scoring.line_fields import LineFields
 from pf_mlflow.scoring.metric import sentence
@@ -104,7 +104,7 @@ class Panel:
         tokens = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
         try:
             verdict = read_verdict(reply.text, judge.values)
-        except Nonsense as error:
+        except NoVerdict as error:
             return {"error": self._client.endpoint.masked(str(error)), **tokens}
         if self._cache and key:
             self._cache.keep(key, verdict)

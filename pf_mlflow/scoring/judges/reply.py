@@ -10,7 +10,7 @@ from typing import Any
 
 from pf_mlflow.records.score import NO, YES
 
-__all__ = ["Nonsense", "Verdict", "read_verdict"]
+__all__ = ["NoVerdict", "Verdict", "read_verdict"]
 
 _THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.I)
 _OUT_OF = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)")
@@ -18,8 +18,8 @@ _SHOWN = 200
 _JSON = json.JSONDecoder(strict=False)
 
 
-class Nonsense(Exception):
-    """A reply that is no verdict; the message says what is wrong with it."""
+class NoVerdict(Exception):
+    """A reply holds no verdict; the message says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ def read_verdict(text: str, values: tuple[str, ...] | tuple[float, ...]) -> Verd
             or as `4/5` where 5 is the highest; `true` and `false` are yes and no.
 
     Raises:
-        Nonsense: it holds no verdict, one that is not allowed, or several that differ.
+        NoVerdict: it holds no verdict, one that is not allowed, or several that differ.
     """
     found = [reply for reply in _objects(_THOUGHTS.sub("", text)) if "result" in reply]
     if not found:
-        raise Nonsense(f"its reply holds no JSON with a result: {_short(text)}")
+        raise NoVerdict(f"its reply holds no JSON with a result: {_short(text)}")
     verdicts = {_value(reply["result"], values): reply for reply in found}
     if len(verdicts) > 1:
-        raise Nonsense(f"its reply holds several verdicts: {', '.join(map(str, verdicts))}")
+        raise NoVerdict(f"its reply holds several verdicts: {', '.join(map(str, verdicts))}")
     value, reply = verdicts.popitem()
     rationale = reply.get("rationale")
     return Verdict(value, str(rationale).strip() or None if rationale is not None else None)
@@ -71,7 +71,7 @@ def _value(value: Any, values: tuple[str, ...] | tuple[float, ...]) -> str | flo
     for allowed in values:
         if allowed in meant:
             return allowed
-    raise Nonsense(f"its verdict is {_short(value)}, which is none of {', '.join(map(str, values))}")
+    raise NoVerdict(f"its verdict is {_short(value)}, which is none of {', '.join(map(str, values))}")
 
 
 def _words(value: Any) -> tuple[str, ...]:

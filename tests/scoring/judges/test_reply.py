@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pf_mlflow.scoring.judges.reply import Nonsense, Verdict, read_verdict
+from pf_mlflow.scoring.judges.reply import NoVerdict, Verdict, read_verdict
 
 YES_NO = ("yes", "no")
 GRADES = (1, 2, 3, 4, 5)
@@ -72,7 +72,7 @@ def test_verdicts(text: str, values: tuple[str, ...], expected: Verdict) -> None
     ],
 )
 def test_what_is_no_verdict(text: str, values: tuple[str, ...], says: list[str]) -> None:
-    with pytest.raises(Nonsense) as told:
+    with pytest.raises(NoVerdict) as told:
         read_verdict(text, values)
     assert all(word in str(told.value) for word in says), told.value
     assert len(str(told.value)) < 400
