@@ -97,7 +97,7 @@ def _from_batch(base: RunRecord, has_data: bool, found: Mapping[str, str], given
 
 def _outputs(base: RunRecord) -> dict[str, Any]:
     """Return the outputs of a batch's first completed line."""
-    path = (base.output_path or Path()) / "flow_outputs" / "output.jsonl"
+    path = base.folder / "flow_outputs" / "output.jsonl"
     try:
         with path.open(encoding="utf-8") as lines:
             first: dict[str, Any] = json.loads(lines.readline())

@@ -60,7 +60,7 @@ def last_judged(home: Path, base: str) -> LastJudged:
 def _connection(record: RunRecord) -> str | None:
     """Return the connection of an evaluation, which stands in the copy of its flow."""
     try:
-        dag = read_dag((record.output_path or Path()) / "snapshot")
+        dag = read_dag(record.flow_copy)
     except BadInput:
         return None
     names = [(node.get("inputs") or {}).get("connection") for node in dag["nodes"] if node["name"] == "score"]

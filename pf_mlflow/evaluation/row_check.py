@@ -14,7 +14,7 @@ from typing import Any
 from pf_mlflow.errors import BadInput
 from pf_mlflow.sources.promptflow.flow import read_dag
 from pf_mlflow.sources.promptflow.private_names import CurrentLine, data_rows, promptflow_home
-from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
+from pf_mlflow.sources.promptflow.run_record import NOWHERE, RunRecord, run_record
 
 __all__ = ["check_row", "first_with_data", "wrong_rows"]
 
@@ -86,7 +86,7 @@ def _columns(record: RunRecord) -> dict[str, str]:
 
 def _by_name(record: RunRecord) -> dict[str, str]:
     """Return where promptflow takes inputs from that nobody has mapped: the column of their name, or their default."""
-    for folder in ((record.output_path or Path()) / "snapshot", record.flow_dir or Path()):
+    for folder in (record.flow_copy, record.flow_dir or NOWHERE):
         with suppress(BadInput):
             inputs = read_dag(folder).get("inputs") or {}
             return {name: f"${{data.{name}}}" for name, spec in inputs.items() if (spec or {}).get("default") is None}
@@ -94,7 +94,7 @@ def _by_name(record: RunRecord) -> dict[str, str]:
 
 
 def _inputs(record: RunRecord) -> Iterator[tuple[int, dict[str, Any]]]:
-    path = (record.output_path or Path()) / "inputs.jsonl"
+    path = record.folder / "inputs.jsonl"
     if path.is_file():
         with path.open(encoding="utf-8") as lines:
             for number, inputs in enumerate(map(json.loads, lines)):

@@ -14,7 +14,7 @@ from pf_mlflow.settings import Settings
 from pf_mlflow.sources.live.api import batch_started
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
-from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, failure, run_record
+from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record
 from pf_mlflow.spool.entries import BatchState
 from pf_mlflow.spool.launch import deliver_in_background
 from pf_mlflow.spool.store import Spool
@@ -104,7 +104,7 @@ def result_of(run: Any, model: ModelChoice, settings: Settings, monitor: Monitor
 
 def _why(record: RunRecord, status: str) -> str | None:
     if status == "Failed":
-        return failure(record)
+        return record.failure()
     return _first_failure(record) if record.is_evaluation() else None
 
 

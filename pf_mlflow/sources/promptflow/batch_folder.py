@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -13,12 +12,11 @@ from pathlib import Path
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.sources.promptflow.flow import flow_nodes
 from pf_mlflow.sources.promptflow.run_info import line_of_run_info
-from pf_mlflow.sources.promptflow.run_record import RunRecord
+from pf_mlflow.sources.promptflow.run_record import NOWHERE, RunRecord
 
 __all__ = ["BatchFolder", "digest"]
 
 _FLOW_FILES = {".py", ".jinja2", ".yaml", ".yml", ".prompty", ".json", ".txt"}
-_NOWHERE = Path(os.devnull)
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class BatchFolder:
     @classmethod
     def of(cls, record: RunRecord | None) -> BatchFolder:
         """Return the folder that a record names."""
-        return cls(record.output_path or _NOWHERE, record.flow_as_run) if record else cls(_NOWHERE)
+        return cls(record.folder, record.flow_as_run) if record else cls(NOWHERE)
 
     @property
     def _copy(self) -> Path:

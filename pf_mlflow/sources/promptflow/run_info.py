@@ -11,7 +11,7 @@ from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span
 from pf_mlflow.records.saved_scores import saved_scores
 from pf_mlflow.sources.promptflow.flow import FlowNodes
 from pf_mlflow.sources.promptflow.run_record import seconds
-from pf_mlflow.sources.promptflow.spans import tokens_of, told_error
+from pf_mlflow.sources.promptflow.spans import innermost_error, tokens_of
 
 __all__ = ["line_of_run_info"]
 
@@ -49,13 +49,13 @@ def line_of_run_info(
 
 
 def _error(error: Mapping[str, Any] | None, spans: tuple[Span, ...]) -> tuple[str | None, str | None]:
-    """Return type and message of a line's failure as the innermost call told it, else as promptflow keeps it."""
+    """Return type and message of a line's failure by the innermost call that failed, else as promptflow keeps it."""
     if not error:
         return None, None
     debug = error.get("debugInfo") or {}
     kind, message = debug.get("type") or error.get("code") or "Error", str(error.get("message", ""))
-    told = told_error(Span(_ROOT, "", "Flow", 0.0, error=message, error_type=kind), spans)
-    return told if told != (kind, message) else _cause(error) or told
+    innermost = innermost_error(Span(_ROOT, "", "Flow", 0.0, error=message, error_type=kind), spans)
+    return innermost if innermost != (kind, message) else _cause(error) or innermost
 
 
 def _cause(error: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -14,8 +15,10 @@ from pathlib import Path
 from pf_mlflow.sources.promptflow.flow import DAG, flow_nodes
 from pf_mlflow.sources.promptflow.private_names import run_database
 
-__all__ = ["RunRecord", "batch_uid", "failure", "run_record", "run_records", "seconds"]
+__all__ = ["NOWHERE", "RunRecord", "batch_uid", "run_record", "run_records", "seconds"]
 
+NOWHERE = Path(os.devnull)
+"""Stands for the folder of a batch that has none: there is nothing in it."""
 _OVER = {"Completed", "Failed", "Canceled"}
 
 
@@ -52,14 +55,32 @@ class RunRecord:
         return path.parent if path.suffix in (".yaml", ".yml", ".prompty", ".py") else path
 
     @property
+    def folder(self) -> Path:
+        """What promptflow keeps of the batch's lines."""
+        return self.output_path or NOWHERE
+
+    @property
+    def flow_copy(self) -> Path:
+        """The copy of the flow that promptflow makes when the batch ends."""
+        return self.folder / "snapshot"
+
+    @property
     def flow_as_run(self) -> Path:
         """The folder of the flow that ran: promptflow's copy, which it makes at the end, else the author's."""
-        copy = (self.output_path or Path()) / "snapshot"
+        copy = self.flow_copy
         return copy if self.flow_dir is None or (copy / DAG).is_file() else self.flow_dir
 
     def is_evaluation(self) -> bool:
         """Tell whether the batch scores the lines of another: it has a base batch, and its flow sums lines up."""
         return self.base_batch is not None and flow_nodes(self.flow_as_run).aggregates
+
+    def failure(self) -> str | None:
+        """Return why promptflow says that the batch failed, `None` if it does not say."""
+        try:
+            error = json.loads((self.folder / "error.json").read_text(encoding="utf-8"))
+            return " ".join(str(error["message"]).split())
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
 
 def run_record(home: Path, name: str) -> RunRecord | None:
@@ -102,15 +123,6 @@ def _record(row: sqlite3.Row) -> RunRecord:
         lines_completed=metrics.get("__pf__.lines.completed") or 0,
         column_mapping=properties.get("column_mapping") or {},
     )
-
-
-def failure(record: RunRecord) -> str | None:
-    """Return why promptflow says that a batch failed, `None` if it does not say."""
-    try:
-        told = json.loads(((record.output_path or Path()) / "error.json").read_text(encoding="utf-8"))
-        return " ".join(str(told["message"]).split())
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def batch_uid(home: Path, name: str, created_on: str) -> str:

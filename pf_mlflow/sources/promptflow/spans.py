@@ -13,7 +13,7 @@ from opentelemetry.trace import StatusCode
 from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span, Tokens
 from pf_mlflow.records.saved_scores import saved_scores
 
-__all__ = ["NANOSECONDS", "is_root", "line_record", "tokens_of", "told_error"]
+__all__ = ["NANOSECONDS", "innermost_error", "is_root", "line_record", "tokens_of"]
 
 NANOSECONDS = 1e9
 """Nanoseconds, the unit of OpenTelemetry's times, in a second."""
@@ -41,7 +41,7 @@ def line_record(
     """
     read = tuple(_span(span) for span in sorted(spans, key=lambda span: span.start_time or 0))
     root = next(span for span in read if span.parent is None)
-    error_type, error = told_error(root, read)
+    error_type, error = innermost_error(root, read)
     inputs = {name: value for name, value in root.inputs.items() if name != "line_number"}
     return LineRecord(
         batch_uid,
@@ -59,8 +59,8 @@ def line_record(
     )
 
 
-def told_error(top: Span, spans: Sequence[Span]) -> tuple[str | None, str | None]:
-    """Return type and message of a failure as the innermost call told it.
+def innermost_error(top: Span, spans: Sequence[Span]) -> tuple[str | None, str | None]:
+    """Return type and message of a failure as the innermost call that failed has them.
 
     promptflow wraps errors on the way out (`ToolExecutionError: Execution failure in 'py': (ValueError) boom!`). A
     wrapped error's message stands inside its wrapper's; an error that was handled on the way does not.
@@ -69,7 +69,7 @@ def told_error(top: Span, spans: Sequence[Span]) -> tuple[str | None, str | None
         return None, None
     for below in spans:
         if below.parent == top.id and below.error is not None and _wraps(top, below):
-            return told_error(below, spans)
+            return innermost_error(below, spans)
     return top.error_type, top.error
 
 
@@ -119,12 +119,12 @@ def _span(span: ReadableSpan) -> Span:
 
 def _span_tokens(attributes: Mapping[str, Any]) -> Tokens | None:
     """Read the call's own `usage` where it stands: promptflow's sums fail on some answers."""
-    told = tokens_of(attributes, "llm.usage.")
-    if told is None and attributes.get("span_type") == "LLM":
+    tokens = tokens_of(attributes, "llm.usage.")
+    if tokens is None and attributes.get("span_type") == "LLM":
         output = _json(attributes.get("output"))
         usage = output.get("usage") if isinstance(output, Mapping) else None
-        told = tokens_of(usage) if isinstance(usage, Mapping) else None
-    return told
+        tokens = tokens_of(usage) if isinstance(usage, Mapping) else None
+    return tokens
 
 
 def _status_error(span: ReadableSpan) -> tuple[str | None, str | None]:
@@ -132,9 +132,9 @@ def _status_error(span: ReadableSpan) -> tuple[str | None, str | None]:
         return "SystemExit", "a node left the flow before its end, as `sys.exit()` does"
     if span.status.status_code is not StatusCode.ERROR:
         return None, None
-    told = span.status.description or "Error"
-    kind, _, message = told.partition(": ")
-    return (kind, message) if re.fullmatch(r"[\w.]+", kind) else ("Error", told)
+    description = span.status.description or "Error"
+    kind, _, message = description.partition(": ")
+    return (kind, message) if re.fullmatch(r"[\w.]+", kind) else ("Error", description)
 
 
 def _json(value: Any) -> Any:
