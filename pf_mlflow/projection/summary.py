@@ -10,7 +10,7 @@ from typing import Any
 
 from pf_mlflow.projection.line_payload import tells_lines_apart
 from pf_mlflow.projection.score_payload import scores_of
-from pf_mlflow.records.json_fields import known_fields
+from pf_mlflow.records import known_fields
 from pf_mlflow.records.score import Score
 from pf_mlflow.records.statistics import mean, percentile
 from pf_mlflow.scoring.sums import ScoreSums, evaluated

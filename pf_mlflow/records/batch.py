@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from pf_mlflow.records.json_fields import known_fields
+from pf_mlflow.records import known_fields
 
 __all__ = ["Batch"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pf_mlflow.records.json_fields import known_fields
+from pf_mlflow.records import known_fields
 from pf_mlflow.records.score import Score
 
 __all__ = ["COMPLETED", "FAILED", "INTERRUPTED", "LineRecord", "Span", "Tokens"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pf_mlflow.records.json_fields import known_fields
+from pf_mlflow.records import known_fields
 
 __all__ = ["FAIL", "NO", "OVERALL", "PASS", "ROOT_CAUSE", "YES", "Score"]
 
