@@ -1,16 +1,26 @@
 """Commands that start at once: processes forked from one that has imported the libraries, which takes others seconds.
 
-Neither promptflow nor this package is among them, so each command still reads its environment and imports both.
+Neither promptflow nor this package is among them, so each command still reads its environment and imports both. What a
+command starts by `python -c`, as it does delivery, is forked too; promptflow's own processes are not.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
+import runpy
 import select
+import signal
 import socket
+import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
+_CLIENT = Path(__file__).with_name("command_client.py")
 _LIBRARIES = [
     *("aiohttp", "alembic.command", "azure.monitor.opentelemetry.exporter", "cryptography.fernet", "flask_restx"),
     *("jsonschema", "marshmallow", "mlflow.store.tracking.sqlalchemy_store", "oauthlib", "openai.types.responses"),
@@ -18,38 +28,34 @@ _LIBRARIES = [
     *("pydantic_settings", "pydash", "requests", "rich.progress", "ruamel.yaml", "sqlalchemy.orm", "strictyaml"),
     *("tabulate", "tenacity", "tiktoken", "waitress"),
 ]
-_OF_THE_INTERPRETER = {"LD_PRELOAD", "PYTHONPATH"}
-"""Variables that are read when an interpreter starts: with them a command takes one of its own."""
 
 
 class CommandServer:
     """The process that commands are forked from; it ends with whoever started it."""
 
-    def __init__(self, folder: str | os.PathLike[str], env: dict[str, str]) -> None:
-        import subprocess
-
-        self._socket = os.path.join(folder, "socket")
-        words = [sys.executable, __file__, "serve", self._socket]
-        pipe = subprocess.PIPE
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self._socket = str(folder / "socket")
+        words, pipe = [sys.executable, __file__, self._socket], subprocess.PIPE
         self._process = subprocess.Popen(words, cwd=folder, env=env, stdin=pipe, stdout=pipe)
         self._is_ready = False
 
-    def words(self, program: str) -> list[str]:
-        """Return the command line that has a program run as if it were started itself."""
+    def words(self, *words: str) -> list[str]:
+        """Return the command line that has a Python program run as if it were started itself."""
         if not self._is_ready:
             assert self._process.stdout and self._process.stdout.read(1), "the process for commands did not start"
             self._is_ready = True
-        return [sys.executable, "-S", "-E", __file__, "run", self._socket, str(program)]
+        return [*_client(self._socket), *words]
 
     def close(self) -> None:
         self._process.communicate(timeout=20)
 
 
-def serve(path: str) -> None:
-    """Fork a process for each command until the standard input is closed."""
-    import gc
-    import importlib
+def _client(path: str) -> list[str]:
+    return [sys.executable, "-S", "-E", str(_CLIENT), path]
 
+
+def serve(path: str) -> None:
+    """Fork a process for each command until the standard input is closed; return in each when it has run."""
     for library in _LIBRARIES:
         importlib.import_module(library)
     gc.freeze()
@@ -61,60 +67,64 @@ def serve(path: str) -> None:
             client, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                return _attend(client)
+                return _attend(client, path)
             client.close()
             _reap()
 
 
 def _reap() -> None:
-    try:
+    with suppress(ChildProcessError):  # none is left
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    except ChildProcessError:  # none is left
-        pass
 
 
-def _attend(client: socket.socket) -> None:
-    """Tell the client how its command ended, which a process of its own runs."""
-    told, streams, _, _ = socket.recv_fds(client, 1 << 16, 3)
-    while more := client.recv(1 << 16):
-        told += more
+def _attend(client: socket.socket, path: str) -> None:
+    """Tell the client how its command ended, which a process of its own runs; a client that is killed ends it."""
+    length, streams, _, _ = socket.recv_fds(client, 8, 3)
+    with client.makefile("rb") as file:
+        call = json.loads(file.read(int(length)))
     if pid := os.fork():
-        client.send(b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        for stream in streams:
+            os.close(stream)
+        ended = os.pidfd_open(pid)
+        if ended not in select.select([client, ended], [], [])[0]:
+            os.kill(pid, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with suppress(OSError):
+            client.send(b"%d" % code)
         os._exit(0)
     client.close()
-    _run(json.loads(told), streams)
+    _become(call, streams, path)
 
 
-def _run(call: dict[str, object], streams: list[int]) -> None:
-    import runpy
-
+def _become(call: dict[str, Any], streams: list[int], path: str) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    os.chdir(str(call["folder"]))
+    os.chdir(call["folder"])
     os.environ.clear()
-    os.environ.update(call["env"])  # type: ignore[call-overload]
-    sys.argv = call["words"]  # type: ignore[assignment]
-    sys.path[0] = os.path.dirname(sys.argv[0])
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    os.environ.update(call["env"])
+    _fork_interpreters(path)
+    sys.argv = call["words"]
+    if sys.argv[0] == "-c":
+        sys.path[0] = ""
+        exec(compile(sys.argv.pop(1), "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.path[0] = os.path.dirname(sys.argv[0])
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-def run(path: str, words: list[str]) -> int:
-    """Have a command run with the folder, environment and streams of this process, and return its exit code."""
-    if _OF_THE_INTERPRETER & os.environ.keys():
-        os.execv(words[0], words)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.connect(path)
-        call = json.dumps({"words": words, "folder": os.getcwd(), "env": dict(os.environ)}).encode()
-        sent = socket.send_fds(server, [call], [0, 1, 2])
-        server.sendall(call[sent:])
-        server.shutdown(socket.SHUT_WR)
-        return int(server.recv(16))
+def _fork_interpreters(path: str) -> None:
+    """Have what this process starts by `python -c` run by the command server."""
+
+    class Popen(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, args: Any, *more: Any, **named: Any) -> None:
+            if list(args[:2]) == [sys.executable, "-c"]:
+                args = [*_client(path), *args[1:]]
+            super().__init__(args, *more, **named)
+
+    subprocess.Popen = Popen  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        serve(sys.argv[2])
-    else:
-        sys.exit(run(sys.argv[2], sys.argv[3:]))
+    serve(sys.argv[1])

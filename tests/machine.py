@@ -54,7 +54,9 @@ class Machine:
     def command(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
         call = self._call(words, cwd, env)
         if self.server and words[0] in COMMANDS:
-            call["args"] = [*self.server.words(call["args"][0]), *words[1:]]
+            call["args"] = self.server.words(*call["args"])
+        elif self.server and words[0] == "python" and words[1].endswith(".py"):
+            call["args"] = self.server.words(*words[1:])
         return subprocess.run(**call, capture_output=True, timeout=280)
 
     def shell(self, script: str, cwd: Path, env: dict[str, str], answers: str = "") -> subprocess.CompletedProcess[str]:
