@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,8 @@ from pf_mlflow.spool.store import Spool
 
 
 @pytest.fixture
-def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+def uri(tmp_path: Path, fresh_store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    uri = f"sqlite:///{shutil.copy(fresh_store, tmp_path)}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     return uri
 

@@ -32,7 +32,10 @@ def waiting(machine: Machine, name: str) -> int:
         return count
 
 
-@pytest.mark.parametrize(("status", "says"), [(401, "MLFLOW_TRACKING_USERNAME"), (403, "MLFLOW_EXPERIMENT_NAME")])
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [(401, "MLFLOW_TRACKING_USERNAME"), pytest.param(403, "MLFLOW_EXPERIMENT_NAME", marks=pytest.mark.slow)],
+)
 def test_a_refusal_is_told_with_its_remedy(machine: Machine, proxy: CountingProxy, status: int, says: str) -> None:
     proxy.answer = status
     name = f"refused_{status}"

@@ -222,6 +222,7 @@ def test_the_spool_forgets_what_mlflow_has_and_is_private(batch: Tracked, machin
         assert spool.execute("SELECT count(*) FROM line WHERE batch_uid = ?", (uid,)).fetchone() == (0,)
 
 
+@pytest.mark.slow
 def test_a_model_that_nobody_serves(machine: Machine) -> None:
     machine.connect(f"http://127.0.0.1:{free_port()}/v1", name="dead")
     data = machine.data("refused", [{"topic": "plain"}])
