@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from machine import FLOWS, ROOT, Machine
 
+from pf_mlflow.adoption.vendor import node_file, vendored_package
+
 MAIN = "import sys; from pf_mlflow.cli import main; main(prog_name='pf-mlflow')"
 
 
@@ -36,16 +38,18 @@ def test_answers_are_scored_from_the_wheel(installed: Path, machine: Machine) ->
     assert [*(machine.folder / "spool" / "flows").glob("*/eval_flow/flow.dag.yaml")]
 
 
-def test_init_works_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("vendor", [False, True])
+def test_init_works_from_the_wheel(installed: Path, tmp_path: Path, vendor: bool) -> None:
     flow = shutil.copytree(FLOWS / "public" / "chat", tmp_path / "chat")
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     env |= {"PYTHONPATH": str(installed), "PWD": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, "init", str(flow), "--yes"], cwd=tmp_path, env=env, capture_output=True, text=True
-    )
+    words = [sys.executable, "-c", MAIN, "init", str(flow), "--yes", *(["--vendor"] if vendor else [])]
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("initialize_mlflow", "save_mlflow_tracking", "finalize"):
-        assert (flow / "nodes" / f"{name}.py").read_bytes() == (ROOT / "nodes" / f"{name}.py").read_bytes()
-    assert (flow / "requirements.txt").read_text().startswith("promptflow>=")
-    copied = {path.relative_to(flow) for path in (flow / "pf_mlflow").rglob("*.py")}
-    assert copied == {path.relative_to(ROOT) for path in (ROOT / "pf_mlflow").rglob("*.py")}
+        assert (flow / "nodes" / f"{name}.py").read_bytes() == node_file(name, vendor)
+    first = (flow / "requirements.txt").read_text().splitlines()[0]
+    assert first.startswith("promptflow>=" if vendor else "pf-mlflow>=")  # no direct_url.json: as if from an index
+    assert (flow / "pf_mlflow.zip").exists() is vendor and not (flow / "pf_mlflow").exists()
+    if vendor:
+        assert (flow / "pf_mlflow.zip").read_bytes() == vendored_package()

@@ -36,12 +36,12 @@ class FolderChange:
         return full.read_bytes() if full.is_file() else None
 
     def lines(self, unsaid: Iterable[str] = ()) -> Iterator[str]:
-        """Yield what will change: a unified diff of what is edited, names and counts of what comes and goes."""
+        """Yield what will change: a diff of each text that is edited, names and counts of what else comes and goes."""
         shown = {path: new for path, new in sorted(self.files.items()) if path not in unsaid}
         for path, new in shown.items():
             old = self._now(path)
             if old is not None and new is not None:
-                yield from _diff(path, old, new)
+                yield from [f"new content: {path}"] if b"\0" in new else _diff(path, old, new)
         yield from _counted("new", [path for path in shown if self._now(path) is None])
         yield from _counted("gone", [path for path, new in shown.items() if new is None])
 

@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pf_mlflow.adoption.changes import FolderChange, read_text
-from pf_mlflow.adoption.text_edits import Edit, taken_back
+from pf_mlflow.adoption.vendor import COPY
+from pf_mlflow.adoption.yaml_edit import Edit, taken_back
 from pf_mlflow.errors import BadInput
+from pf_mlflow.sources.promptflow.flow_files import PACKAGE
 
-__all__ = ["Added", "EditedFile", "removal"]
+__all__ = ["EditedFile", "Manifest", "digest", "removal"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class EditedFile:
 
 
 @dataclass
-class Added:
+class Manifest:
     """What is in a flow's folder that its author did not write."""
 
     NAME = ".pf_mlflow.json"
@@ -38,11 +40,11 @@ class Added:
     edited: list[EditedFile] = field(default_factory=list)
 
     @classmethod
-    def in_folder(cls, flow_dir: Path) -> Added | None:
+    def in_folder(cls, flow_dir: Path) -> Manifest | None:
         """Return what was put into a folder, `None` if nothing was.
 
         Raises:
-            BadInput: the file that tells cannot be read.
+            BadInput: the manifest cannot be read.
         """
         path = flow_dir / cls.NAME
         if not path.is_file():
@@ -59,14 +61,37 @@ class Added:
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
 
     @property
-    def has_package(self) -> bool:
-        """Whether the copy of this package is ours."""
-        return any(path.startswith("pf_mlflow/") for path in self.files)
+    def has_copy(self) -> bool:
+        """Whether the flow carries a copy of this package that is ours: a zip, or a folder of earlier versions."""
+        return any(path.partition("/")[0] in (PACKAGE.name, COPY) for path in self.files)
 
     def is_untouched(self, flow_dir: Path, path: str) -> bool:
         """Tell whether a file is ours and nobody has changed it since."""
         full = flow_dir / path
         return path in self.files and full.is_file() and self.files[path] == digest(full.read_bytes())
+
+    def changed_since(self, flow_dir: Path) -> list[str]:
+        """Return the files of ours that somebody has changed."""
+        there = (path for path in self.files if (flow_dir / path).is_file())
+        return [path for path in there if not self.is_untouched(flow_dir, path)]
+
+    def text_before(self, flow_dir: Path, path: str) -> str:
+        """Return the text of an edited file without our edits; what others changed in it stays.
+
+        Raises:
+            BadInput: it was changed where our edits are.
+        """
+        text = read_text(flow_dir / path)
+        try:
+            for one in reversed([one for one in self.edited if one.path == path]):
+                text = taken_back(text, one.edits)
+        except ValueError as error:
+            first = str(error).strip().splitlines()[0].strip()
+            raise BadInput(
+                f"{flow_dir / path} was changed where `pf-mlflow init` had put {first!r}; write it as it was, or take "
+                f"out the rest by hand and delete {self.NAME}. Nothing was changed."
+            ) from error
+        return text
 
 
 def digest(content: bytes) -> str:
@@ -80,41 +105,22 @@ def removal(flow_dir: Path) -> FolderChange:
     Raises:
         BadInput: nothing was put in, or it was changed since, so that it is not ours alone any more.
     """
-    added = Added.in_folder(flow_dir)
-    if added is None:
+    manifest = Manifest.in_folder(flow_dir)
+    if manifest is None:
         raise BadInput(
-            f"There is nothing to take out of {flow_dir}: it has no {Added.NAME}, where `pf-mlflow init` notes what it "
-            "puts in. What was put in by hand has to be taken out by hand."
+            f"There is nothing to take out of {flow_dir}: it has no {Manifest.NAME}, where `pf-mlflow init` notes what "
+            "it puts in. What was put in by hand has to be taken out by hand."
         )
-    there = [path for path in added.files if (flow_dir / path).is_file()]
-    if changed := [path for path in there if not added.is_untouched(flow_dir, path)]:
+    if changed := manifest.changed_since(flow_dir):
         raise BadInput(
             f"{', '.join(changed)} in {flow_dir} was changed since `pf-mlflow init` put it there; move it away if you "
             "want to keep it, else delete it, then try again. Nothing was changed."
         )
-    change = FolderChange(flow_dir, dict.fromkeys(there), tuple(added.folders))
-    for path, content in _texts_before(flow_dir, added.edited).items():
-        change.put(path, content)
-    change.put(Added.NAME, None)
+    there = (path for path in manifest.files if (flow_dir / path).is_file())
+    change = FolderChange(flow_dir, dict.fromkeys(there), tuple(manifest.folders))
+    created = {one.path for one in manifest.edited if one.created}
+    for path in sorted({one.path for one in manifest.edited if (flow_dir / one.path).is_file()}):
+        text = manifest.text_before(flow_dir, path)
+        change.put(path, None if path in created and not text else text.encode())
+    change.put(Manifest.NAME, None)
     return change
-
-
-def _texts_before(flow_dir: Path, edited: Sequence[EditedFile]) -> dict[str, bytes | None]:
-    paths = dict.fromkeys(one.path for one in edited if (flow_dir / one.path).is_file())
-    texts = {path: read_text(flow_dir / path) for path in paths}
-    for one in reversed(edited):
-        if one.path in texts:
-            texts[one.path] = _before(flow_dir / one.path, texts[one.path], one.edits)
-    created = {one.path for one in edited if one.created}
-    return {path: None if path in created and not text else text.encode() for path, text in texts.items()}
-
-
-def _before(path: Path, text: str, edits: Sequence[Edit]) -> str:
-    try:
-        return taken_back(text, edits)
-    except ValueError as error:
-        first = str(error).strip().splitlines()[0].strip()
-        raise BadInput(
-            f"{path} was changed where `pf-mlflow init` had put {first!r}; write it as it was, or take out the rest "
-            f"by hand and delete {Added.NAME}. Nothing was changed."
-        ) from error

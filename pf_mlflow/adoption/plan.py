@@ -1,4 +1,4 @@
-"""Plans what a flow's folder needs for child runs: nodes, package, YAML, requirements and ignore entries."""
+"""Plans what a flow's folder needs for child runs: nodes, YAML, requirements, ignore entries; for a cloud a copy."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 from pf_mlflow.__version__ import __version__
 from pf_mlflow.adoption.changes import FolderChange, read_text
-from pf_mlflow.adoption.manifest import Added, EditedFile, digest
-from pf_mlflow.adoption.requirements import conflicts, missing
-from pf_mlflow.adoption.text_edits import Edit, appended_lines, applied
-from pf_mlflow.adoption.wiring import CALLS, Wiring, included, our_nodes
+from pf_mlflow.adoption.manifest import EditedFile, Manifest, digest
+from pf_mlflow.adoption.requirements import IN_NO_INDEX, conflicts, is_own, missing, own_requirement
+from pf_mlflow.adoption.vendor import COPY, FIND_COPY, node_file, vendored_package
+from pf_mlflow.adoption.wiring import CALLS, Wiring, find_in_flow, included, our_nodes
+from pf_mlflow.adoption.yaml_edit import Edit, appended_lines, applied
 from pf_mlflow.errors import BadInput
 from pf_mlflow.sources.promptflow.flow import node_names, read_dag
-from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
+from pf_mlflow.sources.promptflow.flow_files import flow_files
 
 __all__ = ["Plan", "flow_folder", "init_plan"]
 
@@ -55,12 +56,13 @@ def _is_prompty_folder(path: Path) -> bool:
     return path.is_dir() and any(path.glob("*.prompty")) and not any((path / name).is_file() for name in flows)
 
 
-def init_plan(path: Path, record: Sequence[str] = ()) -> Plan:
+def init_plan(path: Path, record: Sequence[str] = (), vendor: bool = False) -> Plan:
     """Return what a flow's folder lacks.
 
     Args:
         path: The folder.
         record: Nodes to record; none: every node that calls an LLM.
+        vendor: Whether the flow is to carry a copy of this package; one that does so already goes on doing so.
 
     Raises:
         BadInput: no flow that can be edited safely, or a node that it does not have.
@@ -69,7 +71,7 @@ def init_plan(path: Path, record: Sequence[str] = ()) -> Plan:
     dag = read_dag(folder)
     _check_place(folder)
     _check_names(dag, record)
-    return _Planning(folder, dag, record).plan()
+    return _Planning(folder, dag, record, vendor).plan()
 
 
 def _check_place(folder: Path) -> None:
@@ -87,81 +89,92 @@ def _check_names(dag: Mapping[str, Any], record: Iterable[str]) -> None:
 
 
 class _Planning:
-    def __init__(self, folder: Path, dag: Mapping[str, Any], record: Sequence[str]) -> None:
+    def __init__(self, folder: Path, dag: Mapping[str, Any], record: Sequence[str], vendor: bool) -> None:
         self._folder, self._dag, self._record = folder, dag, record
         self._included = included(dag, folder)
-        self._added = Added.in_folder(folder) or Added(__version__)
+        self._manifest = Manifest.in_folder(folder) or Manifest(__version__)
         self._present = self._put_before() | our_nodes(dag, folder)
         self._plan = Plan(FolderChange(folder))
+        self._old_copy = [path for path in self._manifest.files if path.startswith("pf_mlflow/")]
+        self._has_own = not self._old_copy and find_in_flow(dag, folder, "pf_mlflow/__init__.py") is not None
+        self._vendored = vendor or self._manifest.has_copy
 
     def plan(self) -> Plan:
+        self._put_copy()
         self._put_nodes()
-        self._put_package()
         requirements = self._put_requirements()
         self._edit_flow(requirements)
         self._put_ignore_entries()
         if self._plan.change.files:
-            self._added.version = __version__
-            self._plan.change.put(Added.NAME, self._added.to_bytes())
+            self._manifest.version = __version__
+            self._plan.change.put(Manifest.NAME, self._manifest.to_bytes())
         return self._plan
 
     def _put_before(self) -> dict[str, str]:
         """Return the nodes of ours that are there, by the files that were put here, even if such a file is gone."""
         sources = {str((node.get("source") or {}).get("path")): str(node["name"]) for node in self._dag["nodes"]}
-        return {Path(path).stem: name for path, name in sources.items() if path in self._added.files}
+        return {Path(path).stem: name for path, name in sources.items() if path in self._manifest.files}
 
     # Whole files
 
+    def _put_copy(self) -> None:
+        """Put the package in as a zip, in the place of the many files that earlier versions put there."""
+        if not self._vendored or self._has_own:
+            return
+        changed = [path for path in self._manifest.changed_since(self._folder) if path in self._old_copy]
+        if changed:
+            self._has_own = True
+            self._plan.notes += [_left(self._folder / path) for path in changed]
+            return
+        for path in self._old_copy:
+            self._put(path, None)
+        self._put(COPY, vendored_package())
+        gone = [name for name in self._manifest.folders if name.partition("/")[0] == "pf_mlflow"]
+        self._manifest.folders = [name for name in self._manifest.folders if name not in gone]
+        self._plan.change.emptied = tuple(gone)
+
     def _put_nodes(self) -> None:
-        source = flow_files() / "nodes"
-        self._nodes_in = self._nodes_folder(source)
+        vendored = self._vendored and not self._has_own
+        self._nodes_in = self._nodes_folder()
+        others = []
         for name in CALLS:
             path = f"{self._nodes_in}/{name}.py"
-            if name not in self._present or path in self._added.files:
-                self._put(path, (source / f"{name}.py").read_bytes())
+            if name not in self._present or path in self._manifest.files:
+                self._put(path, node_file(name, vendored))
+            else:
+                others.append(self._present[name])
+        if others and vendored:
+            told = f"The files of {', '.join(others)} are not of `pf-mlflow init`: write `{FIND_COPY}` into them, above"
+            self._plan.notes.append(f"{told} their import of pf_mlflow.")
 
-    def _nodes_folder(self, source: Path) -> str:
+    def _nodes_folder(self) -> str:
         """Return the first folder in which no file of the author's is in the way."""
         for name in ("nodes", "mlflow_nodes", "pf_mlflow_nodes"):
-            clash = any(self._is_other(f"{name}/{node}.py", source / f"{node}.py") for node in CALLS)
+            clash = any(self._is_other(f"{name}/{node}.py", node) for node in CALLS)
             if not clash and name not in self._included and not (self._folder / name).is_file():
                 return name
         raise BadInput(f"{self._folder} has folders nodes, mlflow_nodes and pf_mlflow_nodes; rename one of them.")
 
-    def _is_other(self, path: str, ours: Path) -> bool:
+    def _is_other(self, path: str, node: str) -> bool:
         full = self._folder / path
-        return full.is_file() and path not in self._added.files and full.read_bytes() != ours.read_bytes()
-
-    def _put_package(self) -> None:
-        own = self._folder / "pf_mlflow"
-        if "pf_mlflow" in self._included or own.is_symlink():
-            return
-        if own.exists() and not self._added.has_package:
-            if own.resolve() != PACKAGE.resolve():
-                self._plan.notes.append(f"{own} was there already and is left as it is.")
-            return
-        paths = (path for path in sorted(PACKAGE.rglob("*.py")) if "flow_files" not in path.parts)
-        files = {f"pf_mlflow/{path.relative_to(PACKAGE).as_posix()}": path for path in paths}
-        for name, path in files.items():
-            self._put(name, path.read_bytes())
-        for name in [name for name in self._added.files if name.startswith("pf_mlflow/") and name not in files]:
-            self._put(name, None)
+        ours = (node_file(node, vendored) for vendored in (False, True))
+        return full.is_file() and path not in self._manifest.files and full.read_bytes() not in ours
 
     def _put(self, path: str, content: bytes | None) -> None:
-        full = self._folder / path
-        if full.is_file() and path in self._added.files and not self._added.is_untouched(self._folder, path):
-            self._plan.notes.append(f"{full} was changed since it was put there and is left as it is.")
+        full, files = self._folder / path, self._manifest.files
+        if full.is_file() and path not in files:
             return
-        if full.is_file() and path not in self._added.files:
+        if full.is_file() and not self._manifest.is_untouched(self._folder, path):
+            self._plan.notes.append(_left(full))
             return
         self._plan.change.put(path, content)
         if content is None:
-            del self._added.files[path]
+            del files[path]
             return
-        self._added.files[path] = digest(content)
+        files[path] = digest(content)
         parents = [parent.as_posix() for parent in Path(path).parents if parent.as_posix() != "."]
-        new = [name for name in parents if not (self._folder / name).exists() and name not in self._added.folders]
-        self._added.folders += new
+        new = [name for name in parents if not (self._folder / name).exists() and name not in self._manifest.folders]
+        self._manifest.folders += new
 
     # Edits
 
@@ -185,31 +198,43 @@ class _Planning:
     def _edited(self, path: str, text: str, edits: Sequence[Edit], created: bool = False) -> None:
         if edits:
             self._plan.change.put(path, text.encode())
-            self._added.edited.append(EditedFile(path, edits, created))
+            self._manifest.edited.append(EditedFile(path, edits, created))
 
-    def _append(self, path: str, lines: Sequence[str]) -> None:
+    def _append(self, path: str, lines: Sequence[str], *instead: Edit) -> None:
         full = self._folder / path
-        if not lines:
-            return
-        if full.is_symlink() and not full.resolve().is_relative_to(self._folder.resolve()):
+        if lines and full.is_symlink() and not full.resolve().is_relative_to(self._folder.resolve()):
             self._plan.notes.append(f"{full} is a link to {full.resolve()}; add there what is missing: {_said(lines)}.")
             return
-        text = read_text(full) if full.is_file() else ""
-        self._edited(path, *applied(text, [appended_lines(text, lines)]), created=not full.exists())
+        text, edits = applied(read_text(full) if full.is_file() else "", instead)
+        if lines:
+            text, appended = applied(text, [appended_lines(text, lines)])
+            edits += appended
+        self._edited(path, text, edits, created=not full.exists())
 
     def _put_requirements(self) -> str | None:
         """Add the missing requirements; return the file's name if the flow should name it."""
         environment = self._dag.get("environment") or {}
         name = str(environment.get("python_requirements_txt") or "requirements.txt")
-        wanted = [line for line in _lines(flow_files() / "requirements.txt") if not line.startswith("#")]
+        cloud = [line for line in _lines(flow_files() / "requirements.txt") if not line.startswith("#")]
+        wanted = cloud if self._vendored or self._has_own else [own_requirement()]
+        there = _lines(self._included.get(name, self._folder / name))
+        instead = [] if wanted != cloud else self._own_line(name)
+        lacking = missing(wanted, [line for line in there if line not in {edit.removed.strip() for edit in instead}])
         if name in self._included:
-            if lacking := missing(wanted, _lines(self._included[name])):
-                self._plan.notes.append(f"{self._included[name]} lacks what a cloud needs: {_said(lacking)}.")
+            if lacking:
+                self._plan.notes.append(f"{self._included[name]} lacks what child runs need: {_said(lacking)}.")
             return None
-        there = _lines(self._folder / name)
-        self._append(name, missing(wanted, there))
-        self._plan.notes += [f"{name} {note}" for note in conflicts(wanted, there)]
-        return None if self._dag.get("environment") else name
+        self._append(name, lacking, *instead)
+        self._plan.notes += [f"{name} {note}" for note in conflicts(cloud, there)]
+        if any("file:" in line for line in lacking):
+            self._plan.notes.append(f"{_said(lacking)} in {name} is found on this machine only: {IN_NO_INDEX}")
+        return None if environment else name
+
+    def _own_line(self, path: str) -> list[Edit]:
+        """Return the edit that takes out the line of this package that was put in before, if it is there as it was."""
+        text = read_text(self._folder / path) if (self._folder / path).is_file() else ""
+        before = [edit.added for one in self._manifest.edited if one.path == path for edit in one.edits]
+        return [Edit(text.index(own), own, "") for own in before if is_own(own) and text.count(own) == 1]
 
     def _put_ignore_entries(self) -> None:
         """Add to the ignore files that there are; with neither, git's serves promptflow as well."""
@@ -223,6 +248,10 @@ class _Planning:
 
 def _lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines()] if path.is_file() else []
+
+
+def _left(path: Path) -> str:
+    return f"{path} was changed since it was put there and is left as it is."
 
 
 def _said(lines: Iterable[str]) -> str:

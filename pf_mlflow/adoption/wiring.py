@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +11,7 @@ from typing import Any
 
 import yaml
 
-from pf_mlflow.adoption.text_edits import Edit, applied
-from pf_mlflow.adoption.yaml_edit import Change, YamlText
+from pf_mlflow.adoption.yaml_edit import Edit, edited_yaml
 from pf_mlflow.errors import BadInput
 
 __all__ = ["CALLS", "TRACING", "Wiring", "find_in_flow", "included", "our_nodes", "package_calls", "traces"]
@@ -93,45 +91,21 @@ class Wiring:
             BadInput: it is written in a way that cannot be edited safely.
         """
         try:
-            text, edits = applied(self.text, self._changes(YamlText(self.text)))
-            came_out = yaml.safe_load(text)
-        except (ValueError, AssertionError, yaml.YAMLError) as error:
+            return edited_yaml(self.text, self.dag, self._wanted())
+        except (ValueError, yaml.YAMLError) as error:
             raise BadInput(f"flow.dag.yaml cannot be edited safely: {error}.") from error
-        if came_out != self._wanted():
-            raise BadInput("flow.dag.yaml cannot be edited safely: it uses YAML that only its author can edit.")
-        return text, edits
-
-    def _changes(self, document: YamlText) -> Iterator[Change]:
-        # What comes into a mapping that ends just before `nodes` goes before the keys that are new there.
-        for key, name, value in sorted(self._entries(), key=lambda entry: entry[0] not in self.dag):
-            yield document.entry(key, name, value)
-        if TRACING in (self.dag.get("environment_variables") or {}) and not traces(self.dag):
-            yield document.other_value("environment_variables", TRACING, "false")
-        if "initialize_mlflow" not in self.present:
-            yield document.first_item("nodes", self._initialize())
-        if last := self._last():
-            yield document.last_items("nodes", *last)
-
-    def _entries(self) -> Iterator[tuple[str, str, object]]:
-        """Yield what the flow's mappings lack: key of the mapping, name and value."""
-        if _OUTPUT not in (self.dag.get("outputs") or {}) and "finalize" not in self.present:
-            yield "outputs", _OUTPUT, self._output()
-        if self.requirements:
-            yield "environment", "python_requirements_txt", self.requirements
-        if TRACING not in (self.dag.get("environment_variables") or {}):
-            yield "environment_variables", TRACING, "false"
 
     def _wanted(self) -> dict[str, Any]:
-        dag = copy.deepcopy(dict(self.dag))
-        first = [] if "initialize_mlflow" in self.present else [self._initialize()]
-        dag["nodes"] = [*first, *dag["nodes"], *self._last()]
-        if "finalize" not in self.present:
-            dag["outputs"] = {_OUTPUT: self._output(), **(dag.get("outputs") or {})}
-        if not traces(dag):
-            dag["environment_variables"] = {**(dag.get("environment_variables") or {}), TRACING: "false"}
+        lacks: dict[str, dict[str, object]] = {}
+        if "finalize" not in self.present and _OUTPUT not in (self.dag.get("outputs") or {}):
+            lacks["outputs"] = {_OUTPUT: self._output()}
         if self.requirements:
-            dag["environment"] = {"python_requirements_txt": self.requirements}
-        return dag
+            lacks["environment"] = {"python_requirements_txt": self.requirements}
+        if not traces(self.dag):
+            lacks["environment_variables"] = {TRACING: "false"}
+        entries = {key: {**(self.dag.get(key) or {}), **added} for key, added in lacks.items()}
+        first = [] if "initialize_mlflow" in self.present else [self._initialize()]
+        return {**self.dag, **entries, "nodes": [*first, *self.dag["nodes"], *self._last()]}
 
     # The three nodes
 

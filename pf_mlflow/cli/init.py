@@ -12,7 +12,7 @@ import click
 from rich.markup import escape
 
 from pf_mlflow.adoption.changes import FolderChange
-from pf_mlflow.adoption.manifest import Added, removal
+from pf_mlflow.adoption.manifest import Manifest, removal
 from pf_mlflow.adoption.plan import flow_folder, init_plan
 from pf_mlflow.cli.output import one_sentence, out, warn
 from pf_mlflow.errors import BadInput
@@ -32,25 +32,29 @@ _COLORS = {"+": "green", "-": "red", "@": "cyan", "n": "green", "g": "red"}
     metavar="NAME",
     help="A node to record; several times. Default: all with an LLM.",
 )
+@click.option("--vendor", is_flag=True, help="Also put in what a cloud needs that sees nothing but the flow's folder.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be changed.")
 @click.option("--yes", "-y", is_flag=True, help="Change it without asking.")
 @click.option("--remove", is_flag=True, help="Take out again, byte for byte, what was put in.")
-def init(flow_dir: Path, nodes: tuple[str, ...], dry_run: bool, yes: bool, remove: bool) -> None:
+def init(flow_dir: Path, nodes: tuple[str, ...], vendor: bool, dry_run: bool, yes: bool, remove: bool) -> None:
     """Give an existing flow child runs: its batches show each line in MLflow from then on.
 
-    Adds three nodes to flow.dag.yaml (comments, order and style stay), copies their files and this package into the
-    folder, switches promptflow's tracing on, and adds requirements and ignore entries. Shows all of it and asks first.
-    A second time it changes nothing but what a newer version of this package brings.
+    Adds three nodes and their files (comments, order and style of flow.dag.yaml stay), switches promptflow's tracing
+    on, and adds a line of requirements and ignore entries. Shows all of it and asks first. A second time it changes
+    nothing but what a newer version of this package brings.
+
+    --vendor is for clouds, which cannot install this package: it is in no package index. It adds pf_mlflow.zip, what
+    of this package runs in a flow, and the requirements of a cloud's image. From then on the flow keeps them.
 
     Exit code: 0 done or nothing to do, 1 cannot be done safely or was declined, 2 wrong command line.
 
     Example: pf-mlflow init my_flow
     """
-    if remove and nodes:
-        raise click.UsageError("--node says what to put in; it does not go with --remove.")
+    if remove and (nodes or vendor):
+        raise click.UsageError("--node and --vendor say what to put in; they do not go with --remove.")
     with one_sentence():
         folder = flow_folder(flow_dir)
-        plan = None if remove else init_plan(folder, nodes)
+        plan = None if remove else init_plan(folder, nodes, vendor)
         change = plan.change if plan else removal(folder)
         for note in plan.notes if plan else ():
             warn(note)
@@ -67,7 +71,7 @@ def init(flow_dir: Path, nodes: tuple[str, ...], dry_run: bool, yes: bool, remov
 
 
 def _show(change: FolderChange) -> None:
-    for line in change.lines(unsaid=[Added.NAME]):
+    for line in change.lines(unsaid=[Manifest.NAME]):
         color = _COLORS.get(line[:1])
         out.print(f"[{color}]{escape(line)}[/{color}]" if color else escape(line))
 

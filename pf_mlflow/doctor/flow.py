@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
-import pf_mlflow
 from pf_mlflow.__version__ import __version__
-from pf_mlflow.adoption.manifest import Added
-from pf_mlflow.adoption.wiring import TRACING, find_in_flow, package_calls, traces
+from pf_mlflow.adoption.manifest import Manifest
+from pf_mlflow.adoption.vendor import COPY, copied_version
+from pf_mlflow.adoption.wiring import TRACING, find_in_flow, our_nodes, package_calls, traces
 from pf_mlflow.doctor.check_result import ERROR, OK, WARNING, CheckResult
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.sources.promptflow.flow import flow_nodes, node_names, node_shapes
+from pf_mlflow.sources.promptflow.flow_files import PACKAGE
 
 __all__ = ["check_copy", "check_nodes", "check_tracing", "node_sources"]
 
@@ -94,21 +93,26 @@ def _named(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[CheckResult
 
 
 def check_copy(setup: Setup) -> Iterator[CheckResult]:
-    """Tell whether the flow's own copy of this package, which it would import, is of the installed version."""
+    """Tell whether the flow carries a copy of this package, of the installed version; a cloud needs one."""
     if setup.flow_dir is None or setup.dag is None:
         return
-    copy = find_in_flow(setup.dag, setup.flow_dir, "pf_mlflow/__init__.py")
+    folder = find_in_flow(setup.dag, setup.flow_dir, "pf_mlflow/__init__.py")
+    copy = folder.parent if folder else find_in_flow(setup.dag, setup.flow_dir, COPY)
     if copy is None:
+        if our_nodes(setup.dag, setup.flow_dir):
+            needs = f"`{setup.init} --vendor` for a cloud that sees nothing but the flow's folder"
+            yield CheckResult(OK, f"none, and pf-mlflow is in no package index: {needs}")
         return
-    found = re.search(r'^__version__ = "(.+)"', copy.read_text(encoding="utf-8"), re.MULTILINE)
-    theirs = found[1] if found else "unknown"
-    if theirs != __version__:
-        message = f"the flow's own copy of pf_mlflow is of version {theirs}, the installed one is {__version__}"
-        added = Added.in_folder(setup.flow_dir)
-        by_hand = f"put a copy of {Path(pf_mlflow.__file__).parent} in the place of {copy.parent}"
-        yield CheckResult(WARNING, message, f"`{setup.init}`" if added and added.has_package else by_hand)
-    else:
-        yield CheckResult(OK, f"{copy.parent} is of the installed version, {__version__}")
+    version = copied_version(copy)
+    if version == __version__:
+        yield CheckResult(OK, f"{copy} is of the installed version, {__version__}")
+        return
+    message = (
+        f"the flow's own copy of pf_mlflow is of version {version or 'unknown'}, the installed one is {__version__}"
+    )
+    manifest = Manifest.in_folder(setup.flow_dir)
+    by_hand = f"put a copy of {PACKAGE} in the place of {copy}" if folder else f"`pf-mlflow init {copy.parent}`"
+    yield CheckResult(WARNING, message, f"`{setup.init}`" if manifest and manifest.has_copy else by_hand)
 
 
 def check_tracing(setup: Setup) -> Iterator[CheckResult]:

@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from pf_mlflow.adoption.vendor import COPY
 from pf_mlflow.adoption.wiring import included
 from pf_mlflow.doctor.check_result import OK, WARNING, CheckResult
 from pf_mlflow.doctor.flow import node_sources
@@ -44,7 +45,7 @@ def check_snapshot(setup: Setup) -> Iterator[CheckResult]:
 
 def _own_files(flow_dir: Path, dag: Mapping[str, Any]) -> set[Path]:
     """Return the files without which the flow does not run."""
-    names = ["flow.dag.yaml", "pf_mlflow/__init__.py", *(path for _, path in node_sources(dag))]
+    names = ["flow.dag.yaml", "pf_mlflow/__init__.py", COPY, *(path for _, path in node_sources(dag))]
     return {flow_dir / name for name in names if (flow_dir / name).is_file()}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pf_mlflow.__version__ import __version__
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.spool.processes import end_process
 from pf_mlflow.spool.store import Spool
@@ -32,7 +33,8 @@ __all__ = [
 
 HUNG_AFTER = 300.0
 """Seconds without a sign of life after which a delivery process is taken to hang; one request may take 120."""
-_PACKAGE = Path(__file__).resolve().parent.parent
+_IMPORTED_FROM = Path(__file__).resolve().parents[2]
+"""The folder, or the zip, that this package was imported from."""
 _LOG = "delivery.log"
 _LOG_LIMIT = 1_000_000
 """Bytes after which the log begins anew."""
@@ -101,12 +103,12 @@ def start_delivery(spool_dir: Path, *batch_uid: str) -> None:
 
 def delivery_process(spool_dir: Path, *words: str, **streams: Any) -> subprocess.Popen[str]:
     """Return a new detached `pf_mlflow.delivery.process`; what it says goes into the log unless `streams` say."""
-    package = _lasting_package(_PACKAGE, spool_dir / "packages")
+    imported_from = _lasting(_IMPORTED_FROM, spool_dir / "packages")
     path = spool_dir / _LOG
     full = path.exists() and path.stat().st_size > _LOG_LIMIT
     with path.open("wb" if full else "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-c", _BOOT, str(package.parent), str(spool_dir), *words],
+            [sys.executable, "-c", _BOOT, str(imported_from), str(spool_dir), *words],
             cwd=spool_dir,
             env=_environment(),
             start_new_session=True,
@@ -116,26 +118,34 @@ def delivery_process(spool_dir: Path, *words: str, **streams: Any) -> subprocess
         )
 
 
-def _lasting_package(package: Path, kept: Path) -> Path:
-    """Return a package that stays: a flow with `additional_includes` runs in a copy that goes when the batch ends."""
-    if Path(tempfile.gettempdir()).resolve() not in package.parents:
-        return package
+def _lasting(imported_from: Path, kept: Path) -> Path:
+    """Return where the package stays: a flow with `additional_includes` runs in a copy that goes with the batch."""
+    if Path(tempfile.gettempdir()).resolve() not in imported_from.parents:
+        return imported_from
+    is_zip = imported_from.suffix == ".zip"
+    package = imported_from if is_zip else imported_from / "pf_mlflow"
     with suppress(OSError):  # no room: it may end before the flow does
-        sources = sorted(package.rglob("*.py"))
-        if not sources:
-            return max(kept.glob(f"*/{package.name}"), key=lambda copy: copy.stat().st_mtime, default=package)
-        digest = hashlib.sha256(
-            b"".join(str(path.relative_to(package)).encode() + path.read_bytes() for path in sources)
-        )
-        return _copied(package, kept / digest.hexdigest()[:16]) / package.name
-    return package
+        sources = [package] if package.is_file() else sorted(package.rglob("*.py"))
+        if sources:
+            content = b"".join(str(path.relative_to(imported_from)).encode() + path.read_bytes() for path in sources)
+            folder = kept / f"{__version__}-{hashlib.sha256(content).hexdigest()[:16]}"
+            copy = _copied(package, folder) / package.name
+        else:  # it went already: what an earlier process of this version kept
+            earlier = kept.glob(f"{__version__}-*/{package.name}")
+            copy = max(earlier, key=lambda path: path.stat().st_mtime, default=package)
+        return copy if is_zip else copy.parent
+    return imported_from
 
 
 def _copied(package: Path, folder: Path) -> Path:
+    """Return a folder that holds a copy of a package, a folder or a zip; it is made if it is not there yet."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = Path(tempfile.mkdtemp(dir=folder.parent))
-        shutil.copytree(package, draft / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+        if package.is_file():
+            shutil.copy(package, draft)
+        else:
+            shutil.copytree(package, draft / package.name, ignore=shutil.ignore_patterns("__pycache__"))
         with suppress(OSError):  # another process was faster
             draft.rename(folder)
         shutil.rmtree(draft, ignore_errors=True)

@@ -14,9 +14,13 @@ import yaml
 from click.testing import CliRunner, Result
 from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS
 from machine import FLOWS, ROOT, Machine, Tracked, tracked
+from packaging.requirements import Requirement
 
 from pf_mlflow import __version__
-from pf_mlflow.adoption.manifest import Added, digest
+from pf_mlflow.adoption.manifest import Manifest, digest
+from pf_mlflow.adoption.requirements import own_requirement
+from pf_mlflow.adoption.vendor import FIND_COPY, node_file, vendored_package
+from pf_mlflow.adoption.wiring import CALLS
 from pf_mlflow.cli import main
 from pf_mlflow.sources.promptflow.private_names import snapshot_ignores
 
@@ -147,7 +151,7 @@ def test_it_shows_asks_and_says_what_to_do_next(flow: Path) -> None:
     for words, typed, code in [(["--dry-run"], "", 0), ([], "n\n", 1), ([], "", 1)]:
         shown = init(flow, *words, typed=typed)
         assert shown.exit_code == code and contents(flow) == before
-        assert "+- name: save_mlflow_tracking" in shown.output and "new: pf_mlflow/" in shown.output
+        assert "+- name: save_mlflow_tracking" in shown.output and "new: nodes/finalize.py" in shown.output
     assert "--yes" in shown.output
     done = init(flow, typed="y\n")
     assert done.exit_code == 0
@@ -158,7 +162,7 @@ def test_it_shows_asks_and_says_what_to_do_next(flow: Path) -> None:
 def test_what_was_there_is_kept(flow: Path) -> None:
     (flow / ".amlignore").write_text("*.log\nmlruns\n.venv/")
     (flow / "requirements.txt").write_text("MLflow==2.22.0\nopenai  # any\npromptflow[azure]>=1.18\n-e ./mine\n")
-    done = init(flow, "--yes", "--node", "llm")
+    done = init(flow, "--yes", "--node", "llm", "--vendor")
     assert "requirements.txt pins MLflow==2.22.0, but child runs need MLflow<=3.15.0,>=3.1" in done.output
     requirements = (flow / "requirements.txt").read_text()
     assert requirements.startswith("MLflow==2.22.0\nopenai  # any\npromptflow[azure]>=1.18\n-e ./mine\n")
@@ -229,25 +233,107 @@ def test_removal_refuses_what_is_not_its_own_any_more(
 
 
 def test_a_newer_version_brings_its_files_and_what_was_taken_out_comes_back(flow: Path) -> None:
-    init(flow, "--yes")
-    note = Added.in_folder(flow)
-    assert note and note.version == __version__
-    for name, text in {"nodes/finalize.py": "old = 1\n", "pf_mlflow/gone.py": "old = 2\n"}.items():
+    init(flow, "--yes", "--vendor")
+    manifest = Manifest.in_folder(flow)
+    assert manifest and manifest.version == __version__
+    for name, text in {"nodes/finalize.py": "old = 1\n", "pf_mlflow.zip": "old = 2\n"}.items():
         (flow / name).write_text(text)
-        note.files[name] = digest(text.encode())
-    (flow / ".pf_mlflow.json").write_bytes(note.to_bytes())
+        manifest.files[name] = digest(text.encode())
+    (flow / ".pf_mlflow.json").write_bytes(manifest.to_bytes())
     edit("flow.dag.yaml", "- name: initialize_mlflow\n  type: python\n", "- name: x\n  type: python\n")(flow)
-    (flow / "pf_mlflow" / "records" / "line.py").unlink()
-    (flow / "pf_mlflow" / "records" / "masking.py").write_text("mine = 1\n")
+    (flow / "nodes" / "save_mlflow_tracking.py").write_text("mine = 1\n")
     done = init(flow, "--yes")
-    assert "masking.py was changed since it was put there and is left as it is" in done.output
-    assert (flow / "nodes" / "finalize.py").read_bytes() == (ROOT / "nodes" / "finalize.py").read_bytes()
-    assert not (flow / "pf_mlflow" / "gone.py").exists() and (flow / "pf_mlflow" / "records" / "line.py").exists()
-    (flow / "pf_mlflow" / "records" / "masking.py").unlink()
-    assert "new: pf_mlflow/records/masking.py" in init(flow, "--yes").output
+    assert "save_mlflow_tracking.py was changed since it was put there and is left as it is" in done.output
+    assert (flow / "nodes" / "finalize.py").read_bytes() == node_file("finalize", vendored=True)
+    assert (flow / "pf_mlflow.zip").read_bytes() == vendored_package()
+    (flow / "nodes" / "save_mlflow_tracking.py").unlink()
+    assert "new: nodes/save_mlflow_tracking.py" in init(flow, "--yes").output
     edit("flow.dag.yaml", "- name: x\n  type: python\n", "- name: initialize_mlflow\n  type: python\n")(flow)
     assert init(flow, "--remove", "--yes").exit_code == 0
     assert contents(flow) == contents(PUBLIC / "basic-llm")
+
+
+# The requirement, and the copy for clouds
+
+
+def test_the_one_requirement_is_where_the_package_came_from(flow: Path) -> None:
+    done = init(flow, "--yes")
+    lines = (flow / "requirements.txt").read_text().splitlines()[::-1]
+    assert lines == [own_requirement(), "promptflow-tools", "promptflow"] and "pf-mlflow init --vendor" in done.output
+    assert "is in no package index" in done.output
+    assert Requirement(lines[0]).name == "pf-mlflow" and "psutil" not in done.output
+    assert not (flow / "pf_mlflow.zip").exists()
+    assert "Nothing to do" in init(flow).output
+
+
+@pytest.mark.parametrize("before", [None, "openai>=3", "openai>=3\n"], ids=["none", "no line end", "one"])
+def test_a_flow_that_is_vendored_later_needs_no_index(flow: Path, before: str | None) -> None:
+    requirements = flow / "requirements.txt"
+    requirements.write_text(before) if before else requirements.unlink()
+    own = contents(flow)
+    init(flow, "--yes")
+    done = init(flow, "--yes", "--vendor")
+    assert done.exit_code == 0 and "new: pf_mlflow.zip" in done.output
+    lines = requirements.read_text().splitlines()
+    assert "azureml-mlflow>=1.62,<2" in lines and not [line for line in lines if line.startswith("pf-mlflow")]
+    assert [line for line in lines if line.startswith("openai")] == [(before or "openai>=3,<4").strip()]
+    for words in ([], ["--vendor"]):
+        assert "Nothing to do" in init(flow, *words).output
+    requirements.write_text("mine\n" + requirements.read_text())
+    assert init(flow, "--remove", "--yes").exit_code == 0
+    assert requirements.read_text() == "mine\n" + (before or "")
+    requirements.write_text(before) if before else requirements.unlink()
+    assert contents(flow) == own
+
+
+def left_by_an_earlier_version(flow: Path) -> None:
+    """Give a flow what `init` gave it before it knew the zip: the package as a folder."""
+    init(flow, "--yes", "--vendor")
+    manifest = Manifest.in_folder(flow)
+    assert manifest
+    del manifest.files["pf_mlflow.zip"]
+    (flow / "pf_mlflow.zip").unlink()
+    files = {f"nodes/{name}.py": node_file(name, vendored=False) for name in CALLS}
+    files |= dict.fromkeys(["pf_mlflow/__init__.py", "pf_mlflow/cli/show.py", "pf_mlflow/records.py"], b"old = 1\n")
+    for name, content in files.items():
+        (flow / name).parent.mkdir(exist_ok=True)
+        (flow / name).write_bytes(content)
+        manifest.files[name] = digest(content)
+    manifest.folders += ["pf_mlflow", "pf_mlflow/cli"]
+    (flow / ".pf_mlflow.json").write_bytes(manifest.to_bytes())
+
+
+def test_a_copy_of_an_earlier_version_becomes_one_file(flow: Path) -> None:
+    left_by_an_earlier_version(flow)
+    done = init(flow, "--yes")
+    assert "new: pf_mlflow.zip" in done.output and "gone: pf_mlflow/__init__.py" in done.output
+    assert not (flow / "pf_mlflow").exists() and (flow / "pf_mlflow.zip").is_file()
+    assert (flow / "nodes" / "finalize.py").read_bytes() == node_file("finalize", vendored=True)
+    assert "Nothing to do" in init(flow).output
+    assert init(flow, "--remove", "--yes").exit_code == 0
+    assert contents(flow) == contents(PUBLIC / "basic-llm")
+
+
+def test_a_copy_of_an_earlier_version_is_taken_out(flow: Path) -> None:
+    left_by_an_earlier_version(flow)
+    assert init(flow, "--remove", "--yes").exit_code == 0
+    assert contents(flow) == contents(PUBLIC / "basic-llm")
+
+
+def test_a_copy_that_its_author_changed_stays_his(flow: Path) -> None:
+    left_by_an_earlier_version(flow)
+    (flow / "pf_mlflow" / "records.py").write_text("mine = 1\n")
+    done = init(flow, "--yes")
+    assert "records.py was changed since it was put there and is left as it is" in done.output
+    assert (flow / "pf_mlflow" / "__init__.py").exists() and not (flow / "pf_mlflow.zip").exists()
+
+
+def test_nodes_of_others_are_told_how_to_find_the_copy(flow: Path) -> None:
+    shutil.copytree(ROOT / "nodes", flow / "nodes")
+    init(flow, "--yes")
+    done = init(flow, "--yes", "--vendor")
+    assert "initialize_mlflow, save_mlflow_tracking, finalize are not of `pf-mlflow init`" in done.output
+    assert FIND_COPY in done.output and (flow / "pf_mlflow.zip").exists()
 
 
 def test_a_node_whose_file_is_gone_is_not_put_in_twice(flow: Path) -> None:

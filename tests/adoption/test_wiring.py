@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from machine import FLOWS, ROOT
 from ruamel.yaml import YAML
 
-from pf_mlflow.adoption.text_edits import taken_back
 from pf_mlflow.adoption.wiring import CALLS, Wiring, find_in_flow, our_nodes, traces
+from pf_mlflow.adoption.yaml_edit import taken_back
 from pf_mlflow.errors import BadInput
 
 PUBLIC = FLOWS / "public"

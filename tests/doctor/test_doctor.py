@@ -100,10 +100,11 @@ def no_nodes(patient: Patient) -> None:
 
 
 def old_copy(patient: Patient) -> None:
+    patient.shell("pf-mlflow init flow --vendor --yes")
     note = json.loads((patient.flow / ".pf_mlflow.json").read_text())
-    path = patient.flow / "pf_mlflow" / "__init__.py"
-    path.write_text(path.read_text().replace('__version__ = "', '__version__ = "0.0.'))
-    note["files"]["pf_mlflow/__init__.py"] = digest(path.read_bytes())
+    path = patient.flow / "pf_mlflow.zip"
+    path.write_bytes(path.read_bytes().replace(b'__version__ = "', b'__version__ = "0.0.'))
+    note["files"]["pf_mlflow.zip"] = digest(path.read_bytes())
     (patient.flow / ".pf_mlflow.json").write_text(json.dumps(note))
 
 

@@ -155,22 +155,62 @@ def main(spool_dir, uid=""):
     from pf_mlflow.reports import tables
     Path(spool_dir, "told").write_text(tables.__file__)
 """
-STARTS = "import sys; from pathlib import Path; import pf_mlflow.spool.launch as l; l.start_delivery(Path(sys.argv[1]), 'uid')"
+STARTS = """
+import shutil, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import pf_mlflow.spool.launch
+if sys.argv[3:]:
+    shutil.rmtree(sys.argv[3])
+pf_mlflow.spool.launch.start_delivery(Path(sys.argv[1]), "uid")
+"""
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["copied", "copied by an earlier one"])
-def test_delivery_outlives_a_temporary_copy_of_the_flow(first: bool, spool: Spool, tmp_path: Path) -> None:
-    flow, kept = tmp_path / "flow", spool.folder / "packages"
-    shutil.copytree(Path(pf_mlflow.__file__).parent, flow / "pf_mlflow", ignore=shutil.ignore_patterns("__pycache__"))
-    (flow / "pf_mlflow" / "delivery" / "process.py").write_text(WAITS)
-    if not first:
-        subprocess.run([sys.executable, "-c", STARTS, str(spool.folder)], cwd=flow, check=True)
-    subprocess.run([sys.executable, "-c", STARTS, str(spool.folder)], cwd=flow, check=True)
-    shutil.rmtree(flow)
+def flow_with_package(flow: Path, as_zip: bool) -> Path:
+    """A flow that carries this package; return what has to be on the path."""
+    package = flow / "package" / "pf_mlflow"
+    shutil.copytree(Path(pf_mlflow.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "delivery" / "process.py").write_text(WAITS)
+    return Path(shutil.make_archive(str(flow / "pf_mlflow"), "zip", package.parent)) if as_zip else package.parent
+
+
+def start_from(path: Path, spool: Spool, *removed: Path) -> None:
+    words = [str(spool.folder), str(path), *map(str, removed)]
+    subprocess.run([sys.executable, "-c", STARTS, *words], cwd=spool.folder, check=True)
+
+
+def delivered_by(spool: Spool) -> str:
     (spool.folder / "gone").touch()
     until = time.monotonic() + 20
-    while not (spool.folder / "told").exists():
+    while not (spool.folder / "told").exists() or not (spool.folder / "told").read_text():
         assert time.monotonic() < until, (spool.folder / "delivery.log").read_text()
         time.sleep(0.05)
-    (copy,) = kept.iterdir()
-    assert (copy / "pf_mlflow" / "reports" / "tables.py").is_file()
+    return (spool.folder / "told").read_text()
+
+
+@pytest.mark.parametrize("as_zip", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize("first", [True, False], ids=["copied", "copied by an earlier one"])
+def test_delivery_outlives_a_temporary_copy_of_the_flow(
+    first: bool, as_zip: bool, spool: Spool, tmp_path: Path
+) -> None:
+    path = flow_with_package(tmp_path / "flow", as_zip)
+    if not first:
+        start_from(path, spool)
+    start_from(path, spool)
+    shutil.rmtree(tmp_path / "flow")
+    (copy,) = (spool.folder / "packages").iterdir()
+    expected = copy / path.name if as_zip else copy
+    assert delivered_by(spool) == str(expected / "pf_mlflow" / "reports" / "tables.py")
+
+
+@pytest.mark.parametrize("as_zip", [False, True], ids=["folder", "zip"])
+def test_where_the_copy_went_before_delivery_starts_what_was_kept_of_its_version_serves(
+    as_zip: bool, spool: Spool, tmp_path: Path
+) -> None:
+    path = flow_with_package(tmp_path / "flow", as_zip)
+    start_from(path, spool)
+    (own,) = (spool.folder / "packages").iterdir()
+    other = shutil.copytree(own, own.parent / "0.0.1-of-another-version")
+    os.utime(other / ("pf_mlflow.zip" if as_zip else "pf_mlflow"), (time.time() + 60,) * 2)
+    start_from(path, spool, tmp_path / "flow")
+    assert delivered_by(spool).startswith(str(own))

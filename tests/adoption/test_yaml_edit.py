@@ -5,7 +5,7 @@ from builders import any_text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pf_mlflow.adoption.text_edits import appended_lines, applied, newline_of, taken_back
+from pf_mlflow.adoption.yaml_edit import Edit, appended_lines, applied, newline_of, taken_back
 
 changes = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3), any_text), max_size=5)
 
@@ -19,7 +19,7 @@ def test_what_was_applied_is_taken_back(text: str, wanted: list[tuple[int, int, 
         if start > len(text):
             break
         end = min(start + length, len(text))
-        made.append((start, text[start:end], added))
+        made.append(Edit(start, text[start:end], added))
     new, edits = applied(text, made)
     assert taken_back(new, edits) == text
 
@@ -37,7 +37,7 @@ def test_what_was_applied_is_taken_back(text: str, wanted: list[tuple[int, int, 
     ids=["above", "below", "between", "ours gone", "ours again", "ours twice elsewhere"],
 )
 def test_edits_made_since_stay(since, left: str | None) -> None:
-    text, edits = applied("a\nb\nc\n", [(2, "", "one\n"), (4, "", "two\n")])
+    text, edits = applied("a\nb\nc\n", [Edit(2, "", "one\n"), Edit(4, "", "two\n")])
     assert text == "a\none\nb\ntwo\nc\n"
     if left is None:
         with pytest.raises(ValueError, match="one"):
