@@ -6,14 +6,14 @@ import getpass
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import quote
 
 from platformdirs import user_state_path
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from pf_mlflow.errors import BadInput
 
@@ -21,24 +21,75 @@ __all__ = [
     "JudgeSettings",
     "Settings",
     "absolute_store",
+    "changed_environment",
     "current_user",
-    "default_tracking_uri",
-    "faulty_settings",
+    "flow_variables",
     "read_judge_settings",
     "read_settings",
     "setting_variables",
-    "take_over_environment",
     "without_password",
 ]
 
 
-_Kind = TypeVar("_Kind", bound=BaseSettings)
+_Kind = TypeVar("_Kind", bound="_Variables")
 
 
-class Settings(BaseSettings):
-    """The settings of this process. The field descriptions are the README's table."""
+class _Variables(BaseModel):
+    """Settings that are environment variables, each with a prefix unless it has a name of MLflow's."""
 
-    model_config = SettingsConfigDict(env_prefix="PF_MLFLOW_", extra="ignore", env_ignore_empty=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    prefix: ClassVar[str]
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """Return the environment variable of a field."""
+        return str(cls.model_fields[field].validation_alias or f"{cls.prefix}{field.upper()}")
+
+    @classmethod
+    def read(cls: type[_Kind], environment: Mapping[str, str]) -> _Kind:
+        """Return what variables say, in any case, empty ones nothing.
+
+        Raises:
+            BadInput: naming the first that cannot be used.
+        """
+        try:
+            return cls._validated(environment)
+        except ValidationError as error:
+            raise BadInput(next(iter(cls._faults(error).values()))) from error
+
+    @classmethod
+    def faults(cls, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return why variables cannot be used, a sentence each, by variable."""
+        try:
+            cls._validated(environment)
+        except ValidationError as error:
+            return cls._faults(error)
+        return {}
+
+    @classmethod
+    def _validated(cls: type[_Kind], environment: Mapping[str, str]) -> _Kind:
+        given = {name.upper(): value for name, value in environment.items() if value}
+        fields = {(field.validation_alias or name): cls.variable(name) for name, field in cls.model_fields.items()}
+        values = {str(name): given[variable] for name, variable in fields.items() if variable in given}
+        return cls.model_validate(values, context=_command_folder(environment))
+
+    @classmethod
+    def _faults(cls, error: ValidationError) -> dict[str, str]:
+        faults = {}
+        for one in error.errors():
+            name = str(one["loc"][0])
+            variable = cls.variable(name) if name in cls.model_fields else name
+            given = "…" if name in ("headers", "proxy_url") else repr(one["input"])  # which may hold a secret
+            faults[variable] = f"{variable}={given} cannot be used: {one['msg']}."
+        return faults
+
+
+class Settings(_Variables):
+    """What is logged, and where. The field descriptions are the README's table."""
+
+    prefix: ClassVar[str] = "PF_MLFLOW_"
+    _flow_variables: dict[str, str] = PrivateAttr(default_factory=dict)
+    _command_folder: Path | None = PrivateAttr(None)
 
     tracking_uri: str = Field(
         "",
@@ -77,19 +128,59 @@ class Settings(BaseSettings):
 
     @field_validator("spool_dir")
     @classmethod
-    def _whatever_folder_promptflow_is_in(cls, folder: Path) -> Path:
-        return (_started_in() or Path.cwd()) / folder.expanduser()
+    def _whatever_folder_promptflow_is_in(cls, folder: Path, info: ValidationInfo) -> Path:
+        return (info.context or Path.cwd()) / folder.expanduser()
 
     @field_validator("tracking_uri")
     @classmethod
-    def _from_where_the_user_was(cls, uri: str) -> str:
-        return absolute_store(uri, _started_in() or Path.cwd())
+    def _from_where_the_user_was(cls, uri: str, info: ValidationInfo) -> str:
+        return absolute_store(uri, info.context or Path.cwd())
+
+    def model_post_init(self, context: Any) -> None:
+        """Take the folder that the command was typed in from the validation's context."""
+        self._command_folder = context
+
+    @property
+    def command_folder(self) -> Path | None:
+        """The folder that the command was typed in, if that is known: promptflow changes the working directory."""
+        return self._command_folder
+
+    @classmethod
+    def for_flow(cls, flow: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+        """Return the settings that hold when promptflow runs a flow from here: its own variables come first.
+
+        Raises:
+            BadInput: naming the first that cannot be used.
+        """
+        own = flow_variables(flow)
+        settings = cls.read({**environment, **own})
+        settings._flow_variables = own
+        return settings
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment variables by which a child process has the same settings."""
+        if not self.enabled:
+            return self._flow_variables
+        return {
+            **self._flow_variables,
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "PF_MLFLOW_SPOOL_DIR": str(self.spool_dir),
+            "PF_MLFLOW_CONTENT": self.content,
+        }
+
+    def store_of(self, flow_dir: Path) -> str:
+        """Return the tracking URI, by default that of an SQLite store beside the command, else beside the flow."""
+        if self.tracking_uri:
+            return self.tracking_uri
+        typed_in = self.command_folder
+        folder = typed_in if typed_in and _writable(typed_in) else flow_dir
+        return f"sqlite:///{_quoted(folder.resolve())}/mlflow.db"
 
 
-class JudgeSettings(BaseSettings):
+class JudgeSettings(_Variables):
     """The settings of judges. None is needed: key and address come from promptflow's connection."""
 
-    model_config = SettingsConfigDict(env_prefix="PF_MLFLOW_JUDGE_", extra="ignore", env_ignore_empty=True, frozen=True)
+    prefix: ClassVar[str] = "PF_MLFLOW_JUDGE_"
 
     timeout: float = Field(30.0, gt=0, le=600, description="Seconds in which a judge must have answered.")
     retries: int = Field(
@@ -142,74 +233,60 @@ def _is_header(name: str, value: object) -> bool:
     )
 
 
-def _started_in() -> Path | None:
-    folder = os.environ.get("PWD")
+def _command_folder(environment: Mapping[str, str]) -> Path | None:
+    folder = environment.get("PWD")
     return Path(folder) if folder else None
 
 
 def read_settings() -> Settings:
     """Return the settings of this process; raise `BadInput` naming the first that cannot be used."""
-    return _read(Settings)
+    return Settings.read(os.environ)
 
 
 def read_judge_settings() -> JudgeSettings:
     """Return the settings of judges; raise `BadInput` naming the first that cannot be used."""
-    return _read(JudgeSettings)
+    return JudgeSettings.read(os.environ)
 
 
 def setting_variables() -> frozenset[str]:
     """Return the environment variables that are settings, those of judges too."""
-    fields = [(kind, *item) for kind in (Settings, JudgeSettings) for item in kind.model_fields.items()]
-    return frozenset(str(field.validation_alias or _variable(kind, name)) for kind, name, field in fields)
+    return frozenset(kind.variable(name) for kind in (Settings, JudgeSettings) for name in kind.model_fields)
 
 
-def faulty_settings() -> dict[str, str]:
-    """Return why settings of this process cannot be used, a sentence each, by variable."""
-    kind: type[BaseSettings] = Settings
-    try:
-        kind()
-    except ValidationError as error:
-        return _faults(kind, error)
-    return {}
+def flow_variables(flow: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables that promptflow will set when it runs a flow from here, as far as they are settings."""
+    own = (flow.get("environment_variables") or {}).items()
+    return {
+        "PWD": os.getcwd(),  # a program that started us elsewhere may have left its own
+        **{str(name): str(value) for name, value in own if _is_setting(str(name)) and not str(value).startswith("${")},
+    }
 
 
-def _read(kind: type[_Kind]) -> _Kind:
-    try:
-        return kind()
-    except ValidationError as error:
-        raise BadInput(next(iter(_faults(kind, error).values()))) from error
+@contextmanager
+def changed_environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Let this process and its children have variables; afterwards those have the values they had.
 
-
-def _faults(kind: type[BaseSettings], error: ValidationError) -> dict[str, str]:
-    faults = {}
-    for one in error.errors():
-        name = str(one["loc"][0])
-        variable = _variable(kind, name) if name in kind.model_fields else name
-        given = "…" if name in ("headers", "proxy_url") else repr(one["input"])  # which may hold a secret
-        faults[variable] = f"{variable}={given} cannot be used: {one['msg']}."
-    return faults
-
-
-def _variable(kind: type[BaseSettings], field: str) -> str:
-    return f"{kind.model_config.get('env_prefix', '')}{field.upper()}"
-
-
-def take_over_environment(flow: Mapping[str, Any]) -> None:
-    """Let a flow's own settings hold for this process too, as they will when promptflow runs it."""
-    os.environ["PWD"] = os.getcwd()  # a program that started us elsewhere may have left its own
-    for name, value in (flow.get("environment_variables") or {}).items():
-        if str(name).startswith(("MLFLOW_", "PF_MLFLOW_")) and not str(value).startswith("${"):
-            os.environ[name] = str(value)
-
-
-def default_tracking_uri(flow_dir: Path) -> str:
-    """Return the SQLite store of a user who named none: beside the command, else beside the flow.
-
-    promptflow changes the working directory; `$PWD` still tells where the command was typed.
+    Args:
+        variables: Values by name; `None` for one that somebody else may change in the block.
     """
-    started_in = _started_in()
-    folder = started_in if started_in and _writable(started_in) else flow_dir
-    return f"sqlite:///{_quoted(folder.resolve())}/mlflow.db"
+    before = {name: os.environ.get(name) for name in variables}
+    _set({name: value for name, value in variables.items() if value is not None})
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _is_setting(variable: str) -> bool:
+    return variable.startswith(("MLFLOW_", "PF_MLFLOW_"))
 
 
 def absolute_store(uri: str, folder: Path) -> str:

@@ -25,7 +25,7 @@ _LIBRARIES = [
     *("aiohttp", "alembic.command", "azure.monitor.opentelemetry.exporter", "cryptography.fernet", "flask_restx"),
     *("jsonschema", "marshmallow", "mlflow.store.tracking.sqlalchemy_store", "oauthlib", "openai.types.responses"),
     *("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk.trace.export", "pandas"),
-    *("pydantic_settings", "pydash", "requests", "rich.progress", "ruamel.yaml", "sqlalchemy.orm", "strictyaml"),
+    *("pydash", "requests", "rich.progress", "ruamel.yaml", "sqlalchemy.orm", "strictyaml"),
     *("tabulate", "tenacity", "tiktoken", "waitress"),
 ]
 

@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.settings import Settings, current_user, default_tracking_uri, read_settings, without_password
+from pf_mlflow.settings import Settings, changed_environment, current_user, read_settings, without_password
 
 
 def test_settings_of_an_empty_environment() -> None:
@@ -61,7 +62,7 @@ def test_the_default_store_is_beside_the_command(monkeypatch: pytest.MonkeyPatch
     typed_in.mkdir()
     monkeypatch.setenv("PWD", str(typed_in))
     monkeypatch.chdir(tmp_path)  # promptflow changes it
-    uri = default_tracking_uri(tmp_path / "flow")
+    uri = read_settings().store_of(tmp_path / "flow")
     assert make_url(uri).database == str(typed_in / "mlflow.db")
     assert not make_url(uri).query
 
@@ -75,7 +76,7 @@ def test_the_default_store_is_beside_the_flow_if_the_command_s_folder_is_unknown
     if pwd is not None:
         monkeypatch.setenv("PWD", str(tmp_path / pwd) if pwd == "a file" else pwd)
     monkeypatch.chdir(tmp_path)
-    assert default_tracking_uri(Path("flow")) == f"sqlite:///{tmp_path}/flow/mlflow.db"
+    assert read_settings().store_of(Path("flow")) == f"sqlite:///{tmp_path}/flow/mlflow.db"
 
 
 @pytest.mark.parametrize("name", ["plain", "東京 ü", "a?b", "a%20b"])
@@ -143,3 +144,45 @@ def test_a_user_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> No
         assert current_user() == "unknown"
     finally:
         os.setreuid(0, 0)
+
+
+FLOW = {
+    "environment_variables": {
+        "PF_MLFLOW_CONTENT": "none",
+        "MLFLOW_TRACKING_URI": "sqlite:///own.db",
+        "PF_MLFLOW_ENABLED": "${my_connection.api_base}",
+        "OTHER": 1,
+    }
+}
+
+
+def test_what_a_flow_sets_itself_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"PF_MLFLOW_CONTENT": "all", "PF_MLFLOW_SPOOL_LIMIT": "7", "PWD": "/somewhere/else"}
+    before = dict(os.environ)
+    settings = Settings.for_flow(FLOW, given)
+    assert (settings.content, settings.enabled, settings.spool_limit) == ("none", True, 7)
+    assert settings.store_of(Path("flow")) == f"sqlite:///{tmp_path}/own.db"
+    assert os.environ == before
+    with pytest.raises(ValidationError):
+        settings.enabled = False  # type: ignore[misc]
+
+
+def test_a_child_process_has_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.for_flow(FLOW, {"PF_MLFLOW_SPOOL_DIR": "spool"})
+    with changed_environment(settings.variables()):
+        assert read_settings().model_dump() == settings.model_dump() and "OTHER" not in os.environ
+    off = Settings.for_flow({"environment_variables": {"PF_MLFLOW_ENABLED": "false"}}, {})
+    assert off.variables() == {"PWD": str(tmp_path), "PF_MLFLOW_ENABLED": "false"}
+
+
+def test_the_environment_is_given_back_name_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEPT", "before")
+    monkeypatch.delenv("GONE", raising=False)
+    monkeypatch.delenv("LATE", raising=False)
+    with changed_environment({"KEPT": "in it", "GONE": "in it", "LATE": None}):
+        assert (os.environ["KEPT"], os.environ["GONE"]) == ("in it", "in it")
+        os.environ |= {"LATE": "promptflow's", "MINE": "the user's"}
+    assert os.environ["KEPT"] == "before" and not {"GONE", "LATE"} & os.environ.keys()
+    assert os.environ.pop("MINE") == "the user's"

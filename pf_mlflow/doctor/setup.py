@@ -11,7 +11,7 @@ from typing import Any
 
 from pf_mlflow.doctor.check_result import OK, WARNING, CheckResult
 from pf_mlflow.errors import BadInput
-from pf_mlflow.settings import Settings, default_tracking_uri, faulty_settings, read_settings, take_over_environment
+from pf_mlflow.settings import Settings, flow_variables, read_settings
 from pf_mlflow.sources.promptflow.flow import DAG, FLEX, read_flow
 
 __all__ = ["Setup", "read_setup"]
@@ -36,7 +36,7 @@ class Setup:
     @property
     def tracking_uri(self) -> str:
         """Where the runs go."""
-        return self.settings.tracking_uri or default_tracking_uri(self.flow_dir or Path.cwd())
+        return self.settings.store_of(self.flow_dir or Path.cwd())
 
     @property
     def experiment(self) -> str:
@@ -65,8 +65,8 @@ def read_setup(named: Path | None) -> Setup:
     """Read the flow in a folder, by default the one here if there is one, and the settings that hold for it."""
     folder = named or (Path.cwd() if any(Path(name).is_file() for name in _FLOWS) else None)
     flow_dir, content, results = (None, {}, ()) if folder is None else _flow(folder)
-    take_over_environment(content)
-    faults = faulty_settings()
+    os.environ.update(flow_variables(content))
+    faults = Settings.faults(os.environ)
     for variable in [name for name in os.environ if name.upper() in faults]:
         del os.environ[variable]
     dag = content if isinstance(content.get("nodes"), list) else None

@@ -21,7 +21,7 @@ from pf_mlflow.running.result import RunResult, result_without_lines
 from pf_mlflow.running.run import run_batch
 from pf_mlflow.scoring import LineFields, chosen_metrics
 from pf_mlflow.scoring.judges.endpoint import SKIPPED
-from pf_mlflow.settings import read_judge_settings, read_settings
+from pf_mlflow.settings import Settings, read_judge_settings, read_settings
 from pf_mlflow.sources.promptflow.flow import read_flow
 from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
 from pf_mlflow.sources.promptflow.local_batch import evaluation_of, known_batches, local_batch
@@ -66,13 +66,14 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
         TrackingRefused: MLflow said no for good; nothing was scored.
     """
     request = _as_before(request) if request.retry_errors else request
-    flow = request.flow or _own_flow(read_settings().spool_dir)
+    settings = read_settings()
+    flow = request.flow or _own_flow(settings.spool_dir)
     _check_metrics(request)
     base = _base(request)
     if base:
-        _bring_in(base, observer)
+        _bring_in(base, settings, observer)
     if base and not base.lines_completed:
-        return _nothing_to_score(base, request)
+        return _nothing_to_score(base, request, settings)
     data = request.data or data_of(base)
     inputs = read_flow(flow).inputs
     mapping = mapping_of(base, data, request.column_mapping, inputs, is_own=request.data is None)
@@ -146,9 +147,8 @@ def _base(request: EvaluationRequest) -> RunRecord | None:
     return record
 
 
-def _bring_in(base: RunRecord, observer: Observer) -> None:
+def _bring_in(base: RunRecord, settings: Settings, observer: Observer) -> None:
     """See to it that MLflow has the batch whose lines are to be scored: it may have run without being tracked."""
-    settings = read_settings()
     spool = Spool(settings.spool_dir)
     batch = known_batches(spool, settings, base.name)[-1]
     state = spool.state(batch.uid)
@@ -168,9 +168,8 @@ def _asked_for(request: EvaluationRequest) -> dict[str, str]:
     return {name: value for name, value in told.items() if value}
 
 
-def _nothing_to_score(base: RunRecord, request: EvaluationRequest) -> RunResult:
+def _nothing_to_score(base: RunRecord, request: EvaluationRequest, settings: Settings) -> RunResult:
     """Write down that no line of a batch could be scored, since none completed: promptflow would run nothing."""
-    settings = read_settings()
     spool, home = Spool(settings.spool_dir), promptflow_home()
     name = request.name or f"evaluation_of_{base.name}"
     nobody = replace(local_batch(home, base.name, base, settings), uid=uuid.uuid4().hex, name=name)

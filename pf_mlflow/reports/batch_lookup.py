@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.settings import Settings, default_tracking_uri, without_password
+from pf_mlflow.settings import Settings, without_password
 from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri_of
 from pf_mlflow.spool.store import Spool
 
@@ -48,7 +48,7 @@ def find_batch(spool: Spool, settings: Settings, name: str) -> Found:
 def _in_store(spool: Spool, settings: Settings, name: str) -> Found:
     from pf_mlflow.tracking.reader import StoreReader  # which takes seconds, and a local batch does not need it
 
-    uri = settings.tracking_uri or default_tracking_uri(Path.cwd())
+    uri = settings.store_of(Path.cwd())
     reader = StoreReader(uri, "", spool.folder)
     reader.open()
     found = reader.batches_named(name)

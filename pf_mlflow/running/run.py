@@ -18,13 +18,7 @@ from pf_mlflow.running.monitor import Monitor
 from pf_mlflow.running.observer import Observer
 from pf_mlflow.running.request import THREADS, RunRequest
 from pf_mlflow.running.result import RunResult, result_of
-from pf_mlflow.settings import (
-    Settings,
-    default_tracking_uri,
-    read_settings,
-    take_over_environment,
-    without_password,
-)
+from pf_mlflow.settings import Settings, changed_environment, without_password
 from pf_mlflow.sources.live import exit_notice
 from pf_mlflow.sources.live.api import attach, start_anew
 from pf_mlflow.sources.promptflow.flow import Flow, flow_nodes, read_flow
@@ -39,6 +33,8 @@ log = logging.getLogger(__name__)
 __all__ = ["run_batch"]
 
 _SUBMITTER = "promptflow._sdk._orchestrator.run_submitter"
+_TRACING = "PF_DISABLE_TRACING"
+_NO_TRACE_SERVICE = "PF_TRACING_SKIP_LOCAL_SETUP"
 
 
 def run_batch(request: RunRequest, observer: Observer) -> RunResult:
@@ -50,41 +46,31 @@ def run_batch(request: RunRequest, observer: Observer) -> RunResult:
     """
     started = time.monotonic()
     check_versions()
+    flow = read_flow(_flow_of(request))
+    settings = Settings.for_flow(flow.definition, os.environ)
+    _check(request, flow)
+    settings = _placed(settings, request, flow)
     with ExitStack() as stack:
-        stack.enter_context(_environment_restored())
-        flow = read_flow(_flow_of(request))
-        take_over_environment(flow.definition)
-        settings = read_settings()
-        _check(request, flow)
-        start_anew()
-        delivery = _track_here(*_place(request, flow, settings), settings)
-        settings = read_settings()
-        if delivery:
+        stack.enter_context(changed_environment(_variables(settings, request, flow)))
+        start_anew(settings)
+        exit_notice.silence()
+        delivery = None
+        if settings.enabled:
+            delivery = DeliveryAhead(settings.tracking_uri, settings.experiment, settings.spool_dir)
             stack.callback(delivery.dismiss)
-        client = _client(flow, request.engine)
+        client = _client(request.engine)
         dag = with_connections(flow.definition, _defaults(request)) if flow.is_dag else {}
         model = stack.enter_context(choose_model(client, dag, request.connections))
         monitor = Monitor(observer, Spool(settings.spool_dir) if delivery else None, delivery)
         if request.engine != THREADS:  # whose lines wait for MLflow's answer, while promptflow makes ready
             monitor.wait_for_mlflow()
-        observer.starting(model, without_password(os.environ["MLFLOW_TRACKING_URI"]) if delivery else "")
+        observer.starting(model, without_password(settings.tracking_uri) if delivery else "")
         if model.offline and request.offline_warning:
             observer.warn(request.offline_warning)
         observer.running(monitor.counts)
         run = _submitted(client, request, model, monitor, settings)
         seconds = time.monotonic() - started
         return result_of(run, model, settings, monitor, seconds)
-
-
-@contextmanager
-def _environment_restored() -> Iterator[None]:
-    """Give this process back the variables it had: a notebook runs more than one batch."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _flow_of(request: RunRequest) -> Path:
@@ -110,34 +96,38 @@ def _check(request: RunRequest, flow: Flow) -> None:
         check_mapping(request.column_mapping, columns, {"inputs": flow.inputs}, request.data)
 
 
-def _place(request: RunRequest, flow: Flow, settings: Settings) -> tuple[str, str]:
-    """Return store and experiment of the batch: if it scores the lines of another, they are that one's."""
+def _placed(settings: Settings, request: RunRequest, flow: Flow) -> Settings:
+    """Return settings with the batch's store and experiment: if it scores the lines of another, they are that one's."""
     if request.run and flow.is_dag and flow_nodes(flow.folder).aggregates:
         base = known_batches(Spool(settings.spool_dir), settings, request.run)[-1]
+        place = {"tracking_uri": tracking_uri_of(base, settings), "experiment": base.experiment}
         if base.content == "none":  # what was kept out of its runs, its scores do not tell either
-            os.environ["PF_MLFLOW_CONTENT"] = base.content
-        return tracking_uri_of(base, settings), base.experiment
-    uri = settings.tracking_uri or default_tracking_uri(flow.folder)
-    return uri, settings.experiment or flow.folder.name
+            place["content"] = base.content
+    else:
+        experiment = settings.experiment or flow.folder.name
+        place = {"tracking_uri": settings.store_of(flow.folder), "experiment": experiment}
+    return settings.model_copy(update=place)
 
 
-def _track_here(uri: str, experiment: str, settings: Settings) -> DeliveryAhead | None:
-    """Fix the store for this process and its children, and begin to ask it."""
-    exit_notice.silence()
-    if not settings.enabled:
-        return None
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    os.environ["PF_MLFLOW_SPOOL_DIR"] = str(settings.spool_dir)
-    return DeliveryAhead(uri, experiment, settings.spool_dir)
+def _variables(settings: Settings, request: RunRequest, flow: Flow) -> dict[str, str | None]:
+    """Return what promptflow, its workers and the delivery process read only from the environment.
+
+    Those that the flow sets are among them, `None`: promptflow will set them and not take them back.
+    """
+    variables: dict[str, str | None] = dict.fromkeys([*(flow.definition.get("environment_variables") or {}), _TRACING])
+    variables |= settings.variables() | {"PF_WORKER_COUNT": str(request.concurrency)}
+    if request.line_timeout:
+        variables["PF_LINE_TIMEOUT_SEC"] = str(request.line_timeout)
+    if flow.is_dag and request.engine == THREADS:  # its own trace service would keep once more what MLflow gets
+        variables[_NO_TRACE_SERVICE] = os.environ.get(_NO_TRACE_SERVICE, "true")
+    return variables
 
 
-def _client(flow: Flow, engine: str) -> Any:
+def _client(engine: str) -> Any:
     """Return promptflow's client, silenced about telemetry that it cannot send and counts that it does not know."""
     for name in ("azure", "opentelemetry.attributes"):
         logging.getLogger(name).addHandler(logging.NullHandler())
         logging.getLogger(name).propagate = False
-    if flow.is_dag and engine == THREADS:  # its own trace service would keep once more what MLflow gets
-        os.environ.setdefault("PF_TRACING_SKIP_LOCAL_SETUP", "true")
     from promptflow.client import PFClient
 
     if engine == THREADS:
@@ -153,9 +143,6 @@ def _submitted(client: Any, request: RunRequest, model: ModelChoice, monitor: Mo
     from pf_mlflow.running.engine.submit import submitted
     from pf_mlflow.running.engine.thread_engine import ThreadEngine
 
-    os.environ["PF_WORKER_COUNT"] = str(request.concurrency)
-    if request.line_timeout:
-        os.environ["PF_LINE_TIMEOUT_SEC"] = str(request.line_timeout)
     try:
         with ExitStack() as stack:
             stack.enter_context(_nothing_left_if_refused(client, monitor))
@@ -193,7 +180,7 @@ def _arguments(request: RunRequest, model: ModelChoice, settings: Settings) -> d
     names = {"name": request.name, "display_name": request.display_name, "tags": dict(request.tags) or None}
     if request.resume_from:
         return {"resume_from": request.resume_from, **names}
-    tracing = {"PF_DISABLE_TRACING": "false"} if settings.enabled and request.engine == THREADS else {}
+    tracing = {_TRACING: "false"} if settings.enabled and request.engine == THREADS else {}
     return {
         "flow": str(request.flow or Path()),
         "data": str(request.data) if request.data else None,

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from pf_mlflow.logs import guarded, warn_once
 from pf_mlflow.records.batch import Batch
+from pf_mlflow.settings import Settings
 from pf_mlflow.sources.live.line_openings import LineOpenings
 from pf_mlflow.sources.live.live_source import LiveSource
 from pf_mlflow.sources.live.span_processor import LineSpanProcessor
@@ -57,9 +58,9 @@ def attach() -> None:
         notify_at_exit()
 
 
-def start_anew() -> None:
-    """Take the settings for the lines that come from the environment as it is now."""
-    _processor.source = LiveSource(_processor.source.openings)
+def start_anew(settings: Settings) -> None:
+    """Let these settings hold for the lines that come."""
+    _processor.source = LiveSource(_processor.source.openings, settings)
 
 
 @guarded(None)

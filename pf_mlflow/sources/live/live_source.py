@@ -53,10 +53,12 @@ class LiveSource:
 
     Args:
         openings: Opens lines in the spool.
+        settings: Those that hold; `None` reads this process's when its first line starts.
     """
 
-    def __init__(self, openings: LineOpenings) -> None:
+    def __init__(self, openings: LineOpenings, settings: Settings | None = None) -> None:
         self.openings = openings
+        self._settings = settings
         self._batches: dict[str, Batch | None] = {}
         self._single_numbers: dict[str, int] = {}
         self._count = count()
@@ -67,8 +69,8 @@ class LiveSource:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings of this process, read when its first line starts."""
-        return read_settings()
+        """What is logged, and where."""
+        return self._settings or read_settings()
 
     @cached_property
     def spool(self) -> Spool:

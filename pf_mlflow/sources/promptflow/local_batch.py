@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import psutil
 
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.settings import Settings, current_user, default_tracking_uri, without_password
+from pf_mlflow.settings import Settings, current_user, without_password
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record
 from pf_mlflow.spool.processes import started_at
@@ -43,14 +42,14 @@ def single_batch(settings: Settings) -> Batch:
         client_pid=process.pid,
         client_started=started_at(process),
         single=True,
-        **_destination(settings, _folder_of_single_run()),
+        **_destination(settings, _folder_of_single_run(settings)),
     )
 
 
-def _folder_of_single_run() -> Path:
+def _folder_of_single_run(settings: Settings) -> Path:
     """Return the flow's folder; of a flow that runs in a temporary copy, the folder that the command was typed in."""
     here, temporary = Path.cwd(), Path(tempfile.gettempdir()).resolve()
-    typed_in = Path(os.environ.get("PWD") or here)
+    typed_in = settings.command_folder or here
     return typed_in if temporary in here.resolve().parents and temporary not in typed_in.resolve().parents else here
 
 
@@ -61,7 +60,7 @@ def _destination(settings: Settings, flow_dir: Path) -> dict[str, Any]:
     """
     return {
         "flow_name": flow_dir.name,
-        "tracking_uri": without_password(settings.tracking_uri or default_tracking_uri(flow_dir)),
+        "tracking_uri": without_password(settings.store_of(flow_dir)),
         "experiment": settings.experiment or flow_dir.name,
         "user": current_user(),
         "content": settings.content,
