@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from promptflow._constants import LINE_NUMBER_KEY
+from promptflow._utils.dataclass_serializer import convert_dataclass_to_dict
 from promptflow._utils.exception_utils import ExceptionPresenter
 from promptflow._utils.logger_utils import bulk_logger
-from promptflow.contracts.run_info import FlowRunInfo, Status
+from promptflow.contracts.run_info import FlowRunInfo, RunInfo, Status
 from promptflow.contracts.run_mode import RunMode
 from promptflow.executor._result import LineResult
 from promptflow.executor._script_executor import ScriptExecutor
@@ -18,9 +21,8 @@ from promptflow.executor.flow_executor import DEFAULT_CONCURRENCY_BULK
 from promptflow.tracing._operation_context import OperationContext
 
 from pf_mlflow.running.engine.line_logs import LineLogs, SharedNodeLogs
+from pf_mlflow.running.engine.line_storage import LineStorage
 from pf_mlflow.running.engine.lines import Line, Lines
-from pf_mlflow.running.engine.own_storage import OwnStorage
-from pf_mlflow.running.engine.results import reduced
 
 __all__ = ["LineExecutor"]
 
@@ -41,7 +43,7 @@ class LineExecutor:
         self._output_dir = output_dir
         self._is_script = isinstance(executor, ScriptExecutor)
         self._holder = executor if self._is_script else executor._run_tracker
-        self._storage = OwnStorage(self._holder._storage, lines.is_running)
+        self._storage = LineStorage(self._holder._storage, lines.is_running)
         self._logs = LineLogs()
         self._prints = SharedNodeLogs()
 
@@ -58,7 +60,7 @@ class LineExecutor:
         with ExitStack() as stack:
             stack.enter_context(self._logs)
             stack.enter_context(self._prints.in_place())
-            stack.callback(setattr, self._holder, "_storage", self._storage.all)
+            stack.callback(setattr, self._holder, "_storage", self._storage.inner)
             self._holder._storage = self._storage
             if self._is_script:
                 self._executor._exec_line_context = self._script_context
@@ -100,7 +102,7 @@ class LineExecutor:
 
     def _finished(self, result: LineResult) -> LineResult:
         output = self._executor._multimedia_processor.persist_multimedia_data
-        return reduced(result, lambda value: output(value, self._output_dir))
+        return _reduced(result, lambda value: output(value, self._output_dir))
 
     def failed(self, line: Line, error: Exception) -> LineResult:
         """Return the result of a line that promptflow's executor gave none of, and keep it in promptflow's folder."""
@@ -125,7 +127,30 @@ class LineExecutor:
             message_format=self._executor._message_format,
         )
         try:
-            self._storage.all.persist_flow_run(info)
+            self._storage.inner.persist_flow_run(info)
         except Exception as trouble:  # noqa: BLE001 - a full disk, say: the line has its result all the same
             bulk_logger.error(f"Line {line.number} cannot be kept in promptflow's folder: {trouble}")
-        return reduced(LineResult({}, {}, info, {}), lambda value: value)
+        return _reduced(LineResult({}, {}, info, {}), lambda value: value)
+
+
+def _reduced(result: LineResult, persisted: Callable[[Any], Any]) -> LineResult:
+    """Return output, status, error and token counts of a line; promptflow's own result holds its values many times.
+
+    Args:
+        result: What promptflow's executor returned; it is changed.
+        persisted: Returns an output with its images written to files.
+    """
+    info, output = result.run_info, result.output
+    if isinstance(output, dict):
+        output.pop(LINE_NUMBER_KEY, None)
+    output = persisted(convert_dataclass_to_dict(output)) if info.status is Status.Completed else {}
+    nodes = {name: _node_status(name, node.status) for name, node in result.node_run_infos.items()}
+    info.inputs = info.output = info.result = info.api_calls = None
+    return LineResult(output, result.aggregation_inputs, info, nodes)
+
+
+@cache
+def _node_status(node: str, status: Status) -> RunInfo:
+    """Return one object for all lines: the batch counts nothing but nodes by status."""
+    nothing = dict.fromkeys(["inputs", "output", "metrics", "error", "start_time", "end_time"])
+    return RunInfo(node=node, status=status, flow_run_id="", run_id="", parent_run_id="", **nothing)
