@@ -37,7 +37,6 @@ _LLM = {"llm", "custom_llm"}
 class Flow:
     """What can be run as a batch: its folder, what its YAML says, and its inputs, `None` where only its code knows."""
 
-    path: Path
     folder: Path
     definition: Mapping[str, Any]
     inputs: Mapping[str, Any] | None
@@ -52,14 +51,14 @@ def read_flow(path: Path) -> Flow:
     """
     if path.suffix.lower() == ".prompty":
         front = _settings(path, _front_matter(path))
-        return Flow(path, path.resolve().parent, front, front.get("inputs") or {}, is_dag=False)
+        return Flow(path.resolve().parent, front, front.get("inputs") or {}, is_dag=False)
     flex = path / FLEX if path.is_dir() else path
     if flex.name == FLEX and flex.is_file():
         definition = _settings(flex, _parsed(flex, flex))
-        return Flow(path, flex.resolve().parent, definition, definition.get("inputs"), is_dag=False)
+        return Flow(flex.resolve().parent, definition, definition.get("inputs"), is_dag=False)
     dag = read_dag(path)
     folder = path.resolve() if path.is_dir() else path.resolve().parent
-    return Flow(path, folder, dag, dag.get("inputs") or {}, is_dag=True)
+    return Flow(folder, dag, dag.get("inputs") or {}, is_dag=True)
 
 
 def _front_matter(path: Path) -> Any:
