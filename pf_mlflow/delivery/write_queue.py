@@ -80,7 +80,8 @@ class WriteQueue:
             return writer.write(line.line_number, line.opened, line.record)
 
         store = writer.projection
-        return cls(write, breaker, store.threads, store.lines_together, writer.together)
+        transaction = writer.transaction if store.lines_per_transaction > 1 else nullcontext
+        return cls(write, breaker, store.threads, store.lines_per_transaction, transaction)
 
     def __enter__(self) -> WriteQueue:
         return self

@@ -103,11 +103,8 @@ class BatchWriter:
             raise
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Write several lines in one transaction where the store has such: all that the block writes, or nothing."""
-        if self.projection.lines_together == 1:
-            yield
-            return
+    def transaction(self) -> Iterator[None]:
+        """Write all lines of the block, or none if an error leaves it; for databases, and for one thread."""
         before: dict[int, KnownRun | None] = {}
         self._before = before
         try:

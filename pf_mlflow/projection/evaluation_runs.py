@@ -115,11 +115,8 @@ class ScoreWriter:
         return int(parent.values.tags.get(EVALUATION_STARTED, 0))
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Write several lines in one transaction where the store has such."""
-        if self.projection.lines_together == 1:
-            yield
-            return
+    def transaction(self) -> Iterator[None]:
+        """Write all lines of the block, or none if an error leaves it; for databases, and for one thread."""
         try:
             with self.projection.transaction() as self._runs:
                 yield

@@ -67,8 +67,8 @@ class Writer(Protocol):
     def open_parent(self) -> str | None:
         """See to the parent run and return its id, `None` if the batch has none."""
 
-    def together(self) -> AbstractContextManager[None]:
-        """Write several lines in one transaction where the store has such."""
+    def transaction(self) -> AbstractContextManager[None]:
+        """Write all lines of the block, or none if an error leaves it; for databases, and for one thread."""
 
     def write(self, line_number: int, opened: float, record: LineRecord | None) -> LineWritten:
         """Write a line; `opened` in Unix seconds; without a record it goes on."""

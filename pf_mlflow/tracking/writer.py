@@ -67,8 +67,11 @@ class StoreWriter(StoreReader):
         return 1 if is_database(self.tracking_uri) else 8
 
     @property
-    def lines_together(self) -> int:
-        """How many lines one transaction may write: a file is locked meanwhile, for a quarter of a second."""
+    def lines_per_transaction(self) -> int:
+        """How many lines one transaction may write: a file is locked meanwhile, for a quarter of a second.
+
+        1 where there are none, on servers.
+        """
         return 25 if is_database(self.tracking_uri) else 1
 
     @translates_errors
@@ -114,9 +117,9 @@ class StoreWriter(StoreReader):
     def transaction(self: W) -> Iterator[W]:
         """Yield a writer of whose writes all hold when the block is left, or none if an error leaves it.
 
-        What is refused within it undoes itself alone. For databases, and for one thread.
+        What is refused within it undoes itself alone. For one thread; on a server each write holds by itself.
         """
-        if self.dry_run:
+        if self.dry_run or not is_database(self.tracking_uri):
             yield self
             return
         with translated_errors(self.shown_uri), one_transaction(self._store, self.experiment_id) as store:

@@ -57,7 +57,7 @@ def evaluation(store: StoreWriter, name: str, scores: dict[int, list[Score]], st
     writer.open_parent()
     for n in sorted(scores, reverse=True):
         record = line_record(batch_uid=name, line_number=n, scores=tuple(scores[n]), start=started, end=started + 1)
-        with writer.together():
+        with writer.transaction():
             written = writer.write(n, record.start, record)
         writer.note(written)
     writer.close_parent()

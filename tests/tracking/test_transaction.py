@@ -81,7 +81,7 @@ def test_25_lines_are_one_commit(store: Unsure) -> None:
     writer, commits = ready(store), []
     engine = store._store.engine
     event.listen(engine, "commit", lambda connection: commits.append(1))
-    with writer.together():
+    with writer.transaction():
         for number in range(25):
             write(writer, number)
         assert len(commits) <= 1  # the connection's settings
@@ -93,7 +93,7 @@ def test_25_lines_are_one_commit(store: Unsure) -> None:
 
 def test_a_call_that_is_refused_undoes_itself_alone(store: Unsure) -> None:
     writer = ready(store)
-    with writer.together():
+    with writer.transaction():
         write(writer, 0)
         run_id = writer.existing.complete[0]
         with pytest.raises(TrackingRefused):
@@ -107,13 +107,13 @@ def test_a_call_that_is_refused_undoes_itself_alone(store: Unsure) -> None:
 def test_what_fails_leaves_nothing_and_is_written_once_in_the_end(store: Unsure) -> None:
     writer = ready(store)
     writer.write(0, 100.0, None)  # which shows as RUNNING
-    with pytest.raises(TrackingDown), writer.together():
+    with pytest.raises(TrackingDown), writer.transaction():
         write(writer, 0)
         write(writer, 1)
         raise TrackingDown("no answer")
     assert [run.info.status for run in children(writer)] == ["RUNNING"]
     assert not writer.existing.complete and sorted(writer.existing.incomplete) == [0]
-    with writer.together():
+    with writer.transaction():
         write(writer, 0)
         write(writer, 1)
     assert sorted(run.info.status for run in children(writer)) == ["FINISHED", "FINISHED"]
