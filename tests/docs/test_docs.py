@@ -76,5 +76,5 @@ def test_the_table_of_faults_is_the_tests_of_faults() -> None:
     named = set(
         re.findall(r"`(test_\w+)`[ *]*\|$", (ROOT / "docs" / "reliability.md").read_text("utf-8"), re.MULTILINE)
     )
-    sources = [path.read_text("utf-8") for path in (ROOT / "tests").glob("test_faults*.py")]
+    sources = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_faults*.py")]
     assert named == set(re.findall(r"^def (test_\w+)", "".join(sources), re.MULTILINE))
