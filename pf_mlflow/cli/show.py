@@ -10,7 +10,16 @@ from rich.markup import escape
 from pf_mlflow.cli.output import busy, one_sentence, out, own_command, print_place, print_summary, warn
 from pf_mlflow.errors import BadInput
 from pf_mlflow.reports import tables
-from pf_mlflow.reports.show import DELETED, EVALUATION, MISSING, RUNNING, UNFINISHED, FailedLine, Shown, show_batch
+from pf_mlflow.reports.show import (
+    DELETED,
+    EVALUATION,
+    MISSING,
+    RUNNING,
+    UNFINISHED,
+    BatchReport,
+    FailedLine,
+    show_batch,
+)
 from pf_mlflow.scoring.sums import VERSION
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool.store import Spool
@@ -34,16 +43,16 @@ def show(batch: str, failed: bool, worst: str | None, as_json: bool) -> None:
     """
     with one_sentence(), busy("Reading …"):
         settings = read_settings()
-        shown = show_batch(Spool(settings.spool_dir), settings, batch, failed, worst or "")
-        _check_metric(shown, worst)
+        report = show_batch(Spool(settings.spool_dir), settings, batch, failed, worst or "")
+        _check_metric(report, worst)
     if as_json:
-        out.print_json(data=shown.as_dict())
+        out.print_json(data=report.as_dict())
     else:
-        _print(shown, failed, worst)
+        _print(report, failed, worst)
 
 
-def _check_metric(shown: Shown, worst: str | None) -> None:
-    sums = shown.summary.scores if shown.summary else {}
+def _check_metric(report: BatchReport, worst: str | None) -> None:
+    sums = report.summary.scores if report.summary else {}
     if worst and f"{worst}{VERSION}/mean" not in sums:
         known = ", ".join(name.removesuffix(f"{VERSION}/mean") for name in sums if name.endswith("/mean"))
         raise BadInput(
@@ -51,22 +60,22 @@ def _check_metric(shown: Shown, worst: str | None) -> None:
         )
 
 
-def _print(shown: Shown, failed: bool, worst: str | None) -> None:
-    if shown.summary:
-        print_summary(shown.summary, shown.batch.name, shown.status or "no parent run")
+def _print(report: BatchReport, failed: bool, worst: str | None) -> None:
+    if report.summary:
+        print_summary(report.summary, report.batch.name, report.status or "no parent run")
     else:
-        out.print(f"Batch {escape(shown.batch.name)}")
-    if worst and shown.summary:
-        out.print(tables.worst(shown.summary, worst))
-    if failed and shown.parent_run_id:
-        _print_failures(shown.failures)
-    for sentence in _remarks(shown):
+        out.print(f"Batch {escape(report.batch.name)}")
+    if worst and report.summary:
+        out.print(tables.worst(report.summary, worst))
+    if failed and report.parent_run_id:
+        _print_failures(report.failures)
+    for sentence in _remarks(report):
         warn(sentence)
-    if shown.state != EVALUATION:
-        batch = shown.batch
-        print_place(batch.name, batch.tracking_uri, batch.experiment, shown.parent_run_id, shown.link)
-    if shown.summary and shown.summary.lines_failed:
-        out.print(f"Errors:  {escape(own_command('show', shown.batch.name, '--failed'))}")
+    if report.state != EVALUATION:
+        batch = report.batch
+        print_place(batch.name, batch.tracking_uri, batch.experiment, report.parent_run_id, report.link)
+    if report.summary and report.summary.lines_failed:
+        out.print(f"Errors:  {escape(own_command('show', report.batch.name, '--failed'))}")
 
 
 def _print_failures(lines: tuple[FailedLine, ...]) -> None:
@@ -77,30 +86,30 @@ def _print_failures(lines: tuple[FailedLine, ...]) -> None:
     out.print(f"\n{_count(len(lines), 'line', 'lines')} failed.")
 
 
-def _remarks(shown: Shown) -> Iterator[str]:
+def _remarks(report: BatchReport) -> Iterator[str]:
     """Yield what MLflow does not show of the batch, and what to do about it."""
-    sync = f"`{own_command('sync', shown.batch.name)}`"
-    coming = _count(max(shown.lines_open, shown.lines_waiting), "line", "lines")
-    if shown.state == EVALUATION:
-        base = shown.base_batch or ""
+    sync = f"`{own_command('sync', report.batch.name)}`"
+    coming = _count(max(report.lines_open, report.lines_waiting), "line", "lines")
+    if report.state == EVALUATION:
+        base = report.base_batch or ""
         yield f"It scores the lines of {base!r} and has no runs of its own; see `{own_command('show', base)}`."
-    elif shown.state == RUNNING:
+    elif report.state == RUNNING:
         yield f"It still runs: these are the lines so far, and {coming} on their way."
-    elif shown.state == MISSING:
+    elif report.state == MISSING:
         yield f"MLflow has nothing of it ({coming} in the spool); {sync} brings it in."
-    elif shown.state == DELETED:
+    elif report.state == DELETED:
         yield "Somebody deleted its runs in MLflow; `mlflow runs restore` brings them back."
-    elif shown.state == UNFINISHED:
+    elif report.state == UNFINISHED:
         yield f"MLflow does not have all of it yet ({coming} on their way); {sync} brings it in line."
-    if shown.runs_twice:
-        yield f"{_count(shown.runs_twice, 'run', 'runs')} there twice, and counted once; {sync} takes them away."
-    if shown.lines_refused:
-        refused = _count(shown.lines_refused, "line", "lines")
+    if report.runs_twice:
+        yield f"{_count(report.runs_twice, 'run', 'runs')} there twice, and counted once; {sync} takes them away."
+    if report.lines_refused:
+        refused = _count(report.lines_refused, "line", "lines")
         yield f"MLflow refused the values of {refused}; {sync} tries again and says why."
-    if shown.trouble:
-        yield shown.trouble
-    if shown.older:
-        yield f"{_count(shown.older, 'older batch', 'older batches')} of this name, too: this is the newest."
+    if report.trouble:
+        yield report.trouble
+    if report.older:
+        yield f"{_count(report.older, 'older batch', 'older batches')} of this name, too: this is the newest."
 
 
 def _count(number: int, one: str, more: str) -> str:

@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -51,7 +50,7 @@ def check_spool(setup: Setup) -> Iterator[CheckResult]:
 def _state_of(file: Path, limit: int) -> CheckResult:
     try:
         rehearse_write(file)
-        used = _used(file)
+        used = Spool(file.parent).used()
     except sqlite3.Error as error:
         moved = f"{shlex.quote(str(file))} {shlex.quote(f'{file}.broken')}"
         remedy = f"`mv {moved}`, then `pf-mlflow sync --all` takes what it held from promptflow's folder"
@@ -61,15 +60,6 @@ def _state_of(file: Path, limit: int) -> CheckResult:
         return CheckResult(OK, f"{file.parent}, {size}")
     remedy = f"deliver what is left over by `pf-mlflow sync`, or `export PF_MLFLOW_SPOOL_LIMIT={2 * limit // 2**20}`"
     return CheckResult(ERROR if used >= limit else WARNING, f"the spool {file.parent} is nearly full, {size}", remedy)
-
-
-def _used(file: Path) -> int:
-    with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        pages, free, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in _PRAGMAS)
-        return int((pages - free) * size)
-
-
-_PRAGMAS = ("page_count", "freelist_count", "page_size")
 
 
 def check_leftovers(setup: Setup) -> Iterator[CheckResult]:
@@ -84,22 +74,12 @@ def check_leftovers(setup: Setup) -> Iterator[CheckResult]:
         why = f": {state.trouble}" if state and state.trouble else ""
         message = f"{spool.waiting(batch.uid)} lines of {_name(batch)} wait for {batch.tracking_uri}{why}"
         yield CheckResult(WARNING, message.rstrip("."), f"`{_sync(batch)}`")
-    refused = _refused(_file(setup))
+    refused = spool.refusals()
     for name, count, why in refused:
         message = f"MLflow did not take {count} lines of batch {name}: {why}"
         yield CheckResult(WARNING, message.rstrip("."), f"mend what it says, then `pf-mlflow sync {shlex.quote(name)}`")
     if not (left or refused):
         yield CheckResult(OK, "none")
-
-
-def _refused(file: Path) -> list[tuple[str, int, str]]:
-    """Return the batches of which MLflow refused lines: name, how many, and why the first."""
-    sql = (
-        "SELECT json_extract(info, '$.name'), count(*), min(refused) FROM line JOIN batch ON uid = batch_uid "
-        "WHERE refused IS NOT NULL GROUP BY uid"
-    )
-    with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        return db.execute(sql).fetchall()
 
 
 def _is_running(spool: Spool, batch: Batch) -> bool:

@@ -11,11 +11,11 @@ from pf_mlflow.settings import Settings, without_password
 from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri_of
 from pf_mlflow.spool.store import Spool
 
-__all__ = ["Found", "find_batch"]
+__all__ = ["FoundBatch", "find_batch"]
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundBatch:
     """A batch, and its run as far as it is known without asking MLflow."""
 
     batch: Batch
@@ -29,7 +29,7 @@ class Found:
     """Whether it ran on this machine: else only its store knows it."""
 
 
-def find_batch(spool: Spool, settings: Settings, name: str) -> Found:
+def find_batch(spool: Spool, settings: Settings, name: str) -> FoundBatch:
     """Return the newest batch of a name: of this machine, else of the store that the settings name.
 
     Raises:
@@ -42,10 +42,10 @@ def find_batch(spool: Spool, settings: Settings, name: str) -> Found:
     newest = batches[-1]
     state = spool.state(newest.uid)
     experiment_id, run_id = (state.experiment_id, state.parent_run_id) if state else (None, None)
-    return Found(newest, _whole_uri(newest, settings), experiment_id, run_id, len(batches) - 1)
+    return FoundBatch(newest, _whole_uri(newest, settings), experiment_id, run_id, len(batches) - 1)
 
 
-def _in_store(spool: Spool, settings: Settings, name: str) -> Found:
+def _in_store(spool: Spool, settings: Settings, name: str) -> FoundBatch:
     from pf_mlflow.tracking.reader import StoreReader  # which takes seconds, and a local batch does not need it
 
     uri = settings.store_of(Path.cwd())
@@ -58,7 +58,7 @@ def _in_store(spool: Spool, settings: Settings, name: str) -> Found:
             f"nor MLflow at {without_password(uri)} (`pf-mlflow ui` opens it, MLFLOW_TRACKING_URI names another)."
         )
     batch, experiment_id, run_id = found[0]
-    return Found(batch, uri, experiment_id, run_id, older=len(found) - 1, is_ours=False)
+    return FoundBatch(batch, uri, experiment_id, run_id, older=len(found) - 1, is_ours=False)
 
 
 def _whole_uri(batch: Batch, settings: Settings) -> str:

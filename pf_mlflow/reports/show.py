@@ -13,7 +13,7 @@ from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.source import Source
-from pf_mlflow.reports.batch_lookup import Found, find_batch
+from pf_mlflow.reports.batch_lookup import FoundBatch, find_batch
 from pf_mlflow.settings import Settings
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.spool.store import Spool
@@ -24,7 +24,16 @@ from pf_mlflow.tracking.run_payload import NOT_LOGGED, path_of_whole
 if TYPE_CHECKING:
     from pf_mlflow.tracking.reader import StoreReader
 
-__all__ = ["FailedLine", "Shown", "show_batch"]
+__all__ = [
+    "BatchReport",
+    "DELETED",
+    "EVALUATION",
+    "FailedLine",
+    "MISSING",
+    "RUNNING",
+    "UNFINISHED",
+    "show_batch",
+]
 
 DELIVERED = "delivered"
 RUNNING = "running"
@@ -49,7 +58,7 @@ class FailedLine:
 
 
 @dataclass(frozen=True)
-class Shown:
+class BatchReport:
     """A batch as MLflow shows it, and what MLflow lacks of it."""
 
     batch: Batch
@@ -76,7 +85,7 @@ class Shown:
     runs_twice: int = 0
     """Runs that show what another one shows."""
     trouble: str | None = None
-    """What the delivery process told last."""
+    """What keeps lines from MLflow, as the delivery process put it last."""
     summary: BatchSummary | None = None
     """`None` where only the failed lines were read, or MLflow has nothing of the batch."""
     failures: tuple[FailedLine, ...] = ()
@@ -91,7 +100,9 @@ class Shown:
         return {**batch, **place, **own, **lines}
 
 
-def show_batch(spool: Spool, settings: Settings, name: str, only_failed: bool = False, worst_by: str = "") -> Shown:
+def show_batch(
+    spool: Spool, settings: Settings, name: str, only_failed: bool = False, worst_by: str = ""
+) -> BatchReport:
     """Read a batch back: all its lines summed up, or only those that failed, each with its whole error.
 
     Raises:
@@ -104,17 +115,19 @@ def show_batch(spool: Spool, settings: Settings, name: str, only_failed: bool = 
     found = find_batch(spool, settings, name)
     source = LocalSource.of(found.batch, spool)
     if base_batch := source.facts().base_batch:
-        return Shown(found.batch, EVALUATION, found.older, base_batch=base_batch)
+        return BatchReport(found.batch, EVALUATION, found.older, base_batch=base_batch)
     from pf_mlflow.tracking.reader import StoreReader
 
     reader = StoreReader(found.tracking_uri, found.batch.experiment, spool.folder)
     reader.open_experiment()
-    return _View(spool, found, source, reader, only_failed, worst_by).shown()
+    return _ReportReader(spool, found, source, reader, only_failed, worst_by).report()
 
 
-class _View:
+class _ReportReader:
+    """Reads the runs of one batch, and keeps those of failed lines where only these are asked for."""
+
     def __init__(
-        self, spool: Spool, found: Found, source: Source, reader: StoreReader, only_failed: bool, worst_by: str
+        self, spool: Spool, found: FoundBatch, source: Source, reader: StoreReader, only_failed: bool, worst_by: str
     ) -> None:
         self._spool, self._found, self._source, self._reader = spool, found, source, reader
         self._uid = found.batch.uid
@@ -125,18 +138,18 @@ class _View:
     def _runs(self) -> Iterable[KnownRun]:
         if not self._only_failed:
             return self._reader.runs(self._uid)
-        return map(self._noted, self._reader.all_but_completed_lines(self._uid))
+        return map(self._note_failure, self._reader.all_but_completed_lines(self._uid))
 
-    def _noted(self, run: KnownRun) -> KnownRun:
+    def _note_failure(self, run: KnownRun) -> KnownRun:
         if run.line_number is not None and run.is_over:
             self._failed[run.run_id] = self._failed_line(run, run.line_number)
         return run
 
-    def shown(self) -> Shown:
+    def report(self) -> BatchReport:
         parent, state = self._existing.parent, self._spool.state(self._uid)
         over = {number: known for number, known in self._existing.incomplete.items() if known.is_over}
         has_runs = bool(parent or self._existing.complete or self._existing.incomplete)
-        return Shown(
+        return BatchReport(
             batch=self._found.batch,
             state=self._state(has_runs),
             older=self._found.older,
@@ -182,6 +195,7 @@ class _View:
         return FailedLine(number, run.run_id, self._link(run.run_id), stats.label, kind, self._whole(run, error))
 
     def _whole(self, run: KnownRun, error: str) -> str:
+        """Return an error that was cut with all its text, as far as that can be read."""
         path = path_of_whole(error)
         try:
             return self._reader.text(run.run_id, path) if path else error

@@ -211,6 +211,21 @@ class Spool:
         row = self._db.one("SELECT count(*) AS n FROM line WHERE batch_uid = ? AND refused IS NULL", batch_uid)
         return int(row["n"]) if row else 0
 
+    def refusals(self) -> list[tuple[str, int, str]]:
+        """Return the batches of which MLflow refused lines: name, how many, and why the first."""
+        sql = (
+            "SELECT json_extract(info, '$.name'), count(*), min(refused) FROM line JOIN batch ON uid = batch_uid "
+            "WHERE refused IS NOT NULL GROUP BY uid"
+        )
+        return [(name, count, why) for name, count, why in self._db.all(sql)]
+
+    def used(self) -> int:
+        """Return how many bytes of the file are in use, the log apart."""
+        pages, free, size = (
+            self._db.all(f"PRAGMA {name}")[0][0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
     def claim_launch(self, batch_uid: str, now: float) -> bool:
         """Tell whether the caller may start a delivery process: one may at a time, ever more rarely.
 
