@@ -26,7 +26,19 @@ from sqlalchemy.engine import Connection, Engine
 
 __all__ = ["TESTED_VERSIONS", "BulkStore", "can_write_rows"]
 
-TESTED_VERSIONS = ("3.1.4", "3.4.0", "3.8.1", "3.9.0", "3.11.1", "3.12.0", "3.13.0", "3.14.0", "3.15.0")
+TESTED_VERSIONS = (
+    "3.1.4",
+    "3.4.0",
+    "3.7.0",
+    "3.8.1",
+    "3.9.0",
+    "3.10.1",
+    "3.11.1",
+    "3.12.0",
+    "3.13.0",
+    "3.14.0",
+    "3.15.0",
+)
 """The MLflow versions whose rows `tests/tracking/test_bulk_rows.py` compared with these."""
 _INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 """Databases that can be told what to do with rows that are there already."""
