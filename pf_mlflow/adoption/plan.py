@@ -12,6 +12,7 @@ from pf_mlflow.__version__ import __version__
 from pf_mlflow.adoption.changes import FolderChange, read_text
 from pf_mlflow.adoption.manifest import EditedFile, Manifest, digest
 from pf_mlflow.adoption.requirements import IN_NO_INDEX, conflicts, is_own, missing, own_requirement
+from pf_mlflow.adoption.target import check_flow, flow_folder
 from pf_mlflow.adoption.vendor import COPY, FIND_COPY, node_file, vendored_package
 from pf_mlflow.adoption.wiring import CALLS, Wiring, find_in_flow, included, our_nodes
 from pf_mlflow.adoption.yaml_edit import Edit, appended_lines, applied
@@ -19,7 +20,7 @@ from pf_mlflow.errors import BadInput
 from pf_mlflow.sources.promptflow.flow import node_names, read_dag
 from pf_mlflow.sources.promptflow.flow_files import flow_files
 
-__all__ = ["Plan", "flow_folder", "init_plan"]
+__all__ = ["Plan", "init_plan"]
 
 _IGNORED = (".venv", "mlflow.db", "mlflow.db-*", "mlartifacts", "mlruns")
 """What promptflow would otherwise copy at every run."""
@@ -31,29 +32,6 @@ class Plan:
 
     change: FolderChange
     notes: list[str] = field(default_factory=list)
-
-
-def flow_folder(path: Path) -> Path:
-    """Return the folder of a DAG flow; raise `BadInput` for other kinds of flow, with what to do instead."""
-    if path.is_file() and path.name == "flow.dag.yaml":
-        path = path.parent
-    if path.suffix == ".prompty" or _is_prompty_folder(path):
-        raise BadInput(
-            f"{str(path)!r} is a prompty, which has no nodes to add: run it as ever with "
-            "`--environment-variables PF_DISABLE_TRACING=false`, then `pf-mlflow sync BATCH` makes its child runs."
-        )
-    if (path / "flow.flex.yaml").is_file() and not (path / "flow.dag.yaml").is_file():
-        raise BadInput(
-            f"{str(path)!r} is a flex flow, which has no nodes to add: put `import pf_mlflow; pf_mlflow.attach()` at "
-            'the top of its entry\'s module and `PF_DISABLE_TRACING: "false"` under environment_variables in its '
-            "flow.flex.yaml. Or change nothing, and `pf-mlflow sync BATCH` makes the child runs of a finished batch."
-        )
-    return path
-
-
-def _is_prompty_folder(path: Path) -> bool:
-    flows = ("flow.dag.yaml", "flow.flex.yaml")
-    return path.is_dir() and any(path.glob("*.prompty")) and not any((path / name).is_file() for name in flows)
 
 
 def init_plan(path: Path, record: Sequence[str] = (), vendor: bool = False) -> Plan:
@@ -69,23 +47,8 @@ def init_plan(path: Path, record: Sequence[str] = (), vendor: bool = False) -> P
     """
     folder = flow_folder(path)
     dag = read_dag(folder)
-    _check_place(folder)
-    _check_names(dag, record)
+    check_flow(folder, dag, record)
     return _Planning(folder, dag, record, vendor).plan()
-
-
-def _check_place(folder: Path) -> None:
-    target = (folder / "flow.dag.yaml").resolve()
-    if target.parent != folder.resolve():
-        raise BadInput(f"{folder / 'flow.dag.yaml'} is a link to {target}: say `pf-mlflow init {target.parent}`.")
-
-
-def _check_names(dag: Mapping[str, Any], record: Iterable[str]) -> None:
-    names = [str(node["name"]) for node in dag["nodes"] if not node.get("aggregation")]
-    if not names:
-        raise BadInput("The flow has no node that is executed for each line.")
-    if missing := [name for name in record if name not in names]:
-        raise BadInput(f"The flow has no node {missing[0]!r} for --node; its nodes are {', '.join(names)}.")
 
 
 class _Planning:
@@ -96,8 +59,13 @@ class _Planning:
         self._present = self._put_before() | our_nodes(dag, folder)
         self._plan = Plan(FolderChange(folder))
         self._old_copy = [path for path in self._manifest.files if path.startswith("pf_mlflow/")]
-        self._has_own = not self._old_copy and find_in_flow(dag, folder, "pf_mlflow/__init__.py") is not None
-        self._vendored = vendor or self._manifest.has_copy
+        changed = [path for path in self._manifest.changed_since(folder) if path in self._old_copy]
+        by_hand = not self._old_copy and find_in_flow(dag, folder, "pf_mlflow/__init__.py")
+        self._carries = vendor or self._manifest.has_copy or bool(by_hand)
+        self._zipped = self._carries and not by_hand and not changed
+        self._plan.notes += [_left(folder / path) for path in changed]
+        if vendor and by_hand:
+            self._plan.notes.append(f"{by_hand.parent} was there already and is left as it is.")
 
     def plan(self) -> Plan:
         self._put_copy()
@@ -119,12 +87,7 @@ class _Planning:
 
     def _put_copy(self) -> None:
         """Put the package in as a zip, in the place of the many files that earlier versions put there."""
-        if not self._vendored or self._has_own:
-            return
-        changed = [path for path in self._manifest.changed_since(self._folder) if path in self._old_copy]
-        if changed:
-            self._has_own = True
-            self._plan.notes += [_left(self._folder / path) for path in changed]
+        if not self._zipped:
             return
         for path in self._old_copy:
             self._put(path, None)
@@ -134,16 +97,15 @@ class _Planning:
         self._plan.change.emptied = tuple(gone)
 
     def _put_nodes(self) -> None:
-        vendored = self._vendored and not self._has_own
         self._nodes_in = self._nodes_folder()
         others = []
         for name in CALLS:
             path = f"{self._nodes_in}/{name}.py"
             if name not in self._present or path in self._manifest.files:
-                self._put(path, node_file(name, vendored))
+                self._put(path, node_file(name, self._zipped))
             else:
                 others.append(self._present[name])
-        if others and vendored:
+        if others and self._zipped:
             told = f"The files of {', '.join(others)} are not of `pf-mlflow init`: write `{FIND_COPY}` into them, above"
             self._plan.notes.append(f"{told} their import of pf_mlflow.")
 
@@ -216,7 +178,7 @@ class _Planning:
         environment = self._dag.get("environment") or {}
         name = str(environment.get("python_requirements_txt") or "requirements.txt")
         cloud = [line for line in _lines(flow_files() / "requirements.txt") if not line.startswith("#")]
-        wanted = cloud if self._vendored or self._has_own else [own_requirement()]
+        wanted = cloud if self._carries else [own_requirement()]
         there = _lines(self._included.get(name, self._folder / name))
         instead = [] if wanted != cloud else self._own_line(name)
         lacking = missing(wanted, [line for line in there if line not in {edit.removed.strip() for edit in instead}])

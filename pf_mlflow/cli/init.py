@@ -13,7 +13,8 @@ from rich.markup import escape
 
 from pf_mlflow.adoption.changes import FolderChange
 from pf_mlflow.adoption.manifest import Manifest, removal
-from pf_mlflow.adoption.plan import flow_folder, init_plan
+from pf_mlflow.adoption.plan import init_plan
+from pf_mlflow.adoption.target import flow_folder
 from pf_mlflow.cli.output import one_sentence, out, warn
 from pf_mlflow.errors import BadInput
 from pf_mlflow.sources.promptflow.flow import read_dag

@@ -411,3 +411,14 @@ def test_what_cannot_be_written_is_put_back(flow: Path) -> None:
     before = contents(flow)
     done = init(flow, "--yes")
     assert done.exit_code == 1 and ".gitignore cannot be written" in done.output and contents(flow) == before
+
+
+def test_a_folder_that_somebody_put_in_by_hand_stays_and_no_zip_comes(flow: Path) -> None:
+    (flow / "pf_mlflow").mkdir()
+    (flow / "pf_mlflow" / "__init__.py").write_text("mine = 1\n")
+    done = init(flow, "--yes", "--vendor")
+    assert "pf_mlflow was there already and is left as it is" in done.output
+    assert not (flow / "pf_mlflow.zip").exists() and "psutil" in (flow / "requirements.txt").read_text()
+    assert (flow / "nodes" / "finalize.py").read_bytes() == node_file("finalize", vendored=False)
+    assert init(flow, "--remove", "--yes").exit_code == 0
+    assert (flow / "pf_mlflow" / "__init__.py").read_text() == "mine = 1\n" and not (flow / "nodes").exists()

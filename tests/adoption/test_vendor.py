@@ -83,13 +83,22 @@ def test_flows_that_run_from_temporary_copies_deliver_by_their_own_versions(
     data = [json.loads(line) for line in (flow / "data.jsonl").read_text("utf-8").splitlines()]
     for version in ("0.0.1", "0.0.2"):
         (flow / "pf_mlflow.zip").write_bytes(of_version(vendored_package(), version))
-        words = ["run", "create", "--flow", str(flow), "--data", str(flow / "data.jsonl"), "--name", f"by_{version}"]
+        words = [
+            "run",
+            "create",
+            "--flow",
+            str(flow),
+            "--data",
+            str(flow / "data.jsonl"),
+            "--name",
+            f"{method}_{version}",
+        ]
         mapping = [f"{name}=${{data.{name}}}" for name in data[0]]
         done = machine.command(
             sys.executable, "-c", RUN, *words, "--column-mapping", *mapping, cwd=tmp_path, PF_WORKER_COUNT="2", **env
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        batch = tracked(uri, f"by_{version}", 60)
+        batch = tracked(uri, f"{method}_{version}", 60)
         assert [child.info.status for _, child in sorted(batch.children.items())] == ["FINISHED"] * len(data)
         assert [copied_version(path) for path in spool.glob(f"packages/{version}-*/pf_mlflow.zip")] == [version]
     assert not os.listdir(spool / "packages")[2:]
