@@ -10,10 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pf_mlflow.errors import PfMlflowError
 
-__all__ = ["guarded", "warn_once"]
-
-_BATCH_LOG = logging.getLogger("execution")
-"""promptflow's logger, whose lines stand in a batch's `logs.txt`."""
+__all__ = ["guarded", "warn_into", "warn_once"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,6 +42,13 @@ def _sentence(what: str, error: Exception) -> str:
 
 
 _warned: set[str] = set()
+_find_logger: Callable[[], logging.Logger] = logging.getLogger
+
+
+def warn_into(find_logger: Callable[[], logging.Logger]) -> None:
+    """Let warnings go to the logger that is found when there is one to write: a batch's own."""
+    global _find_logger
+    _find_logger = find_logger
 
 
 def warn_once(message: str, error: BaseException | None = None) -> None:
@@ -52,4 +56,4 @@ def warn_once(message: str, error: BaseException | None = None) -> None:
     if message not in _warned:
         _warned.add(message)
         expected = isinstance(error, (PfMlflowError, OSError, sqlite3.Error)) or error is None
-        _BATCH_LOG.warning("pf-mlflow: %s", message, exc_info=None if expected else error)
+        _find_logger().warning("pf-mlflow: %s", message, exc_info=None if expected else error)

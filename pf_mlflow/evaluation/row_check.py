@@ -58,11 +58,11 @@ def wrong_rows(home: Path, base: str, data: Path) -> dict[int, str]:
             "columns its inputs came from. Leave the data out, or run the batch anew with --column-mapping."
         )
     rows = {row.get("line_number", number): row for number, row in enumerate(data_rows(data))}
-    told = ((n, _difference(rows.get(n), inputs, columns)) for n, inputs in lines)
+    differences = ((n, _difference(rows.get(n), inputs, columns)) for n, inputs in lines)
     return {
         n: f"Row {n} of {str(data)!r} is not the row that line {n} of {base!r} was run on: {difference}. "
         "Give the batch's own data, in its order; columns may be added."
-        for n, difference in told
+        for n, difference in differences
         if difference
     }
 
@@ -107,12 +107,12 @@ def _difference(row: Mapping[str, Any] | None, inputs: Mapping[str, Any], column
     for name, column in columns.items():
         if column not in row:
             return f"it has no {column!r}"
-        if name in inputs and _told(row[column]) != _told(inputs[name]) and not _is_picture(inputs[name]):
+        if name in inputs and _as_json(row[column]) != _as_json(inputs[name]) and not _is_picture(inputs[name]):
             return f"{column!r} is {_short(row[column])} and was {_short(inputs[name])}"
     return ""
 
 
-def _told(value: Any) -> str:
+def _as_json(value: Any) -> str:
     """Return a value as JSON; what is lacking in a file, promptflow reads as NaN, and so writes it."""
     return json.dumps(None if value != value else value, sort_keys=True, default=str)
 

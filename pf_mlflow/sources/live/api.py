@@ -11,14 +11,14 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from pf_mlflow.logs import guarded, warn_once
+from pf_mlflow.logs import guarded, warn_into, warn_once
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings
 from pf_mlflow.sources.live.line_openings import LineOpenings
 from pf_mlflow.sources.live.live_source import LiveSource
 from pf_mlflow.sources.live.span_processor import LineSpanProcessor
 from pf_mlflow.sources.promptflow.flow import flow_nodes, node_names
-from pf_mlflow.sources.promptflow.private_names import CurrentLine, current_line
+from pf_mlflow.sources.promptflow.private_names import CurrentLine, batch_logger, current_line
 
 __all__ = [
     "attach",
@@ -37,6 +37,7 @@ _RUN_ID_SHARE = 0.01
 """Share of the line's own time that its end may wait for its child run's id."""
 
 _processor = LineSpanProcessor(LiveSource(LineOpenings()))
+warn_into(batch_logger)
 
 
 def attach() -> None:

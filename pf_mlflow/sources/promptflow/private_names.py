@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sqlite3
@@ -13,6 +14,7 @@ from typing import Any
 __all__ = [
     "CurrentLine",
     "KEYRING_ENTRY",
+    "batch_logger",
     "current_batch",
     "current_line",
     "data_rows",
@@ -66,6 +68,13 @@ def line_of_attributes(attributes: Any) -> CurrentLine | None:
     if "line_run_id" in attributes:
         return CurrentLine(str(attributes["line_run_id"]), None)
     return None
+
+
+def batch_logger() -> logging.Logger:
+    """Return promptflow's logger whose lines stand in a batch's `logs.txt`; `logging.getLogger` has another one."""
+    from promptflow._utils.logger_utils import logger
+
+    return logger  # type: ignore[no-any-return]
 
 
 def promptflow_home() -> Path:
