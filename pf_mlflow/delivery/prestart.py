@@ -1,4 +1,4 @@
-"""Starts the delivery process of a batch ahead of it: what takes seconds is done while promptflow is being imported."""
+"""Starts the delivery process of a batch before the batch: what takes seconds is done while promptflow is imported."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pf_mlflow.errors import TrackingRefused
+from pf_mlflow.delivery.retry_policy import CircuitBreaker, Deadline
+from pf_mlflow.errors import TrackingDown, TrackingRefused
 from pf_mlflow.settings import without_password
 from pf_mlflow.spool.launch import delivery_process
 
-__all__ = ["AHEAD", "DeliveryAhead", "answer_ahead"]
+__all__ = ["PRESTART", "PrestartedDelivery", "await_batch"]
 
-AHEAD = "ahead"
+PRESTART = "prestart"
 """What the process is started with instead of a batch's uid."""
-_PATIENCE = 40
-"""Seconds to wait for MLflow before the batch starts."""
+_ANSWER_WITHIN = 40
+"""Seconds that the batch waits for MLflow's answer."""
+_RETRY_FOR = 1.0
+"""Seconds for which an MLflow that does not answer is asked again."""
+_REQUEST_TIMEOUT = "10"
+"""Seconds that MLflow may take for one answer, unless the user's own setting says otherwise."""
 _GOOD, _REFUSED, _DOWN = "good", "refused", "down"
 
 
-class DeliveryAhead:
-    """A delivery process that asks MLflow for the experiment, says so, and waits for its batch.
+class PrestartedDelivery:
+    """A delivery process that asks MLflow for the experiment, says what it answered, and waits for its batch.
 
     Args:
         tracking_uri: Where the batch will go, with its password.
@@ -35,7 +41,7 @@ class DeliveryAhead:
         self._tracking_uri = tracking_uri
         spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = delivery_process(spool_dir, AHEAD, experiment, **pipes)
+        self._process = delivery_process(spool_dir, PRESTART, experiment, **pipes)
 
     def warning(self) -> str | None:
         """Wait for the answer: `None` if all is well, a sentence if MLflow cannot be reached now.
@@ -43,14 +49,14 @@ class DeliveryAhead:
         Raises:
             TrackingRefused: MLflow said no for good.
         """
-        told: list[str] = []
-        reader = threading.Thread(target=lambda: told.append(self._process.stdout.readline()), daemon=True)  # type: ignore[union-attr]
+        answers: list[str] = []
+        reader = threading.Thread(target=lambda: answers.append(self._process.stdout.readline()), daemon=True)  # type: ignore[union-attr]
         reader.start()
-        reader.join(_PATIENCE)
-        if not told:
+        reader.join(_ANSWER_WITHIN)
+        if not answers:
             self._process.kill()
-            return f"MLflow at {without_password(self._tracking_uri)} has not answered for {_PATIENCE} seconds."
-        kind, _, sentence = told[0].strip().partition(" ")
+            return f"MLflow at {without_password(self._tracking_uri)} has not answered for {_ANSWER_WITHIN} seconds."
+        kind, _, sentence = answers[0].strip().partition(" ")
         if kind == _GOOD:
             return None
         self.dismiss()
@@ -59,7 +65,7 @@ class DeliveryAhead:
         return sentence or "The delivery process has ended; its log `delivery.log` in the spool's folder says why."
 
     @property
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """Whether the process waits for a batch."""
         return self._process.poll() is None and not self._process.stdin.closed  # type: ignore[union-attr]
 
@@ -70,7 +76,7 @@ class DeliveryAhead:
 
     def dismiss(self) -> None:
         """Let it end, if it was given no batch."""
-        if self.waits:
+        if self.is_waiting:
             self._send("")
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)
@@ -82,9 +88,11 @@ class DeliveryAhead:
             self._process.stdin.close()
 
 
-def answer_ahead(experiment: str, spool_dir: Path) -> str:
-    """Ask MLflow for an experiment, tell whoever started this process, and return the batch that it is given."""
-    _say(_answer(experiment, spool_dir))
+def await_batch(experiment: str, spool_dir: Path) -> str:
+    """Ask MLflow for an experiment, say what it answered, and return the uid of the batch given; `""` for none."""
+    with suppress(BrokenPipeError):
+        sys.stdout.write(f"{_answer(experiment, spool_dir)}\n")
+        sys.stdout.flush()
     log = sys.stderr.fileno()
     os.dup2(log, sys.stdout.fileno())  # whoever listened need not live as long
     uid = sys.stdin.readline().strip()
@@ -92,26 +100,29 @@ def answer_ahead(experiment: str, spool_dir: Path) -> str:
     return uid
 
 
-def _say(answer: str) -> None:
-    with suppress(BrokenPipeError):
-        sys.stdout.write(f"{answer}\n")
-        sys.stdout.flush()
-
-
 def _answer(experiment: str, spool_dir: Path) -> str:
-    from pf_mlflow.errors import TrackingDown
     from pf_mlflow.tracking.writer import StoreWriter
 
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-    before = {name: os.environ.get(name) for name in patience}
-    os.environ.update({name: before[name] or value for name, value in patience.items()})
     try:
-        StoreWriter(os.environ["MLFLOW_TRACKING_URI"], experiment, spool_dir).open_experiment()
+        store = StoreWriter(os.environ["MLFLOW_TRACKING_URI"], experiment, spool_dir)
+        with _answered_soon():
+            CircuitBreaker(Deadline(_RETRY_FOR)).call(store.open_experiment)
     except TrackingRefused as error:
         return f"{_REFUSED} {error}"
     except TrackingDown as error:
         return f"{_DOWN} {error}"
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
     return _GOOD
+
+
+@contextmanager
+def _answered_soon() -> Iterator[None]:
+    """Give MLflow less time for an answer than it has later, when nobody waits for it."""
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = _REQUEST_TIMEOUT
+    try:
+        yield
+    finally:
+        del os.environ[name]

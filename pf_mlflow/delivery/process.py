@@ -13,7 +13,7 @@ import psutil
 from filelock import Timeout
 
 from pf_mlflow.delivery.deliver import Delivered, DeliveryObserver, Policy, deliver_once
-from pf_mlflow.delivery.prestart import AHEAD, answer_ahead
+from pf_mlflow.delivery.prestart import PRESTART, await_batch
 from pf_mlflow.delivery.retry_policy import Deadline
 from pf_mlflow.delivery.spooled_batch import spool_may_fail
 from pf_mlflow.delivery.write_queue import QueuedLine
@@ -43,9 +43,9 @@ def main(spool_dir: str, batch_uid: str = "", experiment: str = "") -> int:
     settings = read_settings()
     if not batch_uid:
         return _deliver_leftovers(Spool(Path(spool_dir)), settings)
-    if batch_uid == AHEAD and not (batch_uid := answer_ahead(experiment, Path(spool_dir))):
-        return 0
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # this process has its own retries, which it can end
+    if batch_uid == PRESTART and not (batch_uid := await_batch(experiment, Path(spool_dir))):
+        return 0
     return _deliver_batch(Spool(Path(spool_dir)), batch_uid, settings)
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pf_mlflow.delivery.prestart import DeliveryAhead
+from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.running.observer import Observer, StopRequest
 from pf_mlflow.running.progress import Counts, LineCounter
@@ -26,7 +26,7 @@ class Monitor(Observer):
         delivery: The delivery process that waits for it; `None` if nothing is logged.
     """
 
-    def __init__(self, observer: Observer, spool: Spool | None, delivery: DeliveryAhead | None) -> None:
+    def __init__(self, observer: Observer, spool: Spool | None, delivery: PrestartedDelivery | None) -> None:
         self.stop = StopRequest()
         self.refusal: TrackingRefused | None = None
         """Why no line was executed: MLflow said no for good."""
@@ -74,7 +74,7 @@ class Monitor(Observer):
         self._observer.batch_started(run_id, total)
 
     def _deliver(self, spool: Spool) -> None:
-        if self._delivery and self._delivery.waits and spool.claim_launch(self._batch_uid, time.monotonic()):
+        if self._delivery and self._delivery.is_waiting and spool.claim_launch(self._batch_uid, time.monotonic()):
             self._delivery.deliver(self._batch_uid)
         else:
             deliver_in_background(spool, self._batch_uid)

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pf_mlflow.delivery.prestart import DeliveryAhead
+from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import BadInput, BatchFailed, TrackingRefused
 from pf_mlflow.running.checks import check_data, check_mapping
 from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, Connections, ModelChoice, choose_model, with_connections
@@ -56,7 +56,7 @@ def run_batch(request: RunRequest, observer: Observer) -> RunResult:
         exit_notice.silence()
         delivery = None
         if settings.enabled:
-            delivery = DeliveryAhead(settings.tracking_uri, settings.experiment, settings.spool_dir)
+            delivery = PrestartedDelivery(settings.tracking_uri, settings.experiment, settings.spool_dir)
             stack.callback(delivery.dismiss)
         client = _client(request.engine)
         dag = with_connections(flow.definition, _defaults(request)) if flow.is_dag else {}

@@ -1,4 +1,4 @@
-"""The delivery process that starts ahead of its batch."""
+"""The delivery process that starts before its batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from batches import until
 from builders import batch, line_record
 from servers import CountingProxy, free_port
 
-from pf_mlflow.delivery.prestart import DeliveryAhead
+from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.spool.store import Spool
 
@@ -32,30 +32,30 @@ def deliveries(folder: Path) -> list[psutil.Process]:
 
 
 def test_it_asks_then_delivers_what_it_is_given(tmp_path: Path, uri: str) -> None:
-    ahead = DeliveryAhead(uri, "jokes", tmp_path / "spool")
-    assert ahead.warning() is None and ahead.waits
+    delivery = PrestartedDelivery(uri, "jokes", tmp_path / "spool")
+    assert delivery.warning() is None and delivery.is_waiting
     spool = Spool(tmp_path / "spool")
     spool.add_batch(batch(uid="early", tracking_uri=uri, experiment="jokes", client_pid=0))
     record = line_record(batch_uid="early", line_number=3)
     spool.complete_line("early", 3, record.start, record.to_json())
-    ahead.deliver("early")
-    assert not ahead.waits
+    delivery.deliver("early")
+    assert not delivery.is_waiting
     until(lambda: (state := spool.state("early")) and state.closed, "it is delivered", 30)
     until(lambda: not deliveries(tmp_path / "spool"), "the process ends", 10)
 
 
 def test_it_ends_when_it_is_not_wanted(tmp_path: Path, uri: str) -> None:
-    ahead = DeliveryAhead(uri, "jokes", tmp_path / "spool")
+    delivery = PrestartedDelivery(uri, "jokes", tmp_path / "spool")
     assert deliveries(tmp_path / "spool")
-    ahead.dismiss()
+    delivery.dismiss()
     until(lambda: not deliveries(tmp_path / "spool"), "the process ends", 20)
 
 
 ORPHAN = """
 import os, sys
 from pathlib import Path
-from pf_mlflow.delivery.prestart import DeliveryAhead
-DeliveryAhead(sys.argv[1], "jokes", Path(sys.argv[2]))
+from pf_mlflow.delivery.prestart import PrestartedDelivery
+PrestartedDelivery(sys.argv[1], "jokes", Path(sys.argv[2]))
 os.kill(os.getpid(), 9)
 """
 
@@ -69,21 +69,21 @@ def test_it_ends_when_its_starter_is_killed(tmp_path: Path, uri: str) -> None:
 def test_a_refusal_is_raised(tmp_path: Path, proxy: CountingProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy.answer = 403
     monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
-    ahead = DeliveryAhead(proxy.uri, "jokes", tmp_path / "spool")
+    delivery = PrestartedDelivery(proxy.uri, "jokes", tmp_path / "spool")
     with pytest.raises(TrackingRefused, match="403"):
-        ahead.warning()
-    assert not ahead.waits
+        delivery.warning()
+    assert not delivery.is_waiting
 
 
 def test_a_server_that_is_down_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"http://ana:secret@127.0.0.1:{free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    warning = DeliveryAhead(uri, "jokes", tmp_path / "spool").warning()
+    warning = PrestartedDelivery(uri, "jokes", tmp_path / "spool").warning()
     assert warning and "cannot be reached" in warning and "secret" not in warning
 
 
 def test_a_process_that_was_killed_is_a_warning(tmp_path: Path, uri: str) -> None:
-    ahead = DeliveryAhead(uri, "jokes", tmp_path / "spool")
-    ahead._process.kill()
-    warning = ahead.warning()
-    assert warning and "delivery.log" in warning and not ahead.waits
+    delivery = PrestartedDelivery(uri, "jokes", tmp_path / "spool")
+    delivery._process.kill()
+    warning = delivery.warning()
+    assert warning and "delivery.log" in warning and not delivery.is_waiting
