@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from pf_mlflow.delivery.spooled_batch import SpooledBatch
 from pf_mlflow.delivery.write_queue import QueuedLine, WriteQueue
-from pf_mlflow.projection.write_result import LineWritten, Writer
+from pf_mlflow.projection.write_result import LineWritten
+from pf_mlflow.projection.writer import Writer
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import FAILED, INTERRUPTED, LineRecord
 

@@ -8,11 +8,16 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pf_mlflow.delivery.retry_policy import CircuitBreaker
 from pf_mlflow.errors import TrackingDown, TrackingError
-from pf_mlflow.projection.write_result import LineWritten, Writer
+from pf_mlflow.projection.write_result import LineWritten
+from pf_mlflow.projection.writer import Writer
 from pf_mlflow.records.line import LineRecord
+
+if TYPE_CHECKING:  # which imports mlflow
+    from pf_mlflow.tracking.writer import StoreWriter
 
 __all__ = ["QueuedLine", "WriteQueue"]
 
@@ -54,11 +59,11 @@ class WriteQueue:
 
     def __init__(
         self,
-        write: Callable[[QueuedLine], LineWritten],
+        write: Callable[[QueuedLine, StoreWriter | None], LineWritten],
         breaker: CircuitBreaker,
         threads: int,
         batch_size: int = 1,
-        transaction: Callable[[], AbstractContextManager[object]] = nullcontext,
+        transaction: Callable[[], AbstractContextManager[StoreWriter | None]] = nullcontext,
     ) -> None:
         self._write = write
         self._breaker = breaker
@@ -76,12 +81,10 @@ class WriteQueue:
     def of(cls, writer: Writer, breaker: CircuitBreaker) -> WriteQueue:
         """Return the queue of a writer, emptied as its store takes it best."""
 
-        def write(line: QueuedLine) -> LineWritten:
-            return writer.write(line.line_number, line.opened, line.record)
+        def write(line: QueuedLine, store: StoreWriter | None) -> LineWritten:
+            return writer.write(line.line_number, line.opened, line.record, store)
 
-        store = writer.projection
-        transaction = writer.transaction if store.lines_per_transaction > 1 else nullcontext
-        return cls(write, breaker, store.threads, store.lines_per_transaction, transaction)
+        return cls(write, breaker, writer.store.threads, writer.store.lines_per_transaction, writer.transaction)
 
     def __enter__(self) -> WriteQueue:
         return self
@@ -155,10 +158,10 @@ class WriteQueue:
         done: Outcomes = {}
         blamed: Iterable[QueuedLine] = lines  # what fails outside of a line fails all
         try:
-            with self._transaction():
+            with self._transaction() as store:
                 for line in lines:
                     blamed = [line]
-                    done[line.line_number] = self._write(line)
+                    done[line.line_number] = self._write(line, store)
                 blamed = lines
         except TrackingError as error:
             return {line.line_number: error for line in blamed}

@@ -4,55 +4,46 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Container
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
+from pf_mlflow.errors import TrackingDown, TrackingForbidden, TrackingRefused
 from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.projection.parent_payload import closing_payload, opening_payload
 from pf_mlflow.projection.results_table import log_results
 from pf_mlflow.projection.score_payload import EVALUATION, add_scores, evaluation_tags
 from pf_mlflow.projection.summary import BatchSummary, LineStats
-from pf_mlflow.projection.write_result import Changes, LineWritten
+from pf_mlflow.projection.write_result import LineWritten
+from pf_mlflow.projection.writer import Writer
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.source import BatchFacts, Source
 from pf_mlflow.tracking.known_run import KnownRun
 from pf_mlflow.tracking.run_payload import NOT_LOGGED, PARAM_LIMIT, RunPayload
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # which imports mlflow
     from pf_mlflow.tracking.writer import StoreWriter
 
 __all__ = ["BatchWriter"]
 
 _OLD_PARAM_LIMIT = 500
 """Characters that servers before MLflow 2.8, and Azure ML, take in a param."""
-_CUT_OFF = ("promptflow.error", "promptflow.error_type", NOT_LOGGED)
+_CUT_OFF = {"promptflow.error", "promptflow.error_type", NOT_LOGGED}
 """Tags of a run that showed less than its line was."""
 
 log = logging.getLogger(__name__)
 
 
-class BatchWriter:
-    """The runs of one batch. `write` is safe for threads that write different lines; `note` is for one thread."""
+class BatchWriter(Writer):
+    """Makes the runs of a batch: its parent, and one for each line."""
 
-    def __init__(self, projection: StoreWriter, source: Source) -> None:
-        self.projection = projection
-        self._runs = projection
-        """What lines are written through: the store, or its transaction while one lasts."""
-        self.source = source
-        self.batch = source.batch
-        self.existing = ExistingRuns()
-        self.changes = Changes()
-        self.has_doubt = False
-        """Whether MLflow may have made a run of which no answer came."""
+    def __init__(self, store: StoreWriter, source: Source) -> None:
+        super().__init__(store, source)
         self._asked_parent = False
         self._asked: set[int] = set()
-        self._before: dict[int, KnownRun | None] | None = None
-        """While a transaction lasts: what was known of its lines before."""
+        """Lines whose run was asked for, and of which nothing was noted since: MLflow may have made it or not."""
         self._counted: set[int] = set()
         """Lines in the sums that are not complete: MLflow refused their values."""
         self._param_limit = PARAM_LIMIT
@@ -67,14 +58,14 @@ class BatchWriter:
         if surplus := self.existing.surplus:
             log.info("batch %s: %d runs are there twice", self.batch.name, len(surplus))
             if self.existing.parent:
-                self.projection.adopt_children(self.batch.uid, self.existing.parent.run_id)
+                self.store.adopt_children(self.batch.uid, self.existing.parent.run_id)
             for run_id in surplus:
-                self.projection.delete(run_id)
+                self.store.delete(run_id)
             self.changes.removed += len(surplus)
             self._read(but=set(surplus))
 
     def _read(self, but: Container[str] = ()) -> None:
-        runs = (run for run in self.projection.runs(self.batch.uid) if run.run_id not in but)
+        runs = (run for run in self.store.runs(self.batch.uid) if run.run_id not in but)
         self.existing = ExistingRuns.of(runs, cache(self.source.named_runs))
 
     def open_parent(self) -> str | None:
@@ -90,89 +81,73 @@ class BatchWriter:
             self.existing.parent = KnownRun(run_id, None, None, RunPayload("RUNNING", round(start * 1000), 0))
             self.changes.parent = "made"
             if self.existing.complete or self.existing.incomplete:  # somebody deleted their parent
-                self.projection.adopt_children(self.batch.uid, run_id)
+                self.store.adopt_children(self.batch.uid, run_id)
         if "flow" not in self.existing.parent.values.params:  # perhaps its maker got no further
             self._update_parent(opening_payload(self.batch, self.source.provenance()))
         return self.existing.parent.run_id
 
     def _make_parent(self, start: float) -> str:
         try:
-            return self.projection.create_parent(self.batch, self._facts.display_name, start)
+            return self.store.create_parent(self.batch, self._facts.display_name, start)
         except TrackingDown:
             self._asked_parent = self.has_doubt = True
             raise
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Write all lines of the block, or none if an error leaves it; for databases, and for one thread."""
-        before: dict[int, KnownRun | None] = {}
-        self._before = before
-        try:
-            with self.projection.transaction() as self._runs:
-                yield
-        except TrackingError:
-            self._undo(before)
-            raise
-        finally:
-            self._before = None
-            self._runs = self.projection
-
-    def _undo(self, before: Mapping[int, KnownRun | None]) -> None:
-        """Forget what was written in vain: perhaps it was not, and only the answer is lacking."""
-        self.has_doubt = True
-        for number, known in before.items():
-            self.existing.complete.pop(number, None)
-            self.existing.incomplete.pop(number, None)
-            if known:
-                self.existing.incomplete[number] = known
-            else:
-                self._asked.add(number)
-
-    def write(self, line_number: int, opened: float, record: LineRecord | None) -> LineWritten:
-        """Make a line's run if it has none, and complete it if its record is known.
-
-        Raises:
-            TrackingRefused: the whole batch cannot be written.
-            TrackingDown: MLflow does not answer; the same line may be written again.
-        """
-        run_id = self.existing.complete.get(line_number)
-        if run_id:
-            return LineWritten(line_number, run_id, None)
+    def write(
+        self, line_number: int, opened: float, record: LineRecord | None, store: StoreWriter | None = None
+    ) -> LineWritten:
+        """Make a line's run if it has none, and complete it if its record is known."""
+        if run_id := self.existing.complete.get(line_number):
+            return LineWritten(line_number, run_id)
+        store = store or self.store
         known = self.existing.incomplete.get(line_number)
-        if self._before is not None:
-            self._before.setdefault(line_number, known and replace(known, values=replace(known.values)))
         made = known is None
         if known is None:
-            known = self._create(line_number, record.start if record else opened)
+            known = self._create(store, line_number, record.start if record else opened)
         if record is None:
-            return LineWritten(line_number, known.run_id, None, made)
-        return replace(self._complete(known, record), made=made, scores=record.scores)
+            return LineWritten(line_number, known.run_id, known, made=made)
+        return replace(self._complete(store, known, record), made=made, scores=record.scores)
 
-    def _create(self, line_number: int, start: float) -> KnownRun:
-        run_id = self._made_before(line_number) or self._make(line_number, start)
-        self._asked.discard(line_number)
+    def _create(self, store: StoreWriter, line_number: int, start: float) -> KnownRun:
+        run_id = store.find_child(self.batch, line_number) if line_number in self._asked else None
+        self._asked.add(line_number)
+        run_id = run_id or self._make(store, line_number, start)
         known = KnownRun(run_id, line_number, None, RunPayload("RUNNING", round(start * 1000), 0))
-        self.existing.incomplete[line_number] = known
+        if store is self.store:  # what a transaction makes may be undone
+            self.existing.incomplete[line_number] = known
         return known
 
-    def _made_before(self, line_number: int) -> str | None:
-        """Return the run of a line whose making was asked for without an answer."""
-        return self._runs.find_child(self.batch, line_number) if line_number in self._asked else None
-
-    def _make(self, line_number: int, start: float) -> str:
+    def _make(self, store: StoreWriter, line_number: int, start: float) -> str:
         try:
             if self.batch.single or self.existing.parent is None:
-                return self._runs.create_single(self.batch, line_number, start)
-            return self._runs.create_child(self.batch, line_number, self.existing.parent.run_id, start)
+                return store.create_single(self.batch, line_number, start)
+            return store.create_child(self.batch, line_number, self.existing.parent.run_id, start)
         except TrackingDown:
-            self._asked.add(line_number)
             self.has_doubt = True
             raise
         except TrackingRefused:
-            self._runs.open_experiment()  # which says more if the experiment was deleted
+            store.open_experiment()  # which says more if the experiment was deleted
             raise
 
-    def _complete(self, known: KnownRun, record: LineRecord) -> LineWritten:
+    def _complete(self, store: StoreWriter, known: KnownRun, record: LineRecord) -> LineWritten:
+        payload = self._payload(record)
+        stats = LineStats.of(record.line_number, payload, record.scores)
+        outdated = _CUT_OFF & known.values.tags.keys()
+        tags = {key: value for key, value in known.values.tags.items() if key not in outdated}
+        known = replace(known, values=replace(known.values, tags=tags))
+        try:
+            store.drop_tags(known.run_id, outdated)
+            store.complete(known.run_id, payload.without(known.values))
+        except TrackingForbidden:
+            raise
+        except TrackingRefused as error:
+            if "length" in str(error) and self._param_limit > _OLD_PARAM_LIMIT:
+                self._param_limit = _OLD_PARAM_LIMIT
+                return self._complete(store, known, record)
+            return self._refuse(store, known, payload, stats, error)
+        return LineWritten(record.line_number, known.run_id, stats=stats, end_ms=payload.end_ms)
+
+    def _payload(self, record: LineRecord) -> RunPayload:
         payload = line_payload(record, self._facts.display_name, self._param_limit)
         if self.batch.single:
             payload.add_tag("promptflow.run_id", record.run_name)
@@ -180,38 +155,27 @@ class BatchWriter:
             payload.metrics.pop("line_duration", None)  # of the scoring: what the answer took is not known
             add_scores(payload, record.scores)
             payload.tags |= evaluation_tags(self.batch)
-        stats = LineStats.of(record.line_number, payload, record.scores)
-        try:
-            if outdated := [key for key in _CUT_OFF if key in known.values.tags]:
-                self._runs.drop_tags(known.run_id, outdated)
-                known.values.tags = {key: value for key, value in known.values.tags.items() if key not in outdated}
-            self._runs.complete(known.run_id, payload.without(known.values))
-        except TrackingForbidden:
-            raise
-        except TrackingRefused as error:
-            if "length" in str(error) and self._param_limit > _OLD_PARAM_LIMIT:
-                self._param_limit = _OLD_PARAM_LIMIT
-                return self._complete(known, record)
-            return self._refuse(known, payload, stats, error)
-        self.existing.complete[record.line_number] = known.run_id
-        self.existing.incomplete.pop(record.line_number, None)
-        return LineWritten(record.line_number, known.run_id, stats, end_ms=payload.end_ms)
+        return payload
 
-    def _refuse(self, known: KnownRun, payload: RunPayload, stats: LineStats, error: TrackingRefused) -> LineWritten:
+    def _refuse(
+        self, store: StoreWriter, known: KnownRun, payload: RunPayload, stats: LineStats, error: TrackingRefused
+    ) -> LineWritten:
         """End the run of a line whose values MLflow does not take; raise if it takes nothing of this batch."""
-        self._runs.open_experiment()  # a deleted experiment takes nothing
+        store.open_experiment()  # a deleted experiment takes nothing
         bare = RunPayload(payload.status, payload.start_ms, payload.end_ms)
         bare.add_tag(NOT_LOGGED, str(error))
         try:
-            self._runs.complete(known.run_id, bare)
+            store.complete(known.run_id, bare)
         except TrackingRefused as again:
             log.warning("batch %s, line %d: %s", self.batch.name, stats.line_number, again)
-        known.values.status = payload.status
-        known.values.tags = {**known.values.tags, **bare.tags}
-        return LineWritten(stats.line_number, known.run_id, stats, refused=str(error))
+        tags = {**known.values.tags, **bare.tags}
+        ended = replace(known, values=replace(known.values, status=payload.status, tags=tags))
+        return LineWritten(stats.line_number, known.run_id, ended, stats, refused=str(error))
 
     def note(self, written: LineWritten) -> None:
         """Count a line that was written."""
+        self._asked.discard(written.line_number)
+        self.existing.note(written.line_number, written.run_id, written.run)
         self.changes.made += written.made
         if written.stats is None:
             return
@@ -241,7 +205,7 @@ class BatchWriter:
             payload.end_ms = max(payload.end_ms, self.existing.parent.values.start_ms, self._last_end_ms)
             self._update_parent(payload)
             if is_own_evaluation:
-                log_results(self.projection, self.batch.uid, self.existing.parent.run_id)
+                log_results(self.store, self.batch.uid, self.existing.parent.run_id)
         return summary
 
     def _update_parent(self, payload: RunPayload) -> None:
@@ -251,10 +215,10 @@ class BatchWriter:
         lacking = parent.lacks(payload)
         changes = bool(lacking.params or lacking.tags or lacking.metrics)
         if changes:
-            self.projection.log(parent.run_id, lacking)
+            self.store.log(parent.run_id, lacking)
         ends = payload.status not in ("RUNNING", parent.values.status)
         if ends:
-            self.projection.end(parent.run_id, payload.status, payload.end_ms)
+            self.store.end(parent.run_id, payload.status, payload.end_ms)
         if (changes or ends) and not self.changes.parent:
             self.changes.parent = "ended" if ends else "updated"
         self.existing.parent = parent.updated(payload)

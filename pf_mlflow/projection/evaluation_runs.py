@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,22 +20,23 @@ from pf_mlflow.projection.score_payload import (
     score_payload,
 )
 from pf_mlflow.projection.summary import BatchSummary
-from pf_mlflow.projection.write_result import Changes, LineWritten, Writer
+from pf_mlflow.projection.write_result import LineWritten
+from pf_mlflow.projection.writer import Writer
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.source import Source
 from pf_mlflow.scoring.sums import evaluated
 from pf_mlflow.tracking.known_run import KnownRun
 from pf_mlflow.tracking.run_payload import RunPayload, milliseconds
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # which imports mlflow
     from pf_mlflow.tracking.writer import StoreWriter
 
 __all__ = ["ScoreWriter", "writer_of"]
 
 
-def writer_of(projection: StoreWriter, source: Source) -> Writer:
+def writer_of(store: StoreWriter, source: Source) -> Writer:
     """Return what writes a batch: into runs of its own, or, if it scores another one, into that one's."""
-    return (ScoreWriter if source.batch.base_uid else BatchWriter)(projection, source)
+    return (ScoreWriter if source.batch.base_uid else BatchWriter)(store, source)
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,14 @@ class _Child:
     stale_tags: frozenset[str]
 
 
-class ScoreWriter:
-    """The scores of one evaluation. `write` is safe for threads that write different lines; `note` is for one thread.
+class ScoreWriter(Writer):
+    """Adds the scores of an evaluation to the runs of the batch that it scores.
 
-    Args:
-        projection: Where the scored batch's runs are.
-        source: The evaluation.
+    `existing` holds that batch's parent, and of its lines those that have this evaluation's scores.
     """
 
-    def __init__(self, projection: StoreWriter, source: Source) -> None:
-        self.projection = projection
-        self._runs = projection
-        """What lines are written through: the store, or its transaction while one lasts."""
-        self.source = source
-        self.batch = source.batch
-        self.existing = ExistingRuns()
-        """The scored batch's parent, and the lines that have this evaluation's scores."""
-        self.changes = Changes()
-        self.has_doubt = False
-        """Never: what was written without an answer is written again, with the same result."""
+    def __init__(self, store: StoreWriter, source: Source) -> None:
+        super().__init__(store, source)
         self._children: dict[int, _Child] = {}
         self._superseded = False
 
@@ -80,7 +69,7 @@ class ScoreWriter:
         self._children.clear()
         existing = ExistingRuns()
         alike: dict[frozenset[str], frozenset[str]] = {}
-        for run in self.projection.runs(self._base):
+        for run in self.store.runs(self._base):
             if run.line_number is None:
                 existing.parent = run
                 continue
@@ -114,38 +103,25 @@ class ScoreWriter:
     def _started_of(self, parent: KnownRun) -> int:
         return int(parent.values.tags.get(EVALUATION_STARTED, 0))
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Write all lines of the block, or none if an error leaves it; for databases, and for one thread."""
-        try:
-            with self.projection.transaction() as self._runs:
-                yield
-        finally:
-            self._runs = self.projection
-
-    def write(self, line_number: int, opened: float, record: LineRecord | None) -> LineWritten:
-        """Add a line's scores to its run, in one request.
-
-        Raises:
-            TrackingForbidden: the whole evaluation cannot be written.
-            TrackingDown: MLflow does not answer; the same line may be written again.
-        """
+    def write(
+        self, line_number: int, opened: float, record: LineRecord | None, store: StoreWriter | None = None
+    ) -> LineWritten:
+        """Add a line's scores to its run, in one request."""
         child = self._children.get(line_number)
         if child is None:
-            return LineWritten(line_number, "", None, refused=self._no_run_of(line_number))
+            return LineWritten(line_number, refused=self._no_run_of(line_number))
         if record is None or not record.scores or self._superseded:
-            return LineWritten(line_number, "", None)
-        written = LineWritten(line_number, child.run_id, None)
+            return LineWritten(line_number)
+        store = store or self.store
         payload = score_payload(record, evaluation_tags(self.batch), child.stale_metrics)
         try:
-            if gone := child.stale_tags - payload.tags.keys():
-                self._runs.drop_tags(child.run_id, gone)
-            self._runs.log(child.run_id, payload)
+            store.drop_tags(child.run_id, child.stale_tags - payload.tags.keys())
+            store.log(child.run_id, payload)
         except TrackingForbidden:
             raise
         except TrackingRefused as error:
-            return replace(written, refused=str(error))
-        return written
+            return LineWritten(line_number, child.run_id, refused=str(error))
+        return LineWritten(line_number, child.run_id)
 
     def _no_run_of(self, line_number: int) -> str:
         return (
@@ -181,7 +157,7 @@ class ScoreWriter:
 
     def _runs_as_scored(self) -> Iterator[KnownRun]:
         """Yield the batch's runs, those with scores of an earlier evaluation without them, in MLflow too."""
-        for run in self.projection.runs(self._base):
+        for run in self.store.runs(self._base):
             if run.line_number is None or self._superseded or self._is_ours(run):
                 yield run
                 continue
@@ -194,9 +170,9 @@ class ScoreWriter:
 
     def _void(self, run: KnownRun, metrics: frozenset[str], tags: frozenset[str]) -> None:
         if real := [key for key in metrics if _is_number(run.values.metrics[key])]:
-            self.projection.log(run.run_id, RunPayload("", 0, 0, metrics=dict.fromkeys(real, float("nan"))))
+            self.store.log(run.run_id, RunPayload("", 0, 0, metrics=dict.fromkeys(real, float("nan"))))
         named = {EVALUATION, EVALUATION_UID} & run.values.tags.keys()
-        self.projection.drop_tags(run.run_id, tags | named)
+        self.store.drop_tags(run.run_id, tags | named)
 
     def _write_sums(self, parent: KnownRun, summary: BatchSummary, table: ResultsTable) -> None:
         """Write what the parent lacks; its table anew where its sums or its lines' scores were not these."""
@@ -206,8 +182,8 @@ class ScoreWriter:
         if not (lacking or self.changes or not self._is_ours(parent)):
             return
         tags = {**evaluation_tags(self.batch), EVALUATION_STARTED: str(self._started())}
-        self.projection.log(parent.run_id, RunPayload("", 0, 0, metrics=lacking, tags=tags))
-        table.log_to(self.projection, parent.run_id)
+        self.store.log(parent.run_id, RunPayload("", 0, 0, metrics=lacking, tags=tags))
+        table.log_to(self.store, parent.run_id)
         self.changes.parent = "updated"
 
 

@@ -65,6 +65,15 @@ class ExistingRuns:
         else:
             self.incomplete[number] = run
 
+    def note(self, line_number: int, run_id: str, incomplete: KnownRun | None) -> None:
+        """Take up what was written of a line; `incomplete`: its run if more is to come."""
+        self.complete.pop(line_number, None)
+        self.incomplete.pop(line_number, None)
+        if incomplete:
+            self.incomplete[line_number] = incomplete
+        else:
+            self.complete[line_number] = run_id
+
     def summary(self) -> BatchSummary:
         """Return the lines that are over summed up, also those whose run shows less than the line was; call it once."""
         for number, known in self.incomplete.items():

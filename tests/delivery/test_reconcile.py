@@ -39,7 +39,7 @@ def store(fresh_store: Path, tmp_path_factory: pytest.TempPathFactory) -> StoreW
 
 def queue_of(writer: BatchWriter) -> WriteQueue:
     """Each line by itself, not in a transaction, which overlooks a param that stands already."""
-    write = lambda line: writer.write(line.line_number, line.opened, line.record)  # noqa: E731
+    write = lambda line, _: writer.write(line.line_number, line.opened, line.record)  # noqa: E731
     return WriteQueue(write, CircuitBreaker(Deadline(1.0, lambda: None)), 2)
 
 

@@ -18,7 +18,7 @@ AT_ONCE = Deadline(-1.0)
 
 
 def queue_of(step: Callable[[int], LineWritten], threads: int = 4, breaker: CircuitBreaker | None = None) -> WriteQueue:
-    return WriteQueue(lambda line: step(line.line_number), breaker or CircuitBreaker(NEVER), threads)
+    return WriteQueue(lambda line, _: step(line.line_number), breaker or CircuitBreaker(NEVER), threads)
 
 
 def line(number: int, **changes: Any) -> QueuedLine:
@@ -26,7 +26,7 @@ def line(number: int, **changes: Any) -> QueuedLine:
 
 
 def written(number: int) -> LineWritten:
-    return LineWritten(number, f"run-{number}", None)
+    return LineWritten(number, f"run-{number}")
 
 
 def drain(queue: WriteQueue, seconds: float = 20.0) -> Iterator[int]:
@@ -182,7 +182,7 @@ def test_waiting_for_nothing_takes_the_time_that_was_given() -> None:
 def test_of_a_line_that_is_offered_anew_what_is_known_last_is_written() -> None:
     go, seen = threading.Event(), []
 
-    def write(line: QueuedLine) -> LineWritten:
+    def write(line: QueuedLine, _: object) -> LineWritten:
         assert go.wait(10)
         seen.append(line.seq)
         return written(line.line_number)
@@ -201,7 +201,7 @@ def test_of_a_line_that_is_offered_anew_what_is_known_last_is_written() -> None:
 def test_what_failed_does_not_take_the_place_of_what_is_known_since() -> None:
     go, tries = threading.Event(), []
 
-    def write(line: QueuedLine) -> LineWritten:
+    def write(line: QueuedLine, _: object) -> LineWritten:
         assert go.wait(10)
         tries.append(line.seq)
         if len(tries) == 1:

@@ -244,8 +244,8 @@ def test_a_line_takes_three_requests(far: StoreWriter, proxy: CountingProxy, one
     proxy.requests.clear()
     for number in range(5):
         writer.write(number, 100.0, None)
-        writer.write(number, 100.0, record(number))
-        writer.write(number, 100.0, record(number))
+        write(writer, record(number))
+        write(writer, record(number))
     assert proxy.counted() == {"runs/create": 5, "runs/log-batch": 5, "runs/update": 5}
 
 

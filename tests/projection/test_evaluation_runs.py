@@ -57,8 +57,8 @@ def evaluation(store: StoreWriter, name: str, scores: dict[int, list[Score]], st
     writer.open_parent()
     for n in sorted(scores, reverse=True):
         record = line_record(batch_uid=name, line_number=n, scores=tuple(scores[n]), start=started, end=started + 1)
-        with writer.transaction():
-            written = writer.write(n, record.start, record)
+        with writer.transaction() as inside:
+            written = writer.write(n, record.start, record, inside)
         writer.note(written)
     writer.close_parent()
     return writer

@@ -190,8 +190,8 @@ def test_long_texts_are_artifacts(twins: tuple[StoreWriter, StoreWriter], tmp_pa
     long = line_record(
         batch_uid="rows", line_number=7, outputs={"joke": "y" * 7000}, spans=(), status=FAILED, error="z"
     )
-    with writer.transaction():
-        written = writer.write(7, long.start, long)
+    with writer.transaction() as inside:
+        written = writer.write(7, long.start, long, inside)
     client = MlflowClient(store.tracking_uri)
     run = client.get_run(written.run_id)
     assert "[cut: 7000 characters" in run.data.params["output"]

@@ -20,6 +20,7 @@ from pf_mlflow.delivery.retry_policy import CircuitBreaker, Deadline
 from pf_mlflow.delivery.write_queue import QueuedLine, WriteQueue
 from pf_mlflow.errors import TrackingDown, TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
+from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.tracking.run_payload import RunPayload
 from pf_mlflow.tracking.writer import StoreWriter
@@ -69,21 +70,21 @@ def ready(store: StoreWriter) -> BatchWriter:
 
 def children(writer: BatchWriter) -> list[Run]:
     where = f"tags.`promptflow.batch_uid` = '{writer.batch.uid}' AND tags.`promptflow.line_number` != ''"
-    return list(MlflowClient(writer.projection.tracking_uri).search_runs([writer.projection.experiment_id], where))
+    return list(MlflowClient(writer.store.tracking_uri).search_runs([writer.store.experiment_id], where))
 
 
-def write(writer: BatchWriter, number: int) -> None:
+def write(writer: BatchWriter, number: int, store: StoreWriter) -> LineWritten:
     record = line_record(batch_uid=writer.batch.uid, line_number=number)
-    writer.note(writer.write(number, record.start, record))
+    return writer.write(number, record.start, record, store)
 
 
 def test_25_lines_are_one_commit(store: Unsure) -> None:
     writer, commits = ready(store), []
     engine = store._store.engine
     event.listen(engine, "commit", lambda connection: commits.append(1))
-    with writer.transaction():
+    with writer.transaction() as inside:
         for number in range(25):
-            write(writer, number)
+            write(writer, number, inside)
         assert len(commits) <= 1  # the connection's settings
     assert len(commits) <= 2
     runs = children(writer)
@@ -93,12 +94,11 @@ def test_25_lines_are_one_commit(store: Unsure) -> None:
 
 def test_a_call_that_is_refused_undoes_itself_alone(store: Unsure) -> None:
     writer = ready(store)
-    with writer.transaction():
-        write(writer, 0)
-        run_id = writer.existing.complete[0]
+    with writer.transaction() as inside:
+        run_id = write(writer, 0, inside).run_id
         with pytest.raises(TrackingRefused):
-            writer._runs.log(run_id, RunPayload("FINISHED", 0, 1, params={"a/../b": "x"}, tags={"late": "tag"}))
-        write(writer, 1)
+            inside.log(run_id, RunPayload("FINISHED", 0, 1, params={"a/../b": "x"}, tags={"late": "tag"}))
+        write(writer, 1, inside)
     runs = {run.data.tags["promptflow.line_number"]: run.data for run in children(writer)}
     assert runs.keys() == {"0", "1"} and "late" not in runs["0"].tags
     assert runs["0"].params == runs["1"].params
@@ -107,15 +107,15 @@ def test_a_call_that_is_refused_undoes_itself_alone(store: Unsure) -> None:
 def test_what_fails_leaves_nothing_and_is_written_once_in_the_end(store: Unsure) -> None:
     writer = ready(store)
     writer.write(0, 100.0, None)  # which shows as RUNNING
-    with pytest.raises(TrackingDown), writer.transaction():
-        write(writer, 0)
-        write(writer, 1)
+    with pytest.raises(TrackingDown), writer.transaction() as inside:
+        write(writer, 0, inside)
+        write(writer, 1, inside)
         raise TrackingDown("no answer")
     assert [run.info.status for run in children(writer)] == ["RUNNING"]
     assert not writer.existing.complete and sorted(writer.existing.incomplete) == [0]
-    with writer.transaction():
-        write(writer, 0)
-        write(writer, 1)
+    with writer.transaction() as inside:
+        write(writer, 0, inside)
+        write(writer, 1, inside)
     assert sorted(run.info.status for run in children(writer)) == ["FINISHED", "FINISHED"]
 
 

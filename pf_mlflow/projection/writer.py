@@ -1,0 +1,82 @@
+"""What every writer of a batch has in common, whether it makes runs or adds to those that are there."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pf_mlflow.errors import TrackingError
+from pf_mlflow.projection.existing_runs import ExistingRuns
+from pf_mlflow.projection.summary import BatchSummary
+from pf_mlflow.projection.write_result import Changes, LineWritten
+from pf_mlflow.records.line import LineRecord
+from pf_mlflow.records.source import Source
+
+if TYPE_CHECKING:  # which imports mlflow
+    from pf_mlflow.tracking.writer import StoreWriter
+
+__all__ = ["Writer"]
+
+
+class Writer(ABC):
+    """Writes one batch. `write` is safe for threads that write different lines; all else is for one thread.
+
+    Args:
+        store: Where the batch's runs are or will be.
+        source: The batch.
+    """
+
+    def __init__(self, store: StoreWriter, source: Source) -> None:
+        self.store = store
+        self.source = source
+        self.batch = source.batch
+        self.existing = ExistingRuns()
+        """The batch's parent run, and what MLflow has of its lines."""
+        self.changes = Changes()
+        self.has_doubt = False
+        """Whether MLflow may have made a run of which no answer came."""
+
+    @abstractmethod
+    def read_existing(self) -> None:
+        """Read what MLflow has of the batch."""
+
+    @abstractmethod
+    def open_parent(self) -> str | None:
+        """See to the parent run and return its id, `None` if the batch has none."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[StoreWriter]:
+        """Yield what several lines are written through: with a database all that the block writes, or nothing."""
+        try:
+            with self.store.transaction() as store:
+                yield store
+        except TrackingError:
+            self.has_doubt |= self.store.lines_per_transaction > 1  # perhaps it holds, and only the answer is lacking
+            raise
+
+    @abstractmethod
+    def write(
+        self, line_number: int, opened: float, record: LineRecord | None, store: StoreWriter | None = None
+    ) -> LineWritten:
+        """Write a line; what was written counts when it is noted.
+
+        Args:
+            line_number: The line.
+            opened: When it began, in Unix seconds.
+            record: What it was; `None` while it goes on.
+            store: The transaction that it is part of, if any.
+
+        Raises:
+            TrackingRefused: the whole batch cannot be written.
+            TrackingDown: MLflow does not answer; the same line may be written again.
+        """
+
+    @abstractmethod
+    def note(self, written: LineWritten) -> None:
+        """Count a line that was written."""
+
+    @abstractmethod
+    def close_parent(self) -> BatchSummary:
+        """Write the sums of all lines, and return them."""
