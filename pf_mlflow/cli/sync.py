@@ -43,7 +43,7 @@ def sync(batches: tuple[str, ...], every: bool, dry_run: bool, as_json: bool) ->
         out.print_json(data={"dry_run": dry_run, "batches": [one.as_dict() for one in done]})
     else:
         _print(done, dry_run)
-    raise SystemExit(0 if all(one.is_mendable for one in done) else 1)
+    raise SystemExit(0 if all(one.succeeded for one in done) else 1)
 
 
 def _print(done: list[Synced], dry_run: bool) -> None:

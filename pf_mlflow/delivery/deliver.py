@@ -38,7 +38,7 @@ class Policy:
 
 
 class DeliveryObserver:
-    """Is told how a delivery goes on; says nothing by itself."""
+    """Hears how a delivery goes on; does nothing by itself."""
 
     def started(self, complete: int) -> None:
         """MLflow answers, and has so many lines of the batch already."""
@@ -91,7 +91,7 @@ def deliver_once(
         source: The batch, whose lock the caller holds; over, unless the policy follows it.
         tracking_uri: Where it belongs, with password.
         policy: How patiently, and what for.
-        observer: Is told how it goes on.
+        observer: Hears how it goes on.
     """
     done = Delivered()
     try:

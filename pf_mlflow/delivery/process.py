@@ -66,7 +66,7 @@ def _leftovers(spool: Spool, but: str = "") -> list[Batch]:
 
 
 def _deliver_leftovers(spool: Spool, settings: Settings) -> int:
-    """Try once what earlier batches left over; silently, since their users were told."""
+    """Try once what earlier batches left over; silently, since their users know."""
     try:
         with lock_of(spool.folder, "leftovers").acquire(timeout=0):
             for batch in _leftovers(spool):
@@ -77,7 +77,7 @@ def _deliver_leftovers(spool: Spool, settings: Settings) -> int:
 
 
 def _deliver_alone(spool: Spool, batch: Batch, settings: Settings, patience: float) -> bool:
-    """Deliver a batch unless another process does, and tell whether MLflow has all of it that there was."""
+    """Deliver a batch unless another process does; return whether MLflow has all of it that there was."""
     try:
         with lock_of(spool.folder, batch.uid).acquire(timeout=2), one_evaluation_of(spool.folder, batch):
             return deliver(spool, batch, settings, patience).is_closed

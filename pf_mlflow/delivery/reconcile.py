@@ -30,7 +30,7 @@ class Reconciliation:
         writer: Has read what MLflow has of the batch.
         spooled: Holds what did not reach MLflow yet.
         queue: Writes the lines.
-        on_line: Is told of each line that was written.
+        on_line: Called with each line that was written.
     """
 
     def __init__(

@@ -53,8 +53,8 @@ class CircuitBreaker:
 
     Args:
         deadline: When to give up.
-        on_failure: Is told of each failure.
-        on_recovery: Is told when a store that was down answers again.
+        on_failure: Called with each failure.
+        on_recovery: Called when a store that was down answers again.
     """
 
     def __init__(

@@ -63,8 +63,8 @@ class Synced:
     seconds: float = 0.0
 
     @property
-    def is_mendable(self) -> bool:
-        """Whether nothing is left that could not be mended."""
+    def succeeded(self) -> bool:
+        """Whether MLflow is in line now, but for what was left alone on purpose."""
         return self.state != FAILED and not self.refused
 
     def as_dict(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Synced:
 
 
 class SyncProgress:
-    """Is told how far `pf-mlflow sync` is; says nothing by itself."""
+    """Hears how far `pf-mlflow sync` is; shows nothing by itself."""
 
     def batch(self, name: str, lines: int) -> None:
         """A batch of about so many lines is taken up."""

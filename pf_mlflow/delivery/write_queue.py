@@ -74,7 +74,7 @@ class WriteQueue:
         self._pool = ThreadPoolExecutor(threads)
         self._waiting: dict[int, QueuedLine] = {}
         self._not_before: dict[int, float] = {}
-        self._in_work: dict[int, QueuedLine] = {}
+        self._in_flight: dict[int, QueuedLine] = {}
         self._futures: dict[Future[Outcomes], list[QueuedLine]] = {}
 
     @classmethod
@@ -93,7 +93,7 @@ class WriteQueue:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._in_work)
+        return len(self._waiting) + len(self._in_flight)
 
     @property
     def is_idle(self) -> bool:
@@ -107,7 +107,7 @@ class WriteQueue:
 
     def offer(self, line: QueuedLine) -> None:
         """Have a line written as it is known now, whatever was known when it was offered before."""
-        if self._in_work.get(line.line_number) != line:
+        if self._in_flight.get(line.line_number) != line:
             self._waiting[line.line_number] = line
 
     def finished(self, seconds: float) -> Iterator[tuple[QueuedLine, LineWritten]]:
@@ -124,7 +124,7 @@ class WriteQueue:
         for future in done:
             lines, outcomes = self._futures.pop(future), future.result()
             for line in lines:
-                del self._in_work[line.line_number]
+                del self._in_flight[line.line_number]
                 outcome = outcomes.get(line.line_number)
                 if isinstance(outcome, LineWritten):
                     self._breaker.succeeded()
@@ -143,14 +143,14 @@ class WriteQueue:
 
     def _start(self) -> None:
         now = time.monotonic()
-        ready = [n for n in self._waiting if n not in self._in_work and self._not_before.get(n, 0.0) <= now]
+        ready = [n for n in self._waiting if n not in self._in_flight and self._not_before.get(n, 0.0) <= now]
         while ready and len(self._futures) < self._most and self._breaker.allows(len(self._futures)):
             size = 1 if self._breaker.is_open else self._batch_size
             lines = [self._waiting.pop(number) for number in ready[:size]]
             del ready[:size]
             for line in lines:
                 self._not_before.pop(line.line_number, None)
-                self._in_work[line.line_number] = line
+                self._in_flight[line.line_number] = line
             self._futures[self._pool.submit(self._write_together, lines)] = lines
 
     def _write_together(self, lines: list[QueuedLine]) -> Outcomes:

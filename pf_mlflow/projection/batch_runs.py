@@ -188,7 +188,7 @@ class BatchWriter(Writer):
             self.changes.completed += 1
 
     def close_parent(self) -> BatchSummary:
-        """End the parent run with the status that promptflow tells and the sums of all lines, and return these."""
+        """End the parent run with promptflow's status and the sums of all lines, and return these."""
         for number, known in self.existing.incomplete.items():
             if known.is_over and number not in self._counted:
                 self._counted.add(number)

@@ -34,7 +34,7 @@ class ExistingRuns:
             runs: The batch's parent and child runs, in any order.
             named: Gives the run ids that the batch's own outputs name, by line. Of several runs of a line the one named
                 there stays, else a complete one, else the first.
-            worst_by: The score by which the worst lines are told.
+            worst_by: The score by which the worst lines are found.
         """
         existing = cls(tally=Tally(worst_by=worst_by))
         parents: list[KnownRun] = []

@@ -15,7 +15,7 @@ import psutil
 __all__ = ["client_process", "end_process", "end_session", "is_alive", "someone_works_in", "started_at"]
 
 _SAME = 1.0
-"""Seconds by which two tellings of one process's start may differ."""
+"""Seconds by which two readings of one process's start may differ."""
 
 
 def started_at(process: psutil.Process) -> float:

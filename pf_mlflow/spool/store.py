@@ -17,7 +17,7 @@ from pf_mlflow.spool.entries import BatchState, OpenWorker, SpooledLine
 from pf_mlflow.spool.schema import MIGRATIONS
 from pf_mlflow.sqlite_file import SqliteFile
 
-__all__ = ["OpenWorker", "Spool", "is_full"]
+__all__ = ["Spool", "is_full"]
 
 _LINE = "batch_uid = ? AND line_number = ?"
 _PAGE = 4096

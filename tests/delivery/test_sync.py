@@ -166,9 +166,9 @@ def test_a_refused_record_is_tried_again(user: User) -> None:
     user.spool.complete_line(one.uid, 0, 100.0, live.to_json())
     user.spool.refuse(one.uid, 0, "MLflow said no")
     told = user.one(dry_run=True)
-    assert (told.refused, told.trouble, told.is_mendable) == (1, "Line 0: MLflow said no", False)
+    assert (told.refused, told.trouble, told.succeeded) == (1, "Line 0: MLflow said no", False)
     done = user.one()
-    assert (done.made, done.refused, done.trouble, done.is_mendable) == (1, 0, None, True)
+    assert (done.made, done.refused, done.trouble, done.succeeded) == (1, 0, None, True)
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -248,7 +248,7 @@ def test_a_batch_that_somebody_deleted_in_mlflow_is_left_alone(user: User) -> No
         user.client.delete_run(run["info"]["run_id"])
     for dry_run in (True, False):
         done = user.one("b1", dry_run=dry_run)
-        assert (done.state, done.made, done.is_mendable) == ("deleted", 0, True)
+        assert (done.state, done.made, done.succeeded) == ("deleted", 0, True)
     assert user.runs() == []
 
 
@@ -316,7 +316,7 @@ def test_a_store_that_is_out_of_reach_is_told_after_a_while(user: User, monkeypa
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(sync, "_PATIENCE", 0.5)
     done = user.one("b1")
-    assert (done.state, done.is_mendable) == ("failed", False)
+    assert (done.state, done.succeeded) == ("failed", False)
     assert done.trouble and f"MLflow at {uri} cannot be reached" in done.trouble and done.seconds > 0.5
 
 

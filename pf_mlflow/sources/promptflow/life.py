@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.sources.promptflow.run_record import RunRecord
+from pf_mlflow.spool.entries import OpenWorker
 from pf_mlflow.spool.processes import is_alive, someone_works_in
-from pf_mlflow.spool.store import OpenWorker
 
 __all__ = ["Life"]
 

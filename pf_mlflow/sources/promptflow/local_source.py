@@ -17,7 +17,8 @@ from pf_mlflow.records.source import BatchFacts, Provenance
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, digest
 from pf_mlflow.sources.promptflow.life import Life
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record, seconds
-from pf_mlflow.spool.store import OpenWorker, Spool
+from pf_mlflow.spool.entries import OpenWorker
+from pf_mlflow.spool.store import Spool
 
 __all__ = ["LocalSource"]
 
