@@ -28,7 +28,9 @@ __all__ = ["TESTED_VERSIONS", "BulkStore", "can_write_rows"]
 
 TESTED_VERSIONS = (
     "3.1.4",
+    "3.3.2",
     "3.4.0",
+    "3.5.1",
     "3.6.0",
     "3.7.0",
     "3.8.1",
