@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sqlite3
+import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -103,7 +104,8 @@ def old_copy(patient: Patient) -> None:
     patient.shell("pf-mlflow init flow --vendor --yes")
     note = json.loads((patient.flow / ".pf_mlflow.json").read_text())
     path = patient.flow / "pf_mlflow.zip"
-    path.write_bytes(path.read_bytes().replace(b'__version__ = "', b'__version__ = "0.0.'))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("pf_mlflow/__version__.py", '__version__ = "0.0.1"\n')
     note["files"]["pf_mlflow.zip"] = digest(path.read_bytes())
     (patient.flow / ".pf_mlflow.json").write_text(json.dumps(note))
 
