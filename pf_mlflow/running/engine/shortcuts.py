@@ -1,4 +1,8 @@
-"""Does once for a batch what promptflow does anew for each line, with the same results: a fifth of its time."""
+"""Does once for a batch what promptflow does anew for each line, with the same results: a third of its CPU time.
+
+Each exchanges a name of promptflow's in the whole process. Its figure is what a line costs more without it, in CPU time
+of this project's flow with an instant model (median of 250 pairs of lines); one that costs 1 % or less is not worth it.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,6 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-import promptflow._sdk.operations._local_storage_operations as local_storage
-import promptflow.core._utils
 import promptflow.tools.common
 import promptflow.tracing._trace
 import promptflow.tracing._utils
@@ -34,14 +36,11 @@ def shortcuts() -> Iterator[None]:
     names = lru_cache(maxsize=100)(promptflow.tracing._trace.get_input_names_for_prompt_template)
     with ExitStack() as stack:
         for holder, name, value in (
-            (ConnectionType, "is_connection_value", staticmethod(_is_connection)),
-            (FlowNodesScheduler, "_submit_nodes", _submit),
-            (promptflow.tracing._trace, "get_input_names_for_prompt_template", names),
-            (promptflow.tracing._trace, "serialize", _serialized),
-            (promptflow.tracing._utils, "serialize", _serialized),
-            (local_storage, "serialize", _serialized),
-            (promptflow.core._utils, "SandboxedEnvironment", _Sandbox),
-            (promptflow.tools.common, "SandboxedEnvironment", _Sandbox),
+            (promptflow.tracing._utils, "serialize", _serialized),  # 19 %
+            (ConnectionType, "is_connection_value", staticmethod(_is_connection)),  # 6 %
+            (promptflow.tools.common, "SandboxedEnvironment", _Sandbox),  # 5 %
+            (promptflow.tracing._trace, "get_input_names_for_prompt_template", names),  # 4 %
+            (FlowNodesScheduler, "_submit_nodes", _submit),  # 4 %
         ):
             stack.enter_context(replaced(holder, name, value))
         yield
