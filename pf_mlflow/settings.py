@@ -214,10 +214,10 @@ class JudgeSettings(_Variables):
     @classmethod
     def _an_object_of_texts(cls, headers: str) -> str:
         try:
-            told = json.loads(headers)
+            parsed = json.loads(headers)
         except ValueError:
-            told = None
-        if not isinstance(told, dict) or not all(_is_header(name, value) for name, value in told.items()):
+            parsed = None
+        if not isinstance(parsed, dict) or not all(_is_header(name, value) for name, value in parsed.items()):
             raise ValueError('write a JSON object of texts, {"X-Team": "search"}')
         return headers
 
@@ -316,7 +316,7 @@ def without_password(uri: str) -> str:
 
 
 def current_user() -> str:
-    """Return the user's name as MLflow's own clients tell it."""
+    """Return the user's name as MLflow's own clients give it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user id may have no name

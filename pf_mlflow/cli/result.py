@@ -1,4 +1,4 @@
-"""What `pf-mlflow run` and `pf-mlflow evaluate` have in common: pairs, what they tell, exit codes."""
+"""What `pf-mlflow run` and `pf-mlflow evaluate` have in common: pairs, what they print, exit codes."""
 
 from __future__ import annotations
 

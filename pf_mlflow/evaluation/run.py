@@ -164,8 +164,8 @@ def _bring_in(base: RunRecord, settings: Settings, observer: Observer) -> None:
 
 
 def _asked_for(request: EvaluationRequest) -> dict[str, str]:
-    told = {"metrics": json.dumps(request.metrics) if request.metrics else "", "judge_model": request.judge_model}
-    return {name: value for name, value in told.items() if value}
+    inputs = {"metrics": json.dumps(request.metrics) if request.metrics else "", "judge_model": request.judge_model}
+    return {name: value for name, value in inputs.items() if value}
 
 
 def _nothing_to_score(base: RunRecord, request: EvaluationRequest, settings: Settings) -> RunResult:

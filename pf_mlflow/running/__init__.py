@@ -1,1 +1,1 @@
-"""`pf-mlflow run`: a batch that is checked beforehand and told of afterwards."""
+"""`pf-mlflow run`: a batch that is checked, run, followed and summed up."""

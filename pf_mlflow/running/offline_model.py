@@ -64,20 +64,20 @@ def _template(messages: list[dict[str, Any]], asked: str) -> str:
 
 def _context_and_question(messages: list[dict[str, Any]]) -> tuple[str, str]:
     """Return what stands last below `Context:` and `Question:`, or `文脈：` and `質問：`; "" for what is not there."""
-    told: dict[int | None, str] = {}
+    sections: dict[int | None, str] = {}
     for text in map(_text, messages):
         heads = list(_SECTION.finditer(text))
         ends = [head.start() for head in heads[1:]] + [len(text)]
-        told |= {head.lastindex: text[head.end() : end].strip() for head, end in zip(heads, ends, strict=False)}
-    return told.get(1, ""), told.get(2, "")
+        sections |= {head.lastindex: text[head.end() : end].strip() for head, end in zip(heads, ends, strict=False)}
+    return sections.get(1, ""), sections.get(2, "")
 
 
 def _quote(context: str, question: str) -> str:
     """Return the sentence of the context that shares most with the question; a term of few sentences weighs more."""
     sentences: list[str] = [sentence.strip() for sentence in _SENTENCE.findall(context)]
     asked, terms = _terms(question), [_terms(sentence) for sentence in sentences]
-    spread = Counter(term for found in terms for term in found)
-    shares = [sum(1 / spread[term] for term in found & asked) for found in terms]
+    sentences_with = Counter(term for found in terms for term in found)
+    shares = [sum(1 / sentences_with[term] for term in found & asked) for found in terms]
     best = max(shares)
     if best == 0:
         return "文脈には書かれていません。" if _CJK.search(question) else "The context does not say."

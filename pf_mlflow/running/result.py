@@ -88,7 +88,7 @@ def result_of(run: Any, model: ModelChoice, settings: Settings, monitor: Monitor
     spool = Spool(settings.spool_dir)
     uid = batch_uid(home, run.name, record.created_on) if record else ""
     if settings.enabled and spool.state(uid) is None and (batch := batch_started(run.name)):
-        deliver_in_background(spool, batch.uid)  # no node of the flow has told of a line
+        deliver_in_background(spool, batch.uid)  # no node of the flow has opened a line
     result = RunResult(
         name=run.name,
         status=run.status,
@@ -109,7 +109,7 @@ def _why(record: RunRecord, status: str) -> str | None:
 
 
 def _first_failure(record: RunRecord) -> str | None:
-    """Return why lines of an evaluation failed: they have no run that tells."""
+    """Return why lines of an evaluation failed: they have no run that would show it."""
     lines = BatchFolder.of(record).lines("", record.name) if record.lines_failed else ()
     line = next((line for line in lines if line.error), None)
     if line is None:

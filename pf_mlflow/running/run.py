@@ -1,4 +1,4 @@
-"""Runs a batch, checked beforehand and told of afterwards."""
+"""Runs a batch: checks it, has promptflow execute it, and waits until MLflow has it."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _placed(settings: Settings, request: RunRequest, flow: Flow) -> Settings:
     if request.run and flow.is_dag and flow_nodes(flow.folder).aggregates:
         base = known_batches(Spool(settings.spool_dir), settings, request.run)[-1]
         place = {"tracking_uri": tracking_uri_of(base, settings), "experiment": base.experiment}
-        if base.content == "none":  # what was kept out of its runs, its scores do not tell either
+        if base.content == "none":  # what was kept out of its runs stays out of its scores
             place["content"] = base.content
     else:
         experiment = settings.experiment or flow.folder.name

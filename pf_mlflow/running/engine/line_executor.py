@@ -56,7 +56,7 @@ class LineExecutor:
     def prepared(self) -> Iterator[None]:
         """Let the lines share what each would set up and take down for itself."""
         OperationContext.get_instance().run_mode = RunMode.Batch.name
-        self._executor._line_timeout_sec = None  # it would cost each line a thread; one look here tells of all
+        self._executor._line_timeout_sec = None  # it would cost each line a thread; `Workers` looks after all
         with ExitStack() as stack:
             stack.enter_context(self._logs)
             stack.enter_context(self._prints.in_place())

@@ -49,21 +49,21 @@ class LineLogs(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record of the line that this context executes."""
-        written = _lines.get()
-        if written is not None:
-            written.append(self.format(record))
+        rows = _lines.get()
+        if rows is not None:
+            rows.append(self.format(record))
 
     @contextmanager
     def of_line(self, number: int) -> Iterator[None]:
         """Collect what is logged in this context, and in those copied from it."""
-        written: list[str] = []
-        token = _lines.set(written)
+        rows: list[str] = []
+        token = _lines.set(rows)
         try:
             yield
         finally:
             _lines.reset(token)
-            if written and self._folder:
-                (self._folder / f"{number:09}.log").write_text("\n".join(written) + "\n", encoding="utf-8")
+            if rows and self._folder:
+                (self._folder / f"{number:09}.log").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 class SharedNodeLogs(NodeLogManager):  # type: ignore[misc]

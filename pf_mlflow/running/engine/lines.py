@@ -68,7 +68,7 @@ class Lines:
         error: Exception | None = None
         try:
             yield
-        except Exception as raised:  # noqa: BLE001 - told in the line's result
+        except Exception as raised:  # noqa: BLE001 - it is the line's result
             error = raised
         except BaseException as raised:  # noqa: BLE001 - `sys.exit()` in a node must not end the worker
             error = RuntimeError(f"{type(raised).__name__}: {raised}")

@@ -30,7 +30,7 @@ def submitted(client: Any, stop: StopRequest, **arguments: Any) -> Any:
 
     Args:
         client: promptflow's client.
-        stop: Is told to stop.
+        stop: Takes the request to stop.
         arguments: Those of `PFClient.run`.
     """
     with ExitStack() as stack:

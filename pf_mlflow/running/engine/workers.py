@@ -28,7 +28,7 @@ class Workers:
     Args:
         executor: Executes one.
         lines: Hands them out.
-        observer: Is told of lines that start and end.
+        observer: Gets the events of lines.
         stop: Says whether more lines are to be taken.
     """
 
