@@ -270,19 +270,13 @@ def changed_environment(variables: Mapping[str, str | None]) -> Iterator[None]:
         variables: Values by name; `None` for one that somebody else may change in the block.
     """
     before = {name: os.environ.get(name) for name in variables}
-    _set({name: value for name, value in variables.items() if value is not None})
+    os.environ.update({name: value for name, value in variables.items() if value is not None})
     try:
         yield
     finally:
-        _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
+        for name in variables:
             os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def _is_setting(variable: str) -> bool:
