@@ -169,6 +169,20 @@ def test_trouble_is_told_and_the_records_stay(going: Going, monkeypatch: pytest.
     assert "WARNING" in logs and going.told in logs and logs.count("Nothing is lost") == 1
 
 
+def test_a_batch_that_somebody_deleted_in_mlflow_is_left_alone(going: Going) -> None:
+    going.keep(0)
+    going.end()
+    going.deliver()
+    store = StoreWriter(going.batch.tracking_uri, going.batch.experiment, going.spool.folder)
+    store.open_experiment()
+    for run in going.runs().values():
+        store.delete(run.run_id)
+    going.keep(1)
+    assert delivery.main(str(going.spool.folder), going.batch.uid) == 0
+    assert going.told and "Somebody deleted its runs" in going.told and "1 lines wait" in going.told
+    assert going.runs() == {} and going.spool.waiting(going.batch.uid) == 1
+
+
 def test_leftovers_are_tried_once(going: Going) -> None:
     going.batch = batch(**{**vars(going.batch), "tracking_uri": f"http://127.0.0.1:{free_port()}"})
     going.keep(0)
