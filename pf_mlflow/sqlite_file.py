@@ -16,7 +16,7 @@ from pf_mlflow.errors import BadInput
 __all__ = ["SqliteFile", "rehearse_write"]
 
 _FORMAT = 1000
-"""The least version that this code cannot use."""
+"""The least version that this code cannot use: what only adds counts 1, 2, 3, …, since older code can go on with it."""
 
 
 class SqliteFile:
@@ -24,8 +24,8 @@ class SqliteFile:
 
     Args:
         path: Where it is or will be.
-        migrations: Scripts that bring it from each version to the next; an empty file has version 0. Older code uses
-            what newer code added to; a format that it could not use begins with the next thousand.
+        migrations: Scripts that bring it from each version to the next; an empty file has version 0. They only
+            add: a format that older code could not use begins with the next thousand.
         settings: Pragmas of each connection, as `checkpoint = 1000`.
     """
 
@@ -109,8 +109,8 @@ class SqliteFile:
     def _refuse_other_format(self, version: int) -> None:
         if version >= _FORMAT:
             raise BadInput(
-                f"{self.path} is of format {version}, made by a newer pf-mlflow than this one — upgrade it here, and "
-                "in the flow by `pf-mlflow init`, or set PF_MLFLOW_SPOOL_DIR to another folder."
+                f"{self.path} is of format {version}, made by a newer pf-mlflow than this one — upgrade this one, a "
+                "copy in a flow by `pf-mlflow init --vendor`, or set PF_MLFLOW_SPOOL_DIR to another folder."
             )
 
     def _migrate(self, db: sqlite3.Connection) -> None:
