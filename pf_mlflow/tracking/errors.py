@@ -19,7 +19,7 @@ from urllib3.util.retry import Retry
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
 from pf_mlflow.settings import without_password
 
-__all__ = ["ARTIFACTS", "TRACKING", "capture_retry_after", "translated_errors", "translates_errors"]
+__all__ = ["ARTIFACTS", "capture_retry_after", "translated_errors", "translates_errors"]
 
 _UNUSABLE_DATABASE = (
     "unable to open database file",
@@ -103,7 +103,7 @@ _ANSWERS: Sequence[Rule] = (
     (lambda it: it.status in (400, 404, 409), TrackingRefused, _ANSWERED),
     (lambda it: True, TrackingDown, _ANSWERED),
 )
-TRACKING: Sequence[Rule] = (
+_TRACKING: Sequence[Rule] = (
     (lambda it: it.is_a(ImportError), TrackingRefused, _LACKS_PACKAGE),
     (lambda it: it.is_a(ArgumentError), TrackingRefused, f"{_UNUSABLE} — mend MLFLOW_TRACKING_URI."),
     (lambda it: it.says(*_UNUSABLE_DATABASE), TrackingRefused, _UNUSABLE),
@@ -131,12 +131,12 @@ def translates_errors(method: Callable[P, T]) -> Callable[P, T]:
 
 
 @contextmanager
-def translated_errors(uri: str, rules: Sequence[Rule] = TRACKING) -> Iterator[None]:
+def translated_errors(uri: str, rules: Sequence[Rule] = _TRACKING) -> Iterator[None]:
     """Let nothing but `TrackingError`s out of a block.
 
     Args:
         uri: Address of the store that the block asks.
-        rules: For what the block asks it: `TRACKING` or `ARTIFACTS`.
+        rules: For what the block asks it: those for runs and experiments, or `ARTIFACTS`.
     """
     _last_answer.retry_after = None
     try:

@@ -1,4 +1,4 @@
-"""A run as MLflow shows it."""
+"""A run as MLflow shows it, and the tags by which it is made and found again. Needs no mlflow."""
 
 from __future__ import annotations
 
@@ -6,11 +6,40 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.keys import readable
 from pf_mlflow.records.line import INTERRUPTED
 from pf_mlflow.tracking.run_payload import NOT_LOGGED, RunPayload
-from pf_mlflow.tracking.run_tags import LINE, SINGLE
 
-__all__ = ["KnownRun"]
+__all__ = ["LINE", "SINGLE", "KnownRun", "batch_tags", "child_name", "child_tags"]
+
+LINE = "promptflow.line_number"
+"""Tag of a line's run."""
+SINGLE = "promptflow.single_number"
+"""Tag of a single execution: which of its process's, so that it is written once."""
+
+
+def child_name(line_number: int) -> str:
+    """Return the name of a line's run."""
+    return f"Run {line_number:09}"
+
+
+def batch_tags(batch: Batch) -> dict[str, str]:
+    """Return the tags that every run of a batch, and the run of a single execution, is created with."""
+    return {
+        "framework": "Prompt Flow",
+        "promptflow.run_id": readable(batch.name),
+        "promptflow.batch_uid": batch.uid,
+        "mlflow.user": readable(batch.user),
+        "mlflow.source.name": readable(batch.flow_name),
+    }
+
+
+def child_tags(batch: Batch, line_number: int, parent_run_id: str | None) -> dict[str, str]:
+    """Return the tags that a line's run is created with; that of a single execution has no parent."""
+    if parent_run_id is None:
+        return batch_tags(batch) | {SINGLE: str(line_number)}
+    return batch_tags(batch) | {LINE: str(line_number), "mlflow.parentRunId": parent_run_id}
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from pf_mlflow.tracking.artifacts import Artifacts
 from pf_mlflow.tracking.connection import open_store
 from pf_mlflow.tracking.database import check_database, sqlite_path
 from pf_mlflow.tracking.errors import capture_retry_after, translates_errors
-from pf_mlflow.tracking.known_run import KnownRun
-from pf_mlflow.tracking.run_tags import LINE, SINGLE
+from pf_mlflow.tracking.known_run import LINE, SINGLE, KnownRun
 
 __all__ = ["StoreReader"]
 
@@ -85,14 +84,12 @@ class StoreReader:
         if self.experiment_id:
             yield from map(KnownRun.of, _on_all_pages(lambda token: self._page(where, token)))
 
-    @translates_errors
     def find_child(self, batch: Batch, line_number: int) -> str | None:
         """Return the id of a line's run, `None` if MLflow has none."""
         tag = SINGLE if batch.single else LINE
         found = self._page(f"tags.`promptflow.batch_uid` = '{batch.uid}' AND tags.`{tag}` = '{line_number}'", most=1)
         return str(found[0].info.run_id) if found else None
 
-    @translates_errors
     def deleted_parent(self, batch_uid: str) -> str | None:
         """Return the id of a parent run of the batch that somebody deleted in MLflow, `None` if there is none."""
         if not self.experiment_id:

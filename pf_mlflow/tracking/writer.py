@@ -21,10 +21,10 @@ from pf_mlflow.records.batch import Batch
 from pf_mlflow.tracking.artifacts import Artifacts
 from pf_mlflow.tracking.connection import open_store
 from pf_mlflow.tracking.errors import translated_errors, translates_errors
+from pf_mlflow.tracking.known_run import batch_tags, child_name, child_tags
 from pf_mlflow.tracking.links import is_database
 from pf_mlflow.tracking.reader import StoreReader
 from pf_mlflow.tracking.run_payload import RunPayload, batches_of, milliseconds
-from pf_mlflow.tracking.run_tags import child_name, child_tags, run_tags
 from pf_mlflow.tracking.transaction import one_transaction
 
 __all__ = ["StoreWriter"]
@@ -76,22 +76,12 @@ class StoreWriter(StoreReader):
 
     @translates_errors
     def open(self) -> None:
-        """Open the store, making it where it is a database that does not exist yet.
-
-        Raises:
-            TrackingRefused: wrong credentials, or a database that cannot be used.
-            TrackingDown: the store cannot be reached.
-        """
+        """Open the store as a reader does, but make it where it is a database that does not exist yet."""
         if self._exists() or not self.dry_run:
             self._store = open_store(self.tracking_uri, self._lock_dir)
 
     def open_experiment(self) -> None:
-        """Find or make the experiment, opening the store first.
-
-        Raises:
-            TrackingRefused: wrong credentials, no rights, or an experiment that was deleted.
-            TrackingDown: the store cannot be reached.
-        """
+        """Find the experiment as a reader does, and make it where there is none."""
         super().open_experiment()
         if not self.experiment_id:
             self.experiment_id = self._create_experiment()
@@ -130,7 +120,7 @@ class StoreWriter(StoreReader):
     @_writes
     def create_parent(self, batch: Batch, display_name: str, start: float) -> str:
         """Create the run of a batch and return its id; `start` in Unix seconds."""
-        return self._create(start, run_tags(batch, batch.name), display_name)
+        return self._create(start, batch_tags(batch), display_name)
 
     @_writes
     def create_child(self, batch: Batch, line_number: int, parent_run_id: str, start: float) -> str:

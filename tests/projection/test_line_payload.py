@@ -17,16 +17,8 @@ from mlflow.utils.proto_json_utils import message_to_json
 from pf_mlflow.projection.line_payload import line_payload, tells_lines_apart
 from pf_mlflow.records.keys import readable
 from pf_mlflow.records.line import FAILED, LineRecord, Tokens
-from pf_mlflow.tracking.run_payload import (
-    PARAM_LIMIT,
-    TAG_LIMIT,
-    RunPayload,
-    batches_of,
-    child_name,
-    child_tags,
-    milliseconds,
-    run_tags,
-)
+from pf_mlflow.tracking.known_run import batch_tags, child_name, child_tags
+from pf_mlflow.tracking.run_payload import PARAM_LIMIT, TAG_LIMIT, RunPayload, batches_of, milliseconds
 
 HUGE = ["文" * 200_000, "😀" * 200_000, "\0" * 200_000, "\ud800" * 200_000]
 
@@ -283,7 +275,7 @@ def test_line_payload(
 def test_tags_from_the_start(changes: dict[str, str], expected: dict[str, str]) -> None:
     one = batch(**changes)
     always = {"framework": "Prompt Flow", "promptflow.batch_uid": "uid", "mlflow.source.name": "joke-flow"}
-    assert run_tags(one, one.name) == always | expected
+    assert batch_tags(one) == always | expected
     assert child_tags(one, 7, "p1") == always | expected | {"promptflow.line_number": "7", "mlflow.parentRunId": "p1"}
 
 
