@@ -11,20 +11,10 @@ from packaging.specifiers import SpecifierSet
 
 from pf_mlflow.errors import BadInput
 
-__all__ = [
-    "Misfit",
-    "PYTHON",
-    "SUPPORTED",
-    "check_versions",
-    "declared_packages",
-    "declared_python",
-    "misfits",
-]
+__all__ = ["SUPPORTED", "check_versions", "declared_packages", "declared_python", "misfits"]
 
 SUPPORTED = {"promptflow": SpecifierSet(">=1.18,<1.19"), "mlflow": SpecifierSet(">=3.1,<=3.15.0")}
-
-
-PYTHON = SpecifierSet(">=3.10,<3.14")
+_PYTHON = SpecifierSet(">=3.10,<3.14")
 
 
 @dataclass(frozen=True)
@@ -77,4 +67,4 @@ def declared_python() -> SpecifierSet:
     try:
         return SpecifierSet(metadata("pf-mlflow")["Requires-Python"])
     except (PackageNotFoundError, KeyError):
-        return PYTHON
+        return _PYTHON

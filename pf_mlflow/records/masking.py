@@ -12,7 +12,7 @@ from typing import Any
 from pf_mlflow.records.line import LineRecord, Span
 from pf_mlflow.records.score import Score
 
-__all__ = ["MASK", "cleaned", "environment_secrets", "without_content", "without_secrets"]
+__all__ = ["MASK", "cleaned", "environment_secrets"]
 
 MASK = "**scrubbed**"
 
@@ -30,24 +30,21 @@ _IN_ERRORS = re.compile(
 _MIN_LENGTH = 8
 
 
-def without_secrets(record: LineRecord, known: tuple[str, ...] | None = None) -> LineRecord:
-    """Return the record with keys, passwords and tokens masked; `known` are `environment_secrets()` found before.
+def cleaned(record: LineRecord, content: str, known: tuple[str, ...] | None = None) -> LineRecord:
+    """Return the record as it may leave the line's process: without secrets, with `content` `none` without text.
 
     Masked are: values of environment variables with secret names, keys of the `sk-…` shape, inputs whose name says
     that they are secret, and in error texts whatever follows words such as `api key:`.
+
+    Args:
+        record: The record.
+        content: `none` puts its size in the place of every input and output, and keeps of errors only their type.
+        known: `environment_secrets()` found before.
     """
     secrets = environment_secrets() if known is None else known
-    return _map_values(record, lambda value: _masked(value, secrets), lambda text: _masked_error(text, secrets))
-
-
-def cleaned(record: LineRecord, content: str, known: tuple[str, ...] | None = None) -> LineRecord:
-    """Return the record as it may leave the line's process: without secrets, with `content` `none` without text."""
-    record = without_secrets(record, known)
-    return without_content(record) if content == "none" else record
-
-
-def without_content(record: LineRecord) -> LineRecord:
-    """Return the record with every input and output replaced by its size, errors by their type, calls without name."""
+    record = _map_values(record, lambda value: _masked(value, secrets), lambda text: _masked_error(text, secrets))
+    if content != "none":
+        return record
     record = _map_values(record, _size_of, lambda text: None)
     return replace(
         record,

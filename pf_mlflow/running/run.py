@@ -20,7 +20,7 @@ from pf_mlflow.running.request import THREADS, RunRequest
 from pf_mlflow.running.result import RunResult, result_of
 from pf_mlflow.settings import Settings, changed_environment, without_password
 from pf_mlflow.sources.live import exit_notice
-from pf_mlflow.sources.live.api import attach, start_anew
+from pf_mlflow.sources.live.api import attach, use_settings
 from pf_mlflow.sources.promptflow.flow import Flow, flow_nodes, read_flow
 from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri_of
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
@@ -52,7 +52,7 @@ def run_batch(request: RunRequest, observer: Observer) -> RunResult:
     settings = _placed(settings, request, flow)
     with ExitStack() as stack:
         stack.enter_context(changed_environment(_variables(settings, request, flow)))
-        start_anew(settings)
+        use_settings(settings)
         exit_notice.silence()
         delivery = None
         if settings.enabled:

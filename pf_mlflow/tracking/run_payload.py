@@ -11,15 +11,7 @@ from typing import Any
 
 from pf_mlflow.records.keys import readable, valid_key
 
-__all__ = [
-    "NOT_LOGGED",
-    "PARAM_LIMIT",
-    "RunPayload",
-    "TAG_LIMIT",
-    "batches_of",
-    "milliseconds",
-    "path_of_whole",
-]
+__all__ = ["NOT_LOGGED", "PARAM_LIMIT", "RunPayload", "TAG_LIMIT", "batches_of", "milliseconds", "path_of_whole"]
 
 PARAM_LIMIT = 6000
 """Characters that MLflow takes in a param's value (`mlflow.utils.validation.MAX_PARAM_VAL_LENGTH`)."""

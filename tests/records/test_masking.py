@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.records.line import FAILED, LineRecord
-from pf_mlflow.records.masking import MASK, without_content, without_secrets
+from pf_mlflow.records.masking import MASK, cleaned
 
 SECRET = "hunter2-hunter2"
 KEY = "sk-proj-0123456789abcdefABCDEF"
 
 
 def scrubbed_input(name: str, value: Any) -> Any:
-    return without_secrets(line_record(inputs={name: value})).inputs[name]
+    return cleaned(line_record(inputs={name: value}), "all").inputs[name]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_of_two_secrets_the_longer_is_masked_whole(monkeypatch: pytest.MonkeyPat
 )
 def test_secrets_in_errors(error: str, expected: str) -> None:
     node = llm_node("joke", error=error, error_type="ValueError")
-    record = without_secrets(line_record(*node, error=error, error_type="ValueError", status=FAILED))
+    record = cleaned(line_record(*node, error=error, error_type="ValueError", status=FAILED), "all")
     assert (record.error, record.error_type) == (expected, "ValueError")
     assert record.node_spans()["joke"].error == expected
 
@@ -99,10 +99,10 @@ def test_secrets_in_errors(error: str, expected: str) -> None:
 def test_secrets_are_masked_everywhere_in_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_SECRET", SECRET)
     node = llm_node("joke", inputs={"a": SECRET}, output={"b": [SECRET]}, error=SECRET)
-    record = without_secrets(line_record(*node, inputs={"a": SECRET}, outputs={"b": SECRET}, error=SECRET))
+    record = cleaned(line_record(*node, inputs={"a": SECRET}, outputs={"b": SECRET}, error=SECRET), "all")
     assert SECRET not in record.to_json()
     assert record.to_json().count(MASK) == 6
-    assert without_secrets(record) == record
+    assert cleaned(record, "all") == record
 
 
 short = st.text(max_size=5)  # no secret's name is that short
@@ -116,7 +116,7 @@ harmless = st.recursive(
 @given(st.dictionaries(short, harmless))
 def test_a_record_without_secrets_stays_as_it_is(inputs: dict[str, Any]) -> None:
     record = line_record(inputs=inputs, outputs=inputs)
-    assert without_secrets(record) == record
+    assert cleaned(record, "all") == record
 
 
 SAID = "Q7-what-was-said"
@@ -132,7 +132,7 @@ def with_content() -> LineRecord:
 
 
 def test_without_content_only_sizes_types_and_numbers_are_left() -> None:
-    record = without_content(with_content())
+    record = cleaned(with_content(), "none")
     assert SAID not in record.to_json()
     sizes = {"topic": f"<{len(SAID)} characters>", "list": "<1 items>", "map": "<1 items>"}
     assert record.inputs == sizes | {"n": "<int>", "none": "<NoneType>"}
@@ -145,6 +145,6 @@ def test_without_content_only_sizes_types_and_numbers_are_left() -> None:
 @given(json_values)
 def test_without_content_no_value_stays(value: Any) -> None:
     spans = llm_node("joke", inputs={"x": value}, output=value)
-    record = without_content(line_record(*spans, inputs={"x": value}, outputs={"x": value}))
+    record = cleaned(line_record(*spans, inputs={"x": value}, outputs={"x": value}), "none")
     told = [record.inputs["x"], record.outputs["x"], record.spans[1].inputs["x"], record.spans[1].output]
     assert set(told) == {told[0]} and told[0].startswith("<") and told[0].endswith(">")

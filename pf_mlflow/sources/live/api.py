@@ -28,7 +28,7 @@ __all__ = [
     "line_started",
     "open_line",
     "record_nodes",
-    "start_anew",
+    "use_settings",
 ]
 
 _RUN_ID_WAIT = 0.05
@@ -59,7 +59,7 @@ def attach() -> None:
         notify_at_exit()
 
 
-def start_anew(settings: Settings) -> None:
+def use_settings(settings: Settings) -> None:
     """Let these settings hold for the lines that come."""
     _processor.source = LiveSource(_processor.source.openings, settings)
 

@@ -45,7 +45,7 @@ class _Opening:
             values = {name: value for name, value in inputs.items() if name != "line_number"}
             known = LineRecord(self.batch.uid, self.number, FAILED, self.started, self.started, values)
             return cleaned(known, self.batch.content).to_json()
-        except (ValueError, AttributeError, RuntimeError):  # promptflow has not told them yet, or a node changes them
+        except (ValueError, AttributeError, RuntimeError):  # promptflow does not have them yet, or a node changes them
             return ""
 
 
@@ -89,5 +89,5 @@ class LineOpenings:
         try:
             line.spool.open_line(line.batch.uid, line.number, line.started, self._started, line.draft())
             deliver_in_background(line.spool, line.batch.uid)
-        except (OSError, sqlite3.Error) as error:  # the line's end will tell of it, where the batch's log is at hand
+        except (OSError, sqlite3.Error) as error:  # the line's end warns, where the batch's log is at hand
             log.debug("line %d was not opened: %s", line.number, error)

@@ -25,7 +25,7 @@ from pf_mlflow.spool.launch import deliver_in_background
 from pf_mlflow.spool.processes import client_process
 from pf_mlflow.spool.store import Spool, is_full
 
-__all__ = ["LiveLine", "LiveSource"]
+__all__ = ["LiveSource"]
 
 _SECRETS_LAST = 1.0
 """Seconds for which the environment's secrets are not looked for again: there may be hundreds of variables."""

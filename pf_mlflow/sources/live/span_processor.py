@@ -45,8 +45,7 @@ class LineSpanProcessor(SpanProcessor):
         if not is_root(span):
             return
         with self._lock:
-            spans = self._lines.pop(span.context.trace_id, [])
-            named = self._named.pop(span.context.trace_id, ())
+            spans, named = self._taken(span.context.trace_id)
         line = line_of_attributes(span.attributes or {})
         if line and spans:
             self._spool(line, [*spans[1:], span], named)
@@ -71,12 +70,14 @@ class LineSpanProcessor(SpanProcessor):
     def give_up(self, line: CurrentLine, error: Exception) -> None:
         """Spool a line as failed that has not ended, whose time is up; whatever it still does is left out."""
         with self._lock:
-            found = next((id for id, spans in self._lines.items() if _line_of(spans) == line), None)
-            spans = self._lines.pop(found, []) if found is not None else []
-            named = self._named.pop(found, ()) if found is not None else ()
+            ids = [id for id, spans in self._lines.items() if line_of_attributes(spans[0].attributes or {}) == line]
+            spans, named = self._taken(ids[0]) if ids else ([], ())
         if spans:
             failure = {"status": FAILED, "end": time.time(), "error_type": type(error).__name__, "error": str(error)}
             self._spool(line, [*spans[1:], spans[0]], named, **failure)
+
+    def _taken(self, trace_id: int) -> tuple[list[Span], tuple[str, ...]]:
+        return self._lines.pop(trace_id, []), self._named.pop(trace_id, ())
 
     def line_start(self) -> float | None:
         """Return when the current line's root span started, in Unix seconds; `None` without tracing."""
@@ -98,10 +99,6 @@ class LineSpanProcessor(SpanProcessor):
         with self._lock:
             if _trace_id() in self._lines:
                 self._named[_trace_id()] = names
-
-
-def _line_of(spans: Sequence[ReadableSpan]) -> CurrentLine | None:
-    return line_of_attributes(spans[0].attributes or {})
 
 
 def _trace_id() -> int:

@@ -39,18 +39,18 @@ class CurrentLine:
 
 def current_line() -> CurrentLine | None:
     """Return the line that is being executed in this context, or `None` outside of any."""
-    from promptflow.tracing._operation_context import OperationContext
-
-    context = OperationContext.get_instance()
-    return line_of_attributes(context.get("_otel_attributes") or {})
+    return line_of_attributes(_context_attributes())
 
 
 def current_batch() -> str:
     """Return the name of the batch whose line or aggregation is executed in this context, `""` outside of any."""
+    return str(_context_attributes().get("batch_run_id", ""))
+
+
+def _context_attributes() -> Any:
     from promptflow.tracing._operation_context import OperationContext
 
-    attributes = OperationContext.get_instance().get("_otel_attributes") or {}
-    return str(attributes.get("batch_run_id", ""))
+    return OperationContext.get_instance().get("_otel_attributes") or {}
 
 
 def data_rows(path: Path) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def stored_connections(home: Path) -> dict[str, list[str]]:
 
 
 def other_connection_provider(home: Path) -> str | None:
-    """Return where promptflow was told to take connections from, `None` if from this machine."""
+    """Return where promptflow is set to take connections from, `None` if from this machine."""
     import yaml
 
     try:

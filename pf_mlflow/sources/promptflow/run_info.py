@@ -11,7 +11,7 @@ from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span
 from pf_mlflow.records.saved_scores import saved_scores
 from pf_mlflow.sources.promptflow.flow import FlowNodes
 from pf_mlflow.sources.promptflow.run_record import seconds
-from pf_mlflow.sources.promptflow.spans import innermost_error, tokens_of
+from pf_mlflow.sources.promptflow.spans import answer_tokens, innermost_error
 
 __all__ = ["line_of_run_info"]
 
@@ -25,7 +25,7 @@ def line_of_run_info(
     start, end = seconds(info["start_time"]) or 0.0, seconds(info["end_time"])
     spans = tuple(_spans((info.get("api_calls") or [None])[0], None, None, _ROOT))
     if len(spans) <= 1:  # tracing was off
-        spans = (_top_span(info), *_node_spans(folder, number))
+        spans = (Span(_ROOT, "flow", "Flow", start, end), *_node_spans(folder, number))
     error_type, error = _error(info.get("error"), spans)
     of_batch = str(info["run_id"]).rpartition("_")[0]
     inputs = {k: v for k, v in (info.get("inputs") or {}).items() if k != "line_number"}
@@ -71,6 +71,7 @@ def _spans(call: Mapping[str, Any] | None, parent: str | None, node: str | None,
     node = None if parent is None else node or call.get("node_name")
     error = call.get("error") or {}
     inputs, output = call.get("inputs"), call.get("output")
+    is_llm = call.get("type") == "LLM"
     yield Span(
         id=path,
         name=str(call.get("name")),
@@ -84,15 +85,11 @@ def _spans(call: Mapping[str, Any] | None, parent: str | None, node: str | None,
         has_output=not error and call.get("end_time") is not None,
         error=error.get("message") if error else None,
         error_type=error.get("type") if error else None,
-        tokens=_call_tokens(call),
-        model=output.get("model") if call.get("type") == "LLM" and isinstance(output, Mapping) else None,
+        tokens=answer_tokens(output) if is_llm else None,
+        model=output.get("model") if is_llm and isinstance(output, Mapping) else None,
     )
     for index, below in enumerate(call.get("children") or []):
         yield from _spans(below, path, node, f"{path}.{index}")
-
-
-def _top_span(info: Mapping[str, Any]) -> Span:
-    return Span(_ROOT, "flow", "Flow", seconds(info["start_time"]) or 0.0, seconds(info.get("end_time")))
 
 
 def _node_spans(folder: Path, line_number: int) -> Iterator[Span]:
@@ -119,9 +116,3 @@ def _node_spans(folder: Path, line_number: int) -> Iterator[Span]:
             error=error,
             error_type=error_type,
         )
-
-
-def _call_tokens(call: Mapping[str, Any]) -> Any:
-    output = call.get("output")
-    usage = output.get("usage") if call.get("type") == "LLM" and isinstance(output, Mapping) else None
-    return tokens_of(usage) if isinstance(usage, Mapping) else None

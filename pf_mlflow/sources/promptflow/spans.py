@@ -13,7 +13,7 @@ from opentelemetry.trace import StatusCode
 from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span, Tokens
 from pf_mlflow.records.saved_scores import saved_scores
 
-__all__ = ["NANOSECONDS", "innermost_error", "is_root", "line_record", "tokens_of"]
+__all__ = ["NANOSECONDS", "answer_tokens", "innermost_error", "is_root", "line_record", "tokens_of"]
 
 NANOSECONDS = 1e9
 """Nanoseconds, the unit of OpenTelemetry's times, in a second."""
@@ -25,12 +25,7 @@ def is_root(span: ReadableSpan) -> bool:
     return span.parent is None or span.parent.is_remote
 
 
-def line_record(
-    batch_uid: str,
-    line_number: int,
-    spans: Sequence[ReadableSpan],
-    **more: Any,
-) -> LineRecord:
+def line_record(batch_uid: str, line_number: int, spans: Sequence[ReadableSpan], **more: Any) -> LineRecord:
     """Return the record of a line from all its spans, of which some may not have ended.
 
     Args:
@@ -88,6 +83,12 @@ def tokens_of(usage: Mapping[str, Any], prefix: str = "") -> Tokens | None:
     return None if counts == [None, None, None] else Tokens(prompt, completion, total)
 
 
+def answer_tokens(answer: Any) -> Tokens | None:
+    """Return the counts in an LLM's answer, `None` if it has none."""
+    usage = answer.get("usage") if isinstance(answer, Mapping) else None
+    return tokens_of(usage) if isinstance(usage, Mapping) else None
+
+
 def _count(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
@@ -121,9 +122,7 @@ def _span_tokens(attributes: Mapping[str, Any]) -> Tokens | None:
     """Read the call's own `usage` where it stands: promptflow's sums fail on some answers."""
     tokens = tokens_of(attributes, "llm.usage.")
     if tokens is None and attributes.get("span_type") == "LLM":
-        output = _json(attributes.get("output"))
-        usage = output.get("usage") if isinstance(output, Mapping) else None
-        tokens = tokens_of(usage) if isinstance(usage, Mapping) else None
+        return answer_tokens(_json(attributes.get("output")))
     return tokens
 
 
