@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pf_mlflow.projection.line_payload import tells_lines_apart
+from pf_mlflow.projection.line_verdicts import LineVerdicts
 from pf_mlflow.projection.score_payload import scores_of
 from pf_mlflow.records import known_fields
+from pf_mlflow.records.keys import valid_key
 from pf_mlflow.records.score import Score
 from pf_mlflow.records.statistics import mean, percentile
 from pf_mlflow.scoring.sums import ScoreSums, evaluated
@@ -37,6 +39,11 @@ class LineStats:
     error: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     """Those that are numbers, by name."""
+    other_scores: int = 0
+    """How many are not."""
+    failed_scores: tuple[str, ...] = ()
+    verdicts: LineVerdicts | None = None
+    """What judges said; `None` where none was asked."""
 
     @classmethod
     def of(cls, line_number: int, payload: RunPayload, scores: Iterable[Score] = ()) -> LineStats:
@@ -45,6 +52,7 @@ class LineStats:
         The duration is the node's where one node is recorded, else the line's.
         """
         metrics = payload.metrics
+        by_name = {(valid_key(score.name), score.is_judged): score for score in scores}
         prompt, completion, total = (metrics.get(f"{kind}_tokens") for kind in ("prompt", "completion", "total"))
         return cls(
             line_number,
@@ -55,8 +63,18 @@ class LineStats:
             _int(total),
             _label(payload.params)[:60],
             payload.tags.get("promptflow.error", "")[:300] or None,
-            {score.name: score.number for score in scores if score.number is not None},
+            {name: score.number for (name, _), score in by_name.items() if score.number is not None},
+            sum(score.text is not None and not score.is_joint for score in by_name.values()),
+            tuple(name for (name, judged), score in by_name.items() if score.error is not None and not judged),
+            LineVerdicts.of(by_name.values()),
         )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LineStats:
+        """Return what was written as JSON, perhaps by another version."""
+        verdicts, failed = data.get("verdicts"), tuple(data.get("failed_scores", ()))
+        data = {**data, "failed_scores": failed, "verdicts": verdicts and LineVerdicts.from_dict(verdicts)}
+        return cls(**known_fields(cls, data))
 
 
 def _label(params: Mapping[str, str]) -> str:
@@ -104,7 +122,7 @@ class BatchSummary:
         """Return what `to_json` wrote, perhaps that of another version."""
         data: dict[str, Any] = json.loads(text)
         for name in ("slowest", "failed", "worst"):
-            data[name] = tuple(LineStats(**known_fields(LineStats, line)) for line in data.get(name, ()))
+            data[name] = tuple(map(LineStats.from_dict, data.get(name, ())))
         return cls(**known_fields(cls, data))
 
 

@@ -13,8 +13,10 @@ from promptflow.tools.aoai import AzureOpenAI
 from promptflow.tools.openai import OpenAI
 
 from pf_mlflow.projection.line_payload import line_payload
+from pf_mlflow.projection.score_payload import add_scores
 from pf_mlflow.projection.summary import BatchSummary, LineStats, Tally
 from pf_mlflow.records.line import FAILED, LineRecord
+from pf_mlflow.records.score import Score
 from pf_mlflow.records.statistics import percentile
 from pf_mlflow.tracking.run_payload import RunPayload
 
@@ -109,8 +111,42 @@ def test_a_summary_comes_back_from_its_json(lines: list[LineStats]) -> None:
 def test_a_summary_of_another_version_is_read() -> None:
     summary = json.loads(summarise(LINES).to_json()) | {"of_another_version": 1}
     for line in (*summary["slowest"], *summary["failed"]):
-        line |= {"other_scores": 1, "failed_scores": ["bleu"], "verdicts": {"judges": ["safety"], "errors": []}}
+        line |= {"of_another_version": 1}
+        del line["verdicts"]
     assert BatchSummary.from_json(json.dumps(summary)) == summarise(LINES)
+
+
+def test_json_tells_of_a_line_what_formulas_and_judges_gave() -> None:
+    costs = {"seconds": 0.5, "prompt_tokens": 31, "completion_tokens": 5}
+    scores = [
+        Score("token_f1", 0.5),
+        Score("tone", "dry"),
+        Score("bleu", error="no ground truth"),
+        Score("safety", "yes", model="m", **costs),
+        Score("similarity", 4, model="m", cached=True, **costs),
+        Score("correctness", error="HTTP 500", model="m"),
+        Score("overall", "pass", model="m"),
+        Score("root_cause", "none", model="m"),
+    ]
+    payload = RunPayload("FINISHED", 0, 0)
+    add_scores(payload, scores)
+    tally = Tally(worst_by="token_f1")
+    tally.add_run(0, payload)
+    (line,) = json.loads(tally.summary().to_json())["worst"]
+    assert line["scores"] == {"token_f1": 0.5, "similarity": 4.0}
+    assert line["other_scores"] == len(["tone", "safety"])
+    assert line["failed_scores"] == ["bleu"]
+    assert line["verdicts"] == {
+        "ratings": {"safety": "yes"},
+        "numeric": 1,
+        "judges": ["safety", "similarity", "correctness"],
+        "errors": ["correctness"],
+        "overall": "pass",
+        "tokens": {"prompt_tokens": 2 * 31.0, "completion_tokens": 2 * 5.0},
+        "seconds": 2 * 0.5,
+        "cached": 1,
+    }
+    assert BatchSummary.from_json(tally.summary().to_json()) == tally.summary()
 
 
 @pytest.mark.parametrize(
