@@ -30,6 +30,8 @@ __all__ = [
     "without_password",
 ]
 
+_OURS = ("MLFLOW_", "PF_MLFLOW_")
+"""How the names of settings begin."""
 
 _Kind = TypeVar("_Kind", bound="_Variables")
 
@@ -173,7 +175,7 @@ class Settings(_Variables):
         if self.tracking_uri:
             return self.tracking_uri
         typed_in = self.command_folder
-        folder = typed_in if typed_in and _writable(typed_in) else flow_dir
+        folder = typed_in if typed_in and typed_in.is_dir() and os.access(typed_in, os.W_OK) else flow_dir
         return f"sqlite:///{_quoted(folder.resolve())}/mlflow.db"
 
 
@@ -255,10 +257,10 @@ def setting_variables() -> frozenset[str]:
 
 def flow_variables(flow: Mapping[str, Any]) -> dict[str, str]:
     """Return the variables that promptflow will set when it runs a flow from here, as far as they are settings."""
-    own = (flow.get("environment_variables") or {}).items()
+    own = {str(name): str(value) for name, value in (flow.get("environment_variables") or {}).items()}
     return {
         "PWD": os.getcwd(),  # a program that started us elsewhere may have left its own
-        **{str(name): str(value) for name, value in own if _is_setting(str(name)) and not str(value).startswith("${")},
+        **{name: value for name, value in own.items() if name.startswith(_OURS) and not value.startswith("${")},
     }
 
 
@@ -279,10 +281,6 @@ def changed_environment(variables: Mapping[str, str | None]) -> Iterator[None]:
         os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
-def _is_setting(variable: str) -> bool:
-    return variable.startswith(("MLFLOW_", "PF_MLFLOW_"))
-
-
 def absolute_store(uri: str, folder: Path) -> str:
     """Return a tracking URI with an SQLite path that is relative taken from a folder."""
     scheme, three, path = uri.partition(":///")
@@ -296,10 +294,6 @@ def absolute_store(uri: str, folder: Path) -> str:
 def _quoted(folder: Path) -> str:
     """Return a folder as SQLAlchemy takes it in a URI: `?` would begin a query, `%20` be a space."""
     return re.sub(r"\?|%(?=[0-9A-Fa-f]{2})", lambda mark: quote(mark[0]), folder.as_posix().rstrip("/"))
-
-
-def _writable(folder: Path) -> bool:
-    return folder.is_dir() and os.access(folder, os.W_OK)
 
 
 def without_password(uri: str) -> str:

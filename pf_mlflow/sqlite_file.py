@@ -140,13 +140,13 @@ def _version(db: sqlite3.Connection) -> int:
     return version
 
 
-def rehearse_write(path: Path, patience: float = 5.0) -> None:
+def rehearse_write(path: Path) -> None:
     """Begin to write to a database that exists, and leave it as it was.
 
     Raises:
-        sqlite3.Error: it is no database, cannot be written, or another process has been writing for `patience` seconds.
+        sqlite3.Error: it is no database, cannot be written, or another process has been writing for 5 seconds.
     """
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=patience)) as db:
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=5)) as db:
         db.isolation_level = None
         db.execute("BEGIN IMMEDIATE")
         db.execute("ROLLBACK")

@@ -14,6 +14,8 @@ import psutil
 
 __all__ = ["client_process", "end_process", "end_session", "is_alive", "someone_works_in", "started_at"]
 
+_PATIENCE = 5.0
+"""Seconds for which a process may end."""
 _SAME = 1.0
 """Seconds by which two readings of one process's start may differ."""
 
@@ -38,12 +40,12 @@ def end_process(pid: int, started: float) -> None:
         return
     with suppress(psutil.Error):  # gone meanwhile, or another user's
         psutil.Process(pid).kill()
-        until = time.monotonic() + 5
+        until = time.monotonic() + _PATIENCE
         while is_alive(pid, started) and time.monotonic() < until:  # in a container perhaps nobody reaps it
             time.sleep(0.01)
 
 
-def end_session(leader: subprocess.Popen[Any], patience: float = 5.0) -> None:
+def end_session(leader: subprocess.Popen[Any]) -> None:
     """End a process that was started in a session of its own, and all that it started: ask first, then kill."""
     with suppress(psutil.NoSuchProcess):
         top = psutil.Process(leader.pid)
@@ -51,7 +53,7 @@ def end_session(leader: subprocess.Popen[Any], patience: float = 5.0) -> None:
         for process in tree:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
-        for process in psutil.wait_procs(tree, patience)[1]:
+        for process in psutil.wait_procs(tree, _PATIENCE)[1]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
     if os.name == "posix":  # what it started while it was asked

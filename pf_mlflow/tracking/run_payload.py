@@ -22,6 +22,10 @@ NOT_LOGGED = "promptflow.not_logged"
 _LARGEST = 2.0**63
 """Metrics from here on are no measurements; neither NaN nor infinity is below it."""
 _LONG_VALUES = "long_values"
+_MOST_ENTRIES = 100
+"""Params, or tags, that MLflow takes in one request."""
+_MOST_BYTES = 700_000
+"""Bytes of JSON in one request, of which MLflow takes 1 MB."""
 _MOST_JSON = 12
 """Bytes that JSON takes at most for a character: two escaped surrogates."""
 _FRAME = 30
@@ -84,17 +88,17 @@ def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def batches_of(values: Mapping[str, str], most: int = 100, most_bytes: int = 700_000) -> Iterator[dict[str, str]]:
-    """Split params or tags into requests that MLflow takes: 100 entries, 1 MB of JSON."""
+def batches_of(values: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Split params or tags into requests that MLflow takes."""
     characters = sum(len(key) + len(value) for key, value in values.items())
-    if values and len(values) <= most and _MOST_JSON * characters + _FRAME * len(values) <= most_bytes:
+    if values and len(values) <= _MOST_ENTRIES and _MOST_JSON * characters + _FRAME * len(values) <= _MOST_BYTES:
         yield dict(values)
         return
     part: dict[str, str] = {}
     size = 0
     for key, value in values.items():
         item = len(json.dumps(key)) + len(json.dumps(value)) + _FRAME
-        if part and (len(part) == most or size + item > most_bytes):
+        if part and (len(part) == _MOST_ENTRIES or size + item > _MOST_BYTES):
             yield part
             part, size = {}, 0
         part[key] = value
