@@ -265,20 +265,16 @@ def flow_variables(flow: Mapping[str, Any]) -> dict[str, str]:
 
 
 @contextmanager
-def changed_environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Let this process and its children have variables; afterwards those have the values they had.
-
-    Args:
-        variables: Values by name; `None` for one that somebody else may change in the block.
-    """
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update({name: value for name, value in variables.items() if value is not None})
+def changed_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Let this process and its children have variables; afterwards the environment is as it was, whoever changed it."""
+    before = dict(os.environ)
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in variables:
-            os.environ.pop(name, None)
-        os.environ.update({name: value for name, value in before.items() if value is not None})
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def absolute_store(uri: str, folder: Path) -> str:

@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 __all__ = ["run_batch"]
 
 _SUBMITTER = "promptflow._sdk._orchestrator.run_submitter"
-_TRACING = "PF_DISABLE_TRACING"
 _NO_TRACE_SERVICE = "PF_TRACING_SKIP_LOCAL_SETUP"
 
 
@@ -109,13 +108,9 @@ def _placed(settings: Settings, request: RunRequest, flow: Flow) -> Settings:
     return settings.model_copy(update=place)
 
 
-def _variables(settings: Settings, request: RunRequest, flow: Flow) -> dict[str, str | None]:
-    """Return what promptflow, its workers and the delivery process read only from the environment.
-
-    Those that the flow sets are among them, `None`: promptflow will set them and not take them back.
-    """
-    variables: dict[str, str | None] = dict.fromkeys([*(flow.definition.get("environment_variables") or {}), _TRACING])
-    variables |= settings.variables() | {"PF_WORKER_COUNT": str(request.concurrency)}
+def _variables(settings: Settings, request: RunRequest, flow: Flow) -> dict[str, str]:
+    """Return what promptflow, its workers and the delivery process read only from the environment."""
+    variables = settings.variables() | {"PF_WORKER_COUNT": str(request.concurrency)}
     if request.line_timeout:
         variables["PF_LINE_TIMEOUT_SEC"] = str(request.line_timeout)
     if flow.is_dag and request.engine == THREADS:  # its own trace service would keep once more what MLflow gets
@@ -180,7 +175,7 @@ def _arguments(request: RunRequest, model: ModelChoice, settings: Settings) -> d
     names = {"name": request.name, "display_name": request.display_name, "tags": dict(request.tags) or None}
     if request.resume_from:
         return {"resume_from": request.resume_from, **names}
-    tracing = {_TRACING: "false"} if settings.enabled and request.engine == THREADS else {}
+    tracing = {"PF_DISABLE_TRACING": "false"} if settings.enabled and request.engine == THREADS else {}
     return {
         "flow": str(request.flow or Path()),
         "data": str(request.data) if request.data else None,
