@@ -184,32 +184,30 @@ class Spool:
 
     def batches_named(self, name: str) -> list[Batch]:
         """Return the batches of a name, oldest first."""
-        rows = self._db.all("SELECT info FROM batch WHERE json_extract(info, '$.name') = ? ORDER BY created", name)
-        return [Batch.from_json(row["info"]) for row in rows]
+        return self._batches("WHERE json_extract(info, '$.name') = ? ORDER BY created", name)
 
     def newest(self) -> Batch | None:
         """Return the batch that came last, `None` if the spool knows none."""
-        row = self._db.one("SELECT info FROM batch ORDER BY created DESC LIMIT 1")
-        return Batch.from_json(row["info"]) if row else None
+        return next(iter(self._batches("ORDER BY created DESC LIMIT 1")), None)
 
     def leftovers(self, within: float = _LEFT_FOR_GOOD) -> list[Batch]:
         """Return the batches of so many seconds that MLflow does not fully have; refused lines alone do not count."""
-        sql = (
-            "SELECT info FROM batch WHERE (closed IS NULL OR EXISTS "
-            "(SELECT 1 FROM line WHERE batch_uid = uid AND refused IS NULL)) AND created > ? ORDER BY created"
-        )
-        return [Batch.from_json(row["info"]) for row in self._db.all(sql, time.time() - within)]
+        waits = "closed IS NULL OR EXISTS (SELECT 1 FROM line WHERE batch_uid = uid AND refused IS NULL)"
+        return self._batches(f"WHERE ({waits}) AND created > ? ORDER BY created", time.time() - within)
+
+    def _batches(self, which: str, *values: object) -> list[Batch]:
+        return [Batch.from_json(row["info"]) for row in self._db.all(f"SELECT info FROM batch {which}", *values)]
 
     def waiting(self, batch_uid: str, complete: bool = False) -> int:
         """Return how many lines of a batch MLflow does not fully have yet; `complete`: of those that are over."""
-        over = " AND record IS NOT NULL" if complete else ""
-        row = self._db.one(f"SELECT count(*) AS n FROM line WHERE batch_uid = ?{over}", batch_uid)
-        return int(row["n"]) if row else 0
+        return self._count("record IS NOT NULL" if complete else "TRUE", batch_uid)
 
     def undelivered(self, batch_uid: str) -> int:
         """Return how many lines of a batch wait for MLflow that it has not refused."""
-        row = self._db.one("SELECT count(*) AS n FROM line WHERE batch_uid = ? AND refused IS NULL", batch_uid)
-        return int(row["n"]) if row else 0
+        return self._count("refused IS NULL", batch_uid)
+
+    def _count(self, which: str, batch_uid: str) -> int:
+        return int(self._db.all(f"SELECT count(*) FROM line WHERE batch_uid = ? AND {which}", batch_uid)[0][0])
 
     def refusals(self) -> list[tuple[str, int, str]]:
         """Return the batches of which MLflow refused lines: name, how many, and why the first."""

@@ -24,12 +24,7 @@ _TAKES_TRACKING_URI = "tracking_uri" in signature(get_artifact_repository).param
 
 
 class Artifacts:
-    """The artifacts of one run.
-
-    Args:
-        run: As MLflow's store returns it.
-        tracking_uri: Of the store.
-    """
+    """The artifacts of one run, which is as MLflow's store at the tracking URI returns it."""
 
     def __init__(self, run: Run, tracking_uri: str) -> None:
         uri = add_databricks_profile_info_to_artifact_uri(_absolute(run.info.artifact_uri, tracking_uri), tracking_uri)

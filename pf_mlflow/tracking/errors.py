@@ -132,12 +132,7 @@ def translates_errors(method: Callable[P, T]) -> Callable[P, T]:
 
 @contextmanager
 def translated_errors(uri: str, rules: Sequence[Rule] = _TRACKING) -> Iterator[None]:
-    """Let nothing but `TrackingError`s out of a block.
-
-    Args:
-        uri: Address of the store that the block asks.
-        rules: For what the block asks it: those for runs and experiments, or `ARTIFACTS`.
-    """
+    """Let nothing but `TrackingError`s out of a block that asks a store for runs; `ARTIFACTS` are the rules for files."""
     _last_answer.retry_after = None
     try:
         yield

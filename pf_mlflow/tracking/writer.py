@@ -50,11 +50,7 @@ def _writes(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P
 class StoreWriter(StoreReader):
     """One experiment of a store to write batches and lines to, both made where they are missing. Safe for threads.
 
-    Args:
-        tracking_uri: Where the store is.
-        experiment: The experiment's name.
-        lock_dir: Where processes that open the same database wait for each other.
-        dry_run: Whether all that would be written is dropped; ids of runs that would be made are empty.
+    In a dry run all that would be written is dropped; ids of runs that would be made are empty.
     """
 
     def __init__(self, tracking_uri: str, experiment: str, lock_dir: Path, dry_run: bool = False) -> None:

@@ -23,19 +23,10 @@ _LINE_TIMEOUT = 600.0
 
 
 class Life:
-    """The life of one batch.
-
-    Args:
-        batch: The batch.
-        record: Reads promptflow's record of it.
-        workers: Reads which processes have lines open.
-    """
+    """The life of one batch; `record` reads promptflow's record of it, `workers` which processes have lines open."""
 
     def __init__(
-        self,
-        batch: Batch,
-        record: Callable[[], RunRecord | None],
-        workers: Callable[[], Iterable[OpenWorker]],
+        self, batch: Batch, record: Callable[[], RunRecord | None], workers: Callable[[], Iterable[OpenWorker]]
     ) -> None:
         self._batch, self._record, self._workers = batch, record, workers
         self._looked = -math.inf

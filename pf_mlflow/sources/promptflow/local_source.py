@@ -26,12 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class LocalSource:
-    """A local batch, running or over.
-
-    Args:
-        batch: The batch.
-        workers: Reads which processes have lines of it open.
-    """
+    """A local batch, running or over; `workers` reads which processes have lines of it open."""
 
     def __init__(self, batch: Batch, workers: Callable[[], Iterable[OpenWorker]] = tuple) -> None:
         self.batch = batch

@@ -26,14 +26,7 @@ def is_root(span: ReadableSpan) -> bool:
 
 
 def line_record(batch_uid: str, line_number: int, spans: Sequence[ReadableSpan], **more: Any) -> LineRecord:
-    """Return the record of a line from all its spans, of which some may not have ended.
-
-    Args:
-        batch_uid: The batch that the line is of.
-        line_number: The line's number in it.
-        spans: The line's spans, the root among them and ended.
-        more: Further fields of the record.
-    """
+    """Return the record of a line from all its spans: the root has ended, others may not; `more` are further fields."""
     read = tuple(_span(span) for span in sorted(spans, key=lambda span: span.start_time or 0))
     root = next(span for span in read if span.parent is None)
     error_type, error = innermost_error(root, read)
