@@ -36,10 +36,8 @@ def cleaned(record: LineRecord, content: str, known: tuple[str, ...] | None = No
     Masked are: values of environment variables with secret names, keys of the `sk-…` shape, inputs whose name says
     that they are secret, and in error texts whatever follows words such as `api key:`.
 
-    Args:
-        record: The record.
-        content: `none` puts its size in the place of every input and output, and keeps of errors only their type.
-        known: `environment_secrets()` found before.
+    Without text every input and output is its size, and an error its type. `known` are `environment_secrets()` found
+    before.
     """
     secrets = environment_secrets() if known is None else known
     record = _map_values(record, lambda value: _masked(value, secrets), lambda text: _masked_error(text, secrets))

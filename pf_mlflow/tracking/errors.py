@@ -132,7 +132,7 @@ def translates_errors(method: Callable[P, T]) -> Callable[P, T]:
 
 @contextmanager
 def translated_errors(uri: str, rules: Sequence[Rule] = _TRACKING) -> Iterator[None]:
-    """Let nothing but `TrackingError`s out of a block that asks a store for runs; `ARTIFACTS` are the rules for files."""
+    """Let nothing but `TrackingError`s out of what asks a store; `ARTIFACTS` are the rules for files of runs."""
     _last_answer.retry_after = None
     try:
         yield

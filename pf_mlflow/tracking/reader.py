@@ -27,10 +27,7 @@ _IS_PARENT = "params.flow != ''"
 class StoreReader:
     """One experiment of a store. Safe for threads.
 
-    Args:
-        tracking_uri: Where the store is.
-        experiment: The experiment's name.
-        lock_dir: Where processes that open the same database wait for each other.
+    In `lock_dir` processes that open the same database wait for each other.
     """
 
     def __init__(self, tracking_uri: str, experiment: str, lock_dir: Path) -> None:
