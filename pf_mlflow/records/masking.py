@@ -1,10 +1,15 @@
-"""Keeps secrets, and on request all content, out of records before they leave the line's process."""
+"""Keeps secrets, and on request all content, out of records before they leave the line's process.
+
+Masked are formats that nothing else has (keys of known services, JWTs, PEM blocks, URLs with a password), values that
+are known to be secret, and what stands behind a name such as `api key:` if it looks random. A password that is an
+ordinary word cannot be told from the word, and stays.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -12,35 +17,212 @@ from typing import Any
 from pf_mlflow.records.line import LineRecord, Span
 from pf_mlflow.records.score import Score
 
-__all__ = ["MASK", "cleaned", "environment_secrets"]
+__all__ = ["MASK", "Secrets", "cleaned", "environment_secrets"]
 
 MASK = "**scrubbed**"
 
+_SHORTEST = 8
+"""Characters of the shortest value that is taken for a secret by its looks."""
 _SECRET_NAME = re.compile(
     r"(^|[_\-.])(api[_-]?key|secret|passw(or)?d|(access|auth|refresh|bearer|id)[_-]?token|credentials?)s?$", re.I
 )
 _SECRET_VARIABLE = re.compile(
-    r"(^|_)((API|ACCESS|SECRET|PRIVATE|ACCOUNT|SHARED|SIGNING)_?KEY|TOKEN|SECRET|PASSW(OR)?D|CREDENTIAL)S?$", re.I
+    r"(^|_)(\w*KEY|\w*TOKEN|SECRET|PASS(WORD|WD|PHRASE|CODE)?|(?<=_)PWD|PAT|CREDENTIAL|CONNECTION_?STRING|CONN_?STR|SAS|DSN"
+    r"|WEBHOOK|(DATABASE|DB|POSTGRES|MYSQL|REDIS|MONGO(DB)?|AMQP|RABBITMQ|BROKER|CELERY|WEBHOOK|PROXY)\w*_UR[IL])S?$"
+    r"|^PG(PASSWORD|PASS)$",
+    re.I,
 )
-_KEY_SHAPE = re.compile(r"\bsk-[A-Za-z0-9_\-]{16,}")
-_IN_ERRORS = re.compile(
-    r"(?i)((?:api[-_ ]?key|authorization|password|secret|token|sig)(?: provided)?[\"']?\s*[:=]\s*[\"']?(?:bearer )?)"
-    r"([^\s\"',;&]{8,})"
+_LONG_WORD = re.compile(r"[\w+/=.:~%&?-]{16,}", re.ASCII)
+"""Where a service's key may be: nothing shorter is one."""
+_SERVICE_KEY = re.compile(
+    r"""
+    \bsk-(?:[A-Za-z0-9]{20,}|(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{16,})  # OpenAI, Anthropic, DeepSeek, LiteLLM, Langfuse
+    | \b[prs]k_(?:live|test)_\w{16,} | \bwhsec_[\w+/=]{16,}          # Stripe
+    | \bgh[pousr]_[A-Za-z0-9]{20,} | \bgithub_pat_\w{20,} | \bgl(?:pat|ptt|dt|rt)-[\w-]{20,}
+    | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b                                  # AWS
+    | \bAIza[\w-]{35} | \bya29\.[\w-]{20,} | \bGOCSPX-[\w-]{20,}     # Google
+    | \bxox[abeoprs]-[\w-]{10,} | \bxapp-[\w-]{10,} | (?<=hooks\.slack\.com/services/)[\w/]{20,}
+    | \b(?:hf|npm|r8|gsk|ntn)_[A-Za-z0-9]{30,} | \bpypi-[\w-]{50,}
+    | \b(?:pplx|xai|tvly|nvapi)-[\w-]{20,} | \blsv2_(?:pt|sk)_\w{32,} | \bshp(?:at|ca|pa|ss)_[0-9a-f]{32}
+    | \bdapi[0-9a-f]{32}(?:-\d)? | \bdo[opr]_v1_[0-9a-f]{40,} | \bSG\.[\w-]{16,}\.[\w-]{16,} | \bdckr_pat_[\w-]{20,}
+    | (?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34} | \b[A-Za-z0-9]{40,60}JQQJ99[A-Za-z0-9]{20,}        # Azure
+    | (?<=AccountKey=)[\w+/]{20,}={0,2} | (?<=SharedAccessKey=)[\w+/]{20,}={0,2} | (?<=[?&]sig=)[\w%+/=.~-]{8,}
+    | (?<!\d)\d{8,10}:[\w-]{30,}                                     # Telegram
+    | \bATATT3[\w=-]{30,} | \blin_(?:api|oauth)_\w{30,} | \bhv[sbr]\.[\w-]{20,} | \bAGE-SECRET-KEY-1[0-9A-Z]{40,}
+    | \b[MNO][\w-]{22,}\.[\w-]{6}\.[\w-]{27,} | \b[0-9a-f]{32}-us\d{1,2}\b | \bkey-[0-9a-f]{32}\b | \bSK[0-9a-f]{32}\b
+    | \bgl(?:sa|c)_[\w=+/]{30,} | \bdp\.(?:pt|st|ct)\.\w{30,} | \bPMAK-[0-9a-f-]{40,} | \bsntr(?:ys|yu)_[\w=+/-]{40,}
+    | \bNR(?:AK|JS)-[\w]{15,} | \bfigd_[\w-]{30,} | \bsbp_[0-9a-f]{40} | \bnfp_\w{30,} | \bpscale_(?:tkn|pw)_[\w.-]{30,}
+    | \bpat-(?:na|eu)1-[0-9a-f-]{36} | \brubygems_[0-9a-f]{48} | \bsq0(?:atp|csp)-[\w-]{20,} | \bEAA[A-Za-z0-9]{60,}
+    | \b[A-Za-z0-9]{14}\.atlasv1\.[\w=-]{50,} | (?<=[?&]code=)[\w/+-]{40,}={0,2}
+    | \beyJ[\w-]{8,}\.eyJ[\w-]{8,}(?:\.[\w-]{8,})?                   # JWT
+    """,
+    re.X | re.ASCII,
 )
-_MIN_LENGTH = 8
+_DIGIT = re.compile("[0-9]")
+_MAY_BE_KEY = re.compile("[0-9]|sk-")
+_LONGEST_KEY = 4096
+"""Characters beyond which a word is data, such as an image."""
+_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?)-----.+?(?:-----END \1-----|\Z)", re.S)
+_URL_PASSWORD = re.compile(r"(://[^\s/:@\"'<>{}$]*:)(?![$<])([^\s/@\"'{}]+)(?=@[\w\[/])")
+_USELESS_PASSWORDS = {MASK, "***", *"password passwd pass pwd secret token key changeme example".split()}
+_NAMES = (
+    *("key", "secret", "password", "passwd", "pwd", "passphrase", "token", "authorization", "credential", "bearer"),
+    *("client", "パスワード", "トークン", "シークレット", "キー"),
+)
+_NAMED_VALUE = re.compile(
+    r"""(?: (?P<sure> s?\sprovided:\s? | ["']?\s?[:=]\s?["']?(?:bearer|basic)\s )
+          | s?\\?["'`]?\]?\s{0,3}(?: :=|=>|[:=：] )\s{0,3}\\?["'`「]?
+          | s?\s?(?: は|が|is\s|was\s )\s?["'`「]?
+          | ["']\s+value\s?=\s?["']
+          | (?P<call> s?\(\s{0,3}["'] )
+          | (?P<space> \s ) )
+        (?P<value> (?<=["'])[!-~]{8,4000}?(?=["']) | [!#$%*+./0-9:=?@A-Z^_a-z|~-]{8,4000} )""",
+    re.I | re.X,
+)
+"""What may follow a name of secrets: after some words it is a secret whatever it looks like."""
+_SHORTEST_IN_CALL = 20
+"""Characters of the shortest literal that is taken for a secret as the argument of a client or a credential."""
+_PASSWORD_OF_CONNECTION_STRING = re.compile(r"\b((?:password|pwd)\s?=)([^\s;\"'{}]{3,})(?=;)", re.I)
+_SMALL = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
+_WORDS = re.compile(r"(?:[A-Z]?[a-z]+|[A-Z]+)(?:[-_. ](?:[A-Z]?[a-z]+|[A-Z]+))*")
 
 
-def cleaned(record: LineRecord, content: str, known: tuple[str, ...] | None = None) -> LineRecord:
+class Secrets:
+    """Masks secrets in texts; safe for threads.
+
+    Args:
+        known: Values that are secret wherever they stand.
+    """
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self._known = tuple(sorted(set(known), key=len, reverse=True))
+
+    def masked(self, text: str) -> str:
+        """Return a text with `MASK` in the place of each secret."""
+        for secret in self._known:
+            text = text.replace(secret, MASK)
+        if "-----BEGIN" in text:
+            text = _PEM.sub(MASK, text)
+        text = _LONG_WORD.sub(_without_service_key, text)
+        if "://" in text:
+            text = _URL_PASSWORD.sub(_without_password, text)
+        text = _without_named_values(text)
+        return _PASSWORD_OF_CONNECTION_STRING.sub(rf"\1{MASK}", text) if ";" in text and "=" in text else text
+
+    def masked_value(self, value: Any) -> Any:
+        """Return a value with `MASK` in the place of each secret, and of what a name in it calls secret."""
+        if isinstance(value, str):
+            return self.masked(value)
+        if isinstance(value, Mapping):
+            return {k: MASK if _is_secret_name(str(k)) else self.masked_value(v) for k, v in value.items()}
+        return [self.masked_value(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _without_service_key(word: re.Match[str]) -> str:
+    is_data = word.end() - word.start() > _LONGEST_KEY
+    return word[0] if is_data or not _MAY_BE_KEY.search(word[0]) else _SERVICE_KEY.sub(MASK, word[0])
+
+
+def _without_password(found: re.Match[str]) -> str:
+    return found[0] if found[2].lower() in _USELESS_PASSWORDS else f"{found[1]}{MASK}"
+
+
+def _without_named_values(text: str) -> str:
+    """Mask what stands behind a name of secrets and looks random."""
+    lowered = text.lower()
+    if len(lowered) != len(text):  # İ is two characters then
+        lowered = text.translate(_SMALL)
+    values = {span for name in _NAMES for span in _values_behind(name, text, lowered)}
+    for start, end in sorted(values, reverse=True):
+        text = f"{text[:start]}{MASK}{text[end:]}"
+    return text
+
+
+def _values_behind(name: str, text: str, lowered: str) -> Iterator[tuple[int, int]]:
+    at = lowered.find(name)
+    while at >= 0:
+        at += len(name)
+        found = _NAMED_VALUE.match(text, at)
+        if found and _is_secret_value(name, found):
+            yield found.start("value"), found.start("value") + len(found["value"].rstrip(".:!?"))
+        at = lowered.find(name, max(at, found.end() if found else 0))
+
+
+def _is_secret_value(name: str, found: re.Match[str]) -> bool:
+    value = found["value"].rstrip(".:!?")
+    if found["sure"]:
+        return len(value) >= _SHORTEST and not value.startswith(("$", MASK))
+    if found["call"] or name == "client":
+        return bool(found["call"]) and len(value) >= _SHORTEST_IN_CALL and _looks_random(value)
+    before = found.start() - len(name) - 1
+    is_option = before >= 0 and found.string[before] == "-"  # of a command line
+    return (not found["space"] or name == "bearer" or is_option) and _looks_random(
+        value, 1 if name.startswith("pass") else 2
+    )
+
+
+def _looks_random(value: str, turns_of_digits: int = 2) -> bool:
+    """Tell whether a text is no word, name, number or path: letters and digits, or cases, take turns within it."""
+    if len(value) < _SHORTEST or "://" in value or value.startswith(("/", "./", "$", MASK)):
+        return False
+    turns = sum(_turns(piece) for piece in re.split(r"[^A-Za-z0-9]+", value[:200]))
+    return turns >= (turns_of_digits if _DIGIT.search(value) else 5) or _is_password(value)
+
+
+def _is_password(value: str) -> bool:
+    """Tell whether a text is made as people are told to make passwords, and is no code."""
+    kinds = ("[a-z]", "[A-Z]", "[0-9]", "[!#%&*+@^~?]")
+    return not re.search(r"[(){}\[\]<>$]", value) and all(re.search(kind, value) for kind in kinds)
+
+
+def _turns(piece: str) -> int:
+    """Return how often digits, small and capital letters take turns; a capital that begins a word counts as small."""
+    return max(0, len(re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", piece)) - 1)
+
+
+def environment_secrets(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the secret values among environment variables with secret names; ordinary words are none."""
+    named = (value for name, value in environ.items() if _is_secret_variable(name))
+    return tuple(dict.fromkeys(part for value in named for part in _secret_parts(value)))
+
+
+def _secret_parts(value: str) -> list[str]:
+    """Return what is secret in a variable's value: of an address its password, of a connection string its keys."""
+    if "://" in value:
+        parts = [found[2] for found in _URL_PASSWORD.finditer(value)] + re.findall(r"[?&]\w*sig=([^&]+)", value)
+    elif re.search(r";\s?\w[\w ]*=", value):
+        pairs = (pair.partition("=")[::2] for pair in value.split(";"))
+        parts = [one for name, one in pairs if re.search(r"key$|password|pwd|signature|secret", name, re.I)]
+    else:
+        parts = [value]
+    return [part for part in parts if _is_no_word(part)]
+
+
+def _is_no_word(value: str) -> bool:
+    return len(value) >= _SHORTEST and not _WORDS.fullmatch(value) and not (value.isdigit() and len(value) < 12)
+
+
+@lru_cache(maxsize=1024)
+def _is_secret_variable(name: str) -> bool:
+    return _SECRET_VARIABLE.search(name) is not None
+
+
+@lru_cache(maxsize=1024)
+def _is_secret_name(name: str) -> bool:
+    """Tell whether the value of an input or a column is secret by its name."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def cleaned(record: LineRecord, content: str, secrets: Secrets | None = None) -> LineRecord:
     """Return the record as it may leave the line's process: without secrets, with `content` `none` without text.
 
-    Masked are: values of environment variables with secret names, keys of the `sk-…` shape, inputs whose name says
-    that they are secret, and in error texts whatever follows words such as `api key:`.
-
-    Without text every input and output is its size, and an error its type. `known` are `environment_secrets()` found
-    before.
+    Args:
+        record: The record.
+        content: `none` puts its size in the place of every input and output, and keeps of errors only their type.
+        secrets: What is known to be secret; `None`: what the environment holds.
     """
-    secrets = environment_secrets() if known is None else known
-    record = _map_values(record, lambda value: _masked(value, secrets), lambda text: _masked_error(text, secrets))
+    secrets = secrets or Secrets(environment_secrets())
+    record = _map_values(record, secrets.masked_value, secrets.masked)
     if content != "none":
         return record
     record = _map_values(record, _size_of, lambda text: None)
@@ -72,38 +254,6 @@ def _map_values(record: LineRecord, of_value: Any, of_error: Any) -> LineRecord:
         spans=tuple(map(span, record.spans)),
         scores=tuple(map(score, record.scores)),
     )
-
-
-def environment_secrets() -> tuple[str, ...]:
-    """Return the values of environment variables with secret names, the longest first."""
-    values = (v for k, v in os.environ.items() if _is_secret_variable(k) and len(v) >= _MIN_LENGTH)
-    return tuple(sorted(values, key=len, reverse=True))
-
-
-@lru_cache(maxsize=1024)
-def _is_secret_variable(name: str) -> bool:
-    return _SECRET_VARIABLE.search(name) is not None
-
-
-@lru_cache(maxsize=1024)
-def _is_secret_name(name: str) -> bool:
-    return _SECRET_NAME.search(name) is not None
-
-
-def _masked(value: Any, known: tuple[str, ...]) -> Any:
-    if isinstance(value, str):
-        for secret in known:
-            value = value.replace(secret, MASK)
-        return _KEY_SHAPE.sub(MASK, value) if "sk-" in value else value
-    if isinstance(value, Mapping):
-        return {k: MASK if _is_secret_name(str(k)) else _masked(v, known) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_masked(item, known) for item in value]
-    return value
-
-
-def _masked_error(text: str, known: tuple[str, ...]) -> str:
-    return _IN_ERRORS.sub(rf"\1{MASK}", str(_masked(text, known)))
 
 
 def _size_of(value: Any) -> str:

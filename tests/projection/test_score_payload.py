@@ -156,7 +156,7 @@ def test_all_of_an_earlier_evaluation_goes() -> None:
 def test_content_none_leaves_verdicts_but_no_text() -> None:
     record = LineRecord.from_json(line_record(scores=FAILED).to_json())
     assert record.scores == FAILED
-    payload = shown(cleaned(record, "none", ()).scores)
+    payload = shown(cleaned(record, "none").scores)
     assert payload.tags[f"{JUDGED}/groundedness/rating"] == "no"
     assert payload.tags[f"{JUDGED}/correctness/error"] == "not told"
     assert payload.tags["response/overall_assessment/root_cause"] == "groundedness"

@@ -59,6 +59,10 @@ def test_secrets_in_values(name: str, value: Any, expected: Any) -> None:
         ("AWS_SECRET_ACCESS_KEY", True),
         ("AWS_SESSION_TOKEN", True),
         ("HF_ACCESS_TOKEN", True),
+        ("PGPASSWORD", True),
+        ("DB_PASS", True),
+        ("AZURE_OPENAI_KEY", True),
+        ("GH_PAT", True),
         ("FAVOURITE_COLOUR", False),
         ("TOKENIZERS_PARALLELISM", False),
     ],
@@ -67,6 +71,62 @@ def test_values_of_secret_environment_variables(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv(variable, SECRET)
     shown = MASK if hidden else SECRET
     assert scrubbed_input("topic", [f"say {SECRET}!"]) == [f"say {shown}!"]
+
+
+@pytest.mark.parametrize(
+    "variable, value, text, expected",
+    [
+        ("DATABASE_URL", f"postgresql://ana:{SECRET}@db/x", f"{SECRET} at db", f"{MASK} at db"),
+        ("STORAGE_CONNECTION_STRING", f"AccountName=a;AccountKey={SECRET};X=y", f"<{SECRET}>", f"<{MASK}>"),
+        ("DATABASE_URL", "postgresql://localhost/postgres", "postgresql://localhost/postgres", None),
+        ("POSTGRES_PASSWORD", "postgres", "How do I back up postgres?", None),
+        ("DB_PASSWORD", "password", "I forgot my password", None),
+        ("OPENAI_API_KEY", "not-needed", "A key is not-needed here", None),
+        ("PIN_TOKEN", "20261125", "on 20261125", None),
+    ],
+)
+def test_what_is_secret_in_a_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, text: str, expected: str | None
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert scrubbed_input("topic", text) == (text if expected is None else expected)
+
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4CVP-mB92K27uhbU"
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAKC\n-----END RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (f"jwt {JWT}.", f"jwt {MASK}."),
+        (f"a\n{PEM}\nb", f"a\n{MASK}\nb"),
+        (f"ghp_{'a1' * 18}", MASK),
+        (f"id AKIA{'A1' * 8}, ok", f"id {MASK}, ok"),
+        ("postgresql://ana:p4ss@h/db", f"postgresql://ana:{MASK}@h/db"),
+        ("https://ana:p4ss@h/?a=b", f"https://ana:{MASK}@h/?a=b"),
+        ("Server=h;Password=abc;Database=d", f"Server=h;Password={MASK};Database=d"),
+        (
+            "DefaultEndpointsProtocol=https;AccountKey=" + "aB3+" * 20 + "==;",
+            f"DefaultEndpointsProtocol=https;AccountKey={MASK};",
+        ),
+        ("curl -H 'Authorization: Bearer opaque-token-value'", f"curl -H 'Authorization: Bearer {MASK}'"),
+        ("\u0130 token: a1b2c3d4e5", f"\u0130 token: {MASK}"),
+        # what only looks like one
+        ("postgresql://{user}:{password}@{host}/db", None),
+        ("https://user:password@example.com", None),
+        ("Unexpected token: identifier", None),
+        ("token=tokenizer_v2, api_key=settings.api_key", None),
+        ("api_key = os.environ['OPENAI_API_KEY']", None),
+        ("token: gpt-4o-mini-2024-07-18", None),
+        ("Authorization: Bearer $TOKEN", None),
+        ("sk-circle-fade-dot-large", None),
+        ("eyJ is how a JWT begins", None),
+        ("パスワード: 東京タワーへの行き方", None),
+    ],
+)
+def test_what_a_secret_looks_like(text: str, expected: str | None) -> None:
+    assert scrubbed_input("topic", text) == (text if expected is None else expected)
 
 
 def test_of_two_secrets_the_longer_is_masked_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +139,7 @@ def test_of_two_secrets_the_longer_is_masked_whole(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     "error, expected",
     [
-        ("Incorrect API key provided: abcd1234efgh.", f"Incorrect API key provided: {MASK}"),
+        ("Incorrect API key provided: abcd1234efgh.", f"Incorrect API key provided: {MASK}."),
         ('{"Authorization": "Bearer eyJhbGciOi"}', f'{{"Authorization": "Bearer {MASK}"}}'),
         ("https://x.blob.core/?sig=abcdefgh12&se=1", f"https://x.blob.core/?sig={MASK}&se=1"),
         ("password='correct horse'", "password='correct horse'"),

@@ -69,9 +69,9 @@ def test_secrets_and_content_leave_them() -> None:
         Score("b", error="ValueError: password: hunter2222"),
         Score("c", 0.5),
     )
-    hidden = cleaned(line_record(scores=scores), "all", ())
+    hidden = cleaned(line_record(scores=scores), "all")
     assert "sk-abc" not in hidden.to_json() and "hunter2222" not in hidden.to_json()
-    bare = cleaned(line_record(scores=scores), "none", ())
+    bare = cleaned(line_record(scores=scores), "none")
     assert bare.scores[0].value == f"<{len(MASK)} characters>"
     assert bare.scores[0].rationale is None and bare.scores[1].error and "hunter" not in bare.scores[1].error
     assert bare.scores[2] == Score("c", 0.5)

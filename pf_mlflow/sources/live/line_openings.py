@@ -18,6 +18,7 @@ import psutil
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import FAILED, LineRecord
 from pf_mlflow.records.masking import cleaned
+from pf_mlflow.sources.promptflow.known_secrets import known_secrets
 from pf_mlflow.spool.launch import deliver_in_background
 from pf_mlflow.spool.processes import started_at
 from pf_mlflow.spool.store import Spool
@@ -44,7 +45,7 @@ class _Opening:
             inputs = json.loads(self.inputs) if isinstance(self.inputs, str) else self.inputs
             values = {name: value for name, value in inputs.items() if name != "line_number"}
             known = LineRecord(self.batch.uid, self.number, FAILED, self.started, self.started, values)
-            return cleaned(known, self.batch.content).to_json()
+            return cleaned(known, self.batch.content, known_secrets()).to_json()
         except (ValueError, AttributeError, RuntimeError):  # promptflow does not have them yet, or a node changes them
             return ""
 

@@ -14,10 +14,11 @@ from typing import Any
 from pf_mlflow.logs import warn_once
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import LineRecord
-from pf_mlflow.records.masking import cleaned, environment_secrets
+from pf_mlflow.records.masking import cleaned
 from pf_mlflow.settings import Settings, read_settings
 from pf_mlflow.sources.live.line_openings import LineOpenings
 from pf_mlflow.sources.promptflow.flow import saves_scores
+from pf_mlflow.sources.promptflow.known_secrets import known_secrets
 from pf_mlflow.sources.promptflow.local_batch import evaluation_of, local_batch, single_batch
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import run_record
@@ -27,8 +28,6 @@ from pf_mlflow.spool.store import Spool, is_full
 
 __all__ = ["LiveSource"]
 
-_SECRETS_LAST = 1.0
-"""Seconds for which the environment's secrets are not looked for again: there may be hundreds of variables."""
 _KEPT_NUMBERS = 99
 """How many single executions that have begun are remembered by number."""
 
@@ -63,8 +62,6 @@ class LiveSource:
         self._single_numbers: dict[str, int] = {}
         self._count = count()
         self._lock = threading.Lock()
-        self._looked = -_SECRETS_LAST
-        self._secrets: tuple[str, ...] = ()
         self._ids_come = False
 
     @cached_property
@@ -131,7 +128,7 @@ class LiveSource:
             if not record.scores:
                 return
             record = replace(record, inputs={}, outputs={}, spans=())  # which the line that it scores has
-        record = cleaned(record, line.batch.content, self._known_secrets())
+        record = cleaned(record, line.batch.content, known_secrets())
         self.openings.cancel(line.batch, line.number)
         try:
             self.spool.complete_line(record.batch_uid, record.line_number, record.start, record.to_json())
@@ -143,12 +140,6 @@ class LiveSource:
                 f"taken from promptflow's folder when the batch is over, or by `pf-mlflow sync {line.batch.name}`."
             )
         deliver_in_background(self.spool, line.batch.uid)
-
-    def _known_secrets(self) -> tuple[str, ...]:
-        now = time.monotonic()
-        if now - self._looked >= _SECRETS_LAST:
-            self._looked, self._secrets = now, environment_secrets()
-        return self._secrets
 
     def run_id(self, batch_uid: str, number: int, patience: float) -> str:
         """Return the id of a line's run, `""` if MLflow has not made it within so many seconds.

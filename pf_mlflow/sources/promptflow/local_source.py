@@ -15,6 +15,7 @@ from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.masking import cleaned
 from pf_mlflow.records.source import BatchFacts, Provenance
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, digest
+from pf_mlflow.sources.promptflow.known_secrets import known_secrets
 from pf_mlflow.sources.promptflow.life import Life
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record, seconds
 from pf_mlflow.spool.entries import OpenWorker
@@ -92,7 +93,7 @@ class LocalSource:
     def lines(self, wanted: Callable[[int], bool] = lambda number: True) -> Iterator[LineRecord]:
         """Yield the wanted lines that promptflow has kept in the batch's folder."""
         for line in self.folder.lines(self.batch.uid, self.batch.name, wanted):
-            yield cleaned(line, self.batch.content)
+            yield cleaned(line, self.batch.content, known_secrets())
 
     def named_runs(self) -> dict[int, str]:
         """Return the child run ids that the batch's outputs name, by line."""

@@ -15,6 +15,7 @@ __all__ = [
     "CurrentLine",
     "KEYRING_ENTRY",
     "batch_logger",
+    "connection_secrets",
     "current_batch",
     "current_line",
     "data_rows",
@@ -101,6 +102,18 @@ def stored_connections(home: Path) -> dict[str, list[str]]:
             return {}
         rows = db.execute("SELECT connectionName, configs || customConfigs FROM connection").fetchall()
     return {name: re.findall(r"gAAAAA[\w=-]{50,}", values or "") for name, values in rows}
+
+
+def connection_secrets(home: Path) -> list[str]:
+    """Return the secrets of promptflow's connections on this machine; none without the key that encrypts them."""
+    encrypted = [secret for secrets in stored_connections(home).values() for secret in secrets]
+    if not encrypted:
+        return []
+    import keyring
+    from cryptography.fernet import Fernet
+
+    key = keyring.get_password(*KEYRING_ENTRY)
+    return [Fernet(key).decrypt(secret).decode() for secret in encrypted] if key else []
 
 
 def other_connection_provider(home: Path) -> str | None:
