@@ -12,8 +12,9 @@ from pf_mlflow.doctor.check_result import ERROR, CheckResult, verdict
 from pf_mlflow.doctor.probe import Probe
 from pf_mlflow.doctor.setup import Setup, read_setup
 from pf_mlflow.errors import PfMlflowError
-from pf_mlflow.records.masking import MASK, environment_secrets
+from pf_mlflow.records.masking import MASK
 from pf_mlflow.settings import without_password
+from pf_mlflow.sources.promptflow.known_secrets import environment_secrets
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 
 __all__ = ["CheckResult", "examine", "verdict"]

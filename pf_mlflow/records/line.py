@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pf_mlflow.errors import BadInput
 from pf_mlflow.records import known_fields
-from pf_mlflow.records.score import Score
+from pf_mlflow.records.score import Score, read_scores
 
-__all__ = ["COMPLETED", "FAILED", "INTERRUPTED", "LineRecord", "Span", "Tokens"]
+__all__ = ["COMPLETED", "FAILED", "INTERRUPTED", "LineRecord", "SAVES", "Span", "Tokens", "saved_scores"]
 
 COMPLETED = "Completed"
 FAILED = "Failed"
 INTERRUPTED = "LineInterrupted"
 """Error type of a line of which nothing is known but that it had started."""
+SAVES = "save_scores"
+"""Name of the function whose output is a line's scores."""
 
 
 @dataclass(frozen=True)
@@ -134,3 +137,15 @@ def _span(data: dict[str, Any]) -> Span:
 def _fields(value: object) -> Any:
     """Return the fields of a part of a record; unlike `dataclasses.asdict`, without copying all of it."""
     return vars(value) if isinstance(value, (Score, Span, Tokens)) else str(value)
+
+
+def saved_scores(spans: Iterable[Span]) -> tuple[Score, ...]:
+    """Return the scores that a line's nodes saved; none from an output that is no such."""
+    found: list[Score] = []
+    for span in spans:
+        if span.name == SAVES and span.has_output:
+            try:
+                found += read_scores(span.output)
+            except BadInput:
+                continue
+    return tuple(found)

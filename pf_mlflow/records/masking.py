@@ -7,7 +7,6 @@ ordinary word cannot be told from the word, and stays.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -17,7 +16,7 @@ from typing import Any
 from pf_mlflow.records.line import LineRecord, Span
 from pf_mlflow.records.score import Score
 
-__all__ = ["MASK", "Secrets", "cleaned", "environment_secrets"]
+__all__ = ["MASK", "Secrets", "cleaned", "url_passwords"]
 
 MASK = "**scrubbed**"
 
@@ -25,12 +24,6 @@ _SHORTEST = 8
 """Characters of the shortest value that is taken for a secret by its looks."""
 _SECRET_NAME = re.compile(
     r"(^|[_\-.])(api[_-]?key|secret|passw(or)?d|(access|auth|refresh|bearer|id)[_-]?token|credentials?)s?$", re.I
-)
-_SECRET_VARIABLE = re.compile(
-    r"(^|_)(\w*KEY|\w*TOKEN|SECRET|PASS(WORD|WD|PHRASE|CODE)?|(?<=_)PWD|PAT|CREDENTIAL|CONNECTION_?STRING|CONN_?STR|SAS|DSN"
-    r"|WEBHOOK|(DATABASE|DB|POSTGRES|MYSQL|REDIS|MONGO(DB)?|AMQP|RABBITMQ|BROKER|CELERY|WEBHOOK|PROXY)\w*_UR[IL])S?$"
-    r"|^PG(PASSWORD|PASS)$",
-    re.I,
 )
 _LONG_WORD = re.compile(r"[\w+/=.:~%&?-]{16,}", re.ASCII)
 """Where a service's key may be: nothing shorter is one."""
@@ -84,7 +77,6 @@ _SHORTEST_IN_CALL = 20
 """Characters of the shortest literal that is taken for a secret as the argument of a client or a credential."""
 _PASSWORD_OF_CONNECTION_STRING = re.compile(r"\b((?:password|pwd)\s?=)([^\s;\"'{}]{3,})(?=;)", re.I)
 _SMALL = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
-_WORDS = re.compile(r"(?:[A-Z]?[a-z]+|[A-Z]+)(?:[-_. ](?:[A-Z]?[a-z]+|[A-Z]+))*")
 
 
 class Secrets:
@@ -116,6 +108,11 @@ class Secrets:
         if isinstance(value, Mapping):
             return {k: MASK if _is_secret_name(str(k)) else self.masked_value(v) for k, v in value.items()}
         return [self.masked_value(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def url_passwords(text: str) -> list[str]:
+    """Return the passwords in the addresses of a text."""
+    return [found[2] for found in _URL_PASSWORD.finditer(text)]
 
 
 def _without_service_key(word: re.Match[str]) -> str:
@@ -180,48 +177,20 @@ def _turns(piece: str) -> int:
     return max(0, len(re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", piece)) - 1)
 
 
-def environment_secrets(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Return the secret values among environment variables with secret names; ordinary words are none."""
-    named = (value for name, value in environ.items() if _is_secret_variable(name))
-    return tuple(dict.fromkeys(part for value in named for part in _secret_parts(value)))
-
-
-def _secret_parts(value: str) -> list[str]:
-    """Return what is secret in a variable's value: of an address its password, of a connection string its keys."""
-    if "://" in value:
-        parts = [found[2] for found in _URL_PASSWORD.finditer(value)] + re.findall(r"[?&]\w*sig=([^&]+)", value)
-    elif re.search(r";\s?\w[\w ]*=", value):
-        pairs = (pair.partition("=")[::2] for pair in value.split(";"))
-        parts = [one for name, one in pairs if re.search(r"key$|password|pwd|signature|secret", name, re.I)]
-    else:
-        parts = [value]
-    return [part for part in parts if _is_no_word(part)]
-
-
-def _is_no_word(value: str) -> bool:
-    return len(value) >= _SHORTEST and not _WORDS.fullmatch(value) and not (value.isdigit() and len(value) < 12)
-
-
-@lru_cache(maxsize=1024)
-def _is_secret_variable(name: str) -> bool:
-    return _SECRET_VARIABLE.search(name) is not None
-
-
 @lru_cache(maxsize=1024)
 def _is_secret_name(name: str) -> bool:
     """Tell whether the value of an input or a column is secret by its name."""
     return _SECRET_NAME.search(name) is not None
 
 
-def cleaned(record: LineRecord, content: str, secrets: Secrets | None = None) -> LineRecord:
+def cleaned(record: LineRecord, content: str, secrets: Secrets) -> LineRecord:
     """Return the record as it may leave the line's process: without secrets, with `content` `none` without text.
 
     Args:
         record: The record.
         content: `none` puts its size in the place of every input and output, and keeps of errors only their type.
-        secrets: What is known to be secret; `None`: what the environment holds.
+        secrets: What is known to be secret.
     """
-    secrets = secrets or Secrets(environment_secrets())
     record = _map_values(record, secrets.masked_value, secrets.masked)
     if content != "none":
         return record

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pf_mlflow.errors import BadInput
 from pf_mlflow.records import known_fields
+from pf_mlflow.records.keys import valid_key
 
-__all__ = ["FAIL", "NO", "OVERALL", "PASS", "ROOT_CAUSE", "YES", "Score"]
+__all__ = ["FAIL", "NO", "OVERALL", "PASS", "ROOT_CAUSE", "YES", "Score", "read_scores"]
 
 YES, NO = "yes", "no"
 """The verdicts of most judges."""
@@ -17,6 +19,14 @@ OVERALL, ROOT_CAUSE = "overall", "root_cause"
 """Names of what the judges of a line say together: whether it passes, and which judge failed it first."""
 PASS, FAIL = "pass", "fail"
 """Values of the score `OVERALL`."""
+_NAME_LIMIT = 180
+"""Characters of a name, which is the beginning of keys of 250."""
+_KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("rationale", "error", "model"), str),
+    **dict.fromkeys(("seconds", "prompt_tokens", "completion_tokens"), (int, float)),
+    "cached": bool,
+}
+"""What else is known of a score; what is of another kind is left out."""
 
 
 @dataclass(frozen=True)
@@ -65,3 +75,37 @@ class Score:
     def from_dict(cls, data: Mapping[str, Any]) -> Score:
         """Return what `as_dict` gave."""
         return cls(**known_fields(cls, data))
+
+
+def read_scores(value: Any) -> list[Score]:
+    """Return scores given as a list of them, each a mapping with a `name`, or as one mapping from names to values.
+
+    Raises:
+        BadInput: it is neither.
+    """
+    if isinstance(value, Mapping):
+        value = [{"name": name, "value": given} for name, given in value.items()]
+    if not isinstance(value, (list, tuple)):
+        raise BadInput(f"Scores are a list or a mapping from names to values, not {type(value).__name__} {value!r}.")
+    return [_score(one) for one in value]
+
+
+def _score(given: Any) -> Score:
+    if isinstance(given, Score):
+        return given
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str) or not given["name"]:
+        raise BadInput(f"A score is a mapping with a name, and a value or an error, not {given!r}.")
+    name, value = valid_key(given["name"], _NAME_LIMIT), given.get("value")
+    if value is not None and not isinstance(value, (bool, int, float, str)):
+        raise BadInput(f"The score {given['name']!r} is a number, a bool or a text, not {type(value).__name__}.")
+    if isinstance(value, (int, float)) and not _is_finite(value):
+        return Score(name, error="its value is no finite number")
+    known = {key: given[key] for key, kinds in _KINDS.items() if isinstance(given.get(key), kinds)}
+    return Score(name, value, **known)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False

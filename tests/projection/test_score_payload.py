@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pf_mlflow.projection.score_payload import add_scores, score_keys, score_payload, scores_of
 from pf_mlflow.projection.summary import BatchSummary, Tally
 from pf_mlflow.records.line import LineRecord
-from pf_mlflow.records.masking import cleaned
+from pf_mlflow.records.masking import Secrets, cleaned
 from pf_mlflow.records.score import Score
 from pf_mlflow.scoring.sums import ScoreSums
 from pf_mlflow.tracking.run_payload import RunPayload
@@ -156,7 +156,7 @@ def test_all_of_an_earlier_evaluation_goes() -> None:
 def test_content_none_leaves_verdicts_but_no_text() -> None:
     record = LineRecord.from_json(line_record(scores=FAILED).to_json())
     assert record.scores == FAILED
-    payload = shown(cleaned(record, "none").scores)
+    payload = shown(cleaned(record, "none", Secrets()).scores)
     assert payload.tags[f"{JUDGED}/groundedness/rating"] == "no"
     assert payload.tags[f"{JUDGED}/correctness/error"] == "not told"
     assert payload.tags["response/overall_assessment/root_cause"] == "groundedness"

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.records.line import FAILED, LineRecord
-from pf_mlflow.records.masking import MASK, cleaned
+from pf_mlflow.records.masking import MASK, Secrets, cleaned
+from pf_mlflow.sources.promptflow.known_secrets import environment_secrets
 
 SECRET = "hunter2-hunter2"
 KEY = "sk-proj-0123456789abcdefABCDEF"
 
 
 def scrubbed_input(name: str, value: Any) -> Any:
-    return cleaned(line_record(inputs={name: value}), "all").inputs[name]
+    return cleaned(line_record(inputs={name: value}), "all", Secrets(environment_secrets())).inputs[name]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,9 @@ def test_of_two_secrets_the_longer_is_masked_whole(monkeypatch: pytest.MonkeyPat
 )
 def test_secrets_in_errors(error: str, expected: str) -> None:
     node = llm_node("joke", error=error, error_type="ValueError")
-    record = cleaned(line_record(*node, error=error, error_type="ValueError", status=FAILED), "all")
+    record = cleaned(
+        line_record(*node, error=error, error_type="ValueError", status=FAILED), "all", Secrets(environment_secrets())
+    )
     assert (record.error, record.error_type) == (expected, "ValueError")
     assert record.node_spans()["joke"].error == expected
 
@@ -159,10 +162,14 @@ def test_secrets_in_errors(error: str, expected: str) -> None:
 def test_secrets_are_masked_everywhere_in_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_SECRET", SECRET)
     node = llm_node("joke", inputs={"a": SECRET}, output={"b": [SECRET]}, error=SECRET)
-    record = cleaned(line_record(*node, inputs={"a": SECRET}, outputs={"b": SECRET}, error=SECRET), "all")
+    record = cleaned(
+        line_record(*node, inputs={"a": SECRET}, outputs={"b": SECRET}, error=SECRET),
+        "all",
+        Secrets(environment_secrets()),
+    )
     assert SECRET not in record.to_json()
     assert record.to_json().count(MASK) == 6
-    assert cleaned(record, "all") == record
+    assert cleaned(record, "all", Secrets(environment_secrets())) == record
 
 
 short = st.text(max_size=5)  # no secret's name is that short
@@ -176,7 +183,7 @@ harmless = st.recursive(
 @given(st.dictionaries(short, harmless))
 def test_a_record_without_secrets_stays_as_it_is(inputs: dict[str, Any]) -> None:
     record = line_record(inputs=inputs, outputs=inputs)
-    assert cleaned(record, "all") == record
+    assert cleaned(record, "all", Secrets(environment_secrets())) == record
 
 
 SAID = "Q7-what-was-said"
@@ -192,7 +199,7 @@ def with_content() -> LineRecord:
 
 
 def test_without_content_only_sizes_types_and_numbers_are_left() -> None:
-    record = cleaned(with_content(), "none")
+    record = cleaned(with_content(), "none", Secrets(environment_secrets()))
     assert SAID not in record.to_json()
     sizes = {"topic": f"<{len(SAID)} characters>", "list": "<1 items>", "map": "<1 items>"}
     assert record.inputs == sizes | {"n": "<int>", "none": "<NoneType>"}
@@ -205,6 +212,8 @@ def test_without_content_only_sizes_types_and_numbers_are_left() -> None:
 @given(json_values)
 def test_without_content_no_value_stays(value: Any) -> None:
     spans = llm_node("joke", inputs={"x": value}, output=value)
-    record = cleaned(line_record(*spans, inputs={"x": value}, outputs={"x": value}), "none")
+    record = cleaned(
+        line_record(*spans, inputs={"x": value}, outputs={"x": value}), "none", Secrets(environment_secrets())
+    )
     told = [record.inputs["x"], record.outputs["x"], record.spans[1].inputs["x"], record.spans[1].output]
     assert set(told) == {told[0]} and told[0].startswith("<") and told[0].endswith(">")

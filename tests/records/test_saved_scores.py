@@ -10,10 +10,9 @@ from builders import line_record, span
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.keys import valid_key
-from pf_mlflow.records.line import LineRecord
-from pf_mlflow.records.masking import MASK, cleaned
-from pf_mlflow.records.saved_scores import read_scores, saved_scores
-from pf_mlflow.records.score import Score
+from pf_mlflow.records.line import LineRecord, saved_scores
+from pf_mlflow.records.masking import MASK, Secrets, cleaned
+from pf_mlflow.records.score import Score, read_scores
 
 SCORES = (
     Score("bleu", 0.5),
@@ -69,9 +68,9 @@ def test_secrets_and_content_leave_them() -> None:
         Score("b", error="ValueError: password: hunter2222"),
         Score("c", 0.5),
     )
-    hidden = cleaned(line_record(scores=scores), "all")
+    hidden = cleaned(line_record(scores=scores), "all", Secrets())
     assert "sk-abc" not in hidden.to_json() and "hunter2222" not in hidden.to_json()
-    bare = cleaned(line_record(scores=scores), "none")
+    bare = cleaned(line_record(scores=scores), "none", Secrets())
     assert bare.scores[0].value == f"<{len(MASK)} characters>"
     assert bare.scores[0].rationale is None and bare.scores[1].error and "hunter" not in bare.scores[1].error
     assert bare.scores[2] == Score("c", 0.5)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.records.saved_scores import SAVES
+from pf_mlflow.records.line import SAVES
 
 __all__ = [
     "DAG",

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span
-from pf_mlflow.records.saved_scores import saved_scores
+from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span, saved_scores
 from pf_mlflow.sources.promptflow.flow import FlowNodes
 from pf_mlflow.sources.promptflow.run_record import seconds
 from pf_mlflow.sources.promptflow.spans import answer_tokens, innermost_error

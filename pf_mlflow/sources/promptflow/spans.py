@@ -10,8 +10,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
-from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span, Tokens
-from pf_mlflow.records.saved_scores import saved_scores
+from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span, Tokens, saved_scores
 
 __all__ = ["NANOSECONDS", "answer_tokens", "innermost_error", "is_root", "line_record", "tokens_of"]
 
