@@ -16,7 +16,7 @@ from pathlib import Path
 from pf_mlflow.__version__ import __version__
 from pf_mlflow.doctor.check_result import ERROR, OK, WARNING, CheckResult
 from pf_mlflow.doctor.setup import Setup
-from pf_mlflow.settings import setting_variables
+from pf_mlflow.settings.judges import setting_variables
 from pf_mlflow.versions import declared_packages, declared_python, misfits
 
 __all__ = ["check_packages", "check_python", "check_settings"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.settings import read_judge_settings
+from pf_mlflow.settings.judges import read_judge_settings
 from pf_mlflow.sources.promptflow.flow import read_dag
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_records
 

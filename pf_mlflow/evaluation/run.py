@@ -21,7 +21,8 @@ from pf_mlflow.running.result import RunResult, result_without_lines
 from pf_mlflow.running.run import run_batch
 from pf_mlflow.scoring import LineFields, chosen_metrics
 from pf_mlflow.scoring.judges.endpoint import SKIPPED
-from pf_mlflow.settings import Settings, read_judge_settings, read_settings
+from pf_mlflow.settings import Settings, read_settings
+from pf_mlflow.settings.judges import read_judge_settings
 from pf_mlflow.sources.promptflow.flow import read_flow
 from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
 from pf_mlflow.sources.promptflow.local_batch import evaluation_of, known_batches, local_batch

@@ -86,7 +86,7 @@ def test_values_are_serialized_the_same(value: Any, remove_null: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, "text", 7, {"a": 1}, OpenAIConnection(api_key="x"), OpenAIConnection, dict, Point], ids=str
+    "value", [None, "text", 7, {"a": 1}, OpenAIConnection(api_key="x"), OpenAIConnection, dict, Point]
 )
 def test_connections_are_the_same(value: Any) -> None:
     expected = bool(ConnectionType.is_connection_value(value))

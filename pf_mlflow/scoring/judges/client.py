@@ -21,7 +21,7 @@ import httpx
 from pf_mlflow.records.offline_model import OFFLINE_MODEL
 from pf_mlflow.scoring.judges.endpoint import Endpoint
 from pf_mlflow.scoring.judges.judge import Question
-from pf_mlflow.settings import JudgeSettings
+from pf_mlflow.settings.judges import JudgeSettings
 
 __all__ = ["JudgeClient", "NoReply", "Reply"]
 

@@ -9,7 +9,8 @@ from urllib.parse import quote, urlsplit
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.offline_model import OFFLINE_KEY, OFFLINE_MODEL
-from pf_mlflow.settings import JudgeSettings, without_password
+from pf_mlflow.settings import without_password
+from pf_mlflow.settings.judges import JudgeSettings
 
 __all__ = ["SKIPPED", "Endpoint", "endpoint_of", "is_offline"]
 

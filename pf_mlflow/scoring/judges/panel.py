@@ -20,7 +20,8 @@ from pf_mlflow.scoring.judges.reply import NoVerdict, read_verdict
 from pf_mlflow.scoring.judges.verdict_cache import VerdictCache
 from pf_mlflow.scoring.line_fields import LineFields
 from pf_mlflow.scoring.metric import sentence
-from pf_mlflow.settings import JudgeSettings, read_judge_settings, read_settings
+from pf_mlflow.settings import read_settings
+from pf_mlflow.settings.judges import JudgeSettings, read_judge_settings
 
 __all__ = ["Panel", "panel_of", "verdicts"]
 

@@ -18,7 +18,7 @@ from machine import ROOT
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.scoring.judges.client import _retry_after
-from pf_mlflow.settings import JudgeSettings, read_judge_settings
+from pf_mlflow.settings.judges import JudgeSettings, read_judge_settings
 
 
 def ask(judges: JudgeServer, connection: Any, answer: str = "Paris") -> Asked:

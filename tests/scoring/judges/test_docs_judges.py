@@ -14,7 +14,7 @@ from pf_mlflow.projection.score_payload import add_scores, score_keys
 from pf_mlflow.scoring import LineFields, score_line
 from pf_mlflow.scoring.judges.builtin import JUDGES, ORDER
 from pf_mlflow.scoring.sums import ScoreSums
-from pf_mlflow.settings import JudgeSettings
+from pf_mlflow.settings.judges import JudgeSettings
 from pf_mlflow.tracking.run_payload import RunPayload
 
 PAGE = (ROOT / "docs" / "judges.md").read_text("utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -18,25 +17,23 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from pf_mlflow.errors import BadInput
 
 __all__ = [
-    "JudgeSettings",
     "Settings",
+    "Variables",
     "absolute_store",
     "changed_environment",
     "current_user",
     "flow_variables",
-    "read_judge_settings",
     "read_settings",
-    "setting_variables",
     "without_password",
 ]
 
 _OURS = ("MLFLOW_", "PF_MLFLOW_")
 """How the names of settings begin."""
 
-_Kind = TypeVar("_Kind", bound="_Variables")
+_Kind = TypeVar("_Kind", bound="Variables")
 
 
-class _Variables(BaseModel):
+class Variables(BaseModel):
     """Settings that are environment variables, each with a prefix unless it has a name of MLflow's."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -86,7 +83,7 @@ class _Variables(BaseModel):
         return faults
 
 
-class Settings(_Variables):
+class Settings(Variables):
     """What is logged, and where. The field descriptions are the README's table."""
 
     prefix: ClassVar[str] = "PF_MLFLOW_"
@@ -179,62 +176,6 @@ class Settings(_Variables):
         return f"sqlite:///{_quoted(folder.resolve())}/mlflow.db"
 
 
-class JudgeSettings(_Variables):
-    """The settings of judges. None is needed: key and address come from promptflow's connection."""
-
-    prefix: ClassVar[str] = "PF_MLFLOW_JUDGE_"
-
-    timeout: float = Field(30.0, gt=0, le=600, description="Seconds in which a judge must have answered.")
-    retries: int = Field(
-        3,
-        ge=0,
-        le=10,
-        description="How often a judge is asked again after 429, 5xx or a broken connection, as late as `Retry-After` "
-        "says but within a minute.",
-    )
-    requests: int = Field(16, ge=1, le=256, description="Requests to judges at once, in each process.")
-    proxy_url: str = Field(
-        "",
-        description="The whole address that judges are asked at in place of the connection's, as that of a gateway: "
-        "`https://gateway.example.com/chat/completions`.",
-    )
-    headers: str = Field("{}", description="Further headers of each request to a judge, as a JSON object of texts.")
-    cache: bool = Field(
-        True, description="`false` asks again what was asked before; else the verdict is taken that was given then."
-    )
-
-    @field_validator("proxy_url")
-    @classmethod
-    def _a_whole_address_without_secret(cls, url: str) -> str:
-        if url and not re.match(r"https?://[^/\s]+", url):
-            raise ValueError("write a whole address, https://HOST/PATH")
-        if url != without_password(url):
-            raise ValueError("an address is logged; put what is secret in it into PF_MLFLOW_JUDGE_HEADERS")
-        return url
-
-    @field_validator("headers")
-    @classmethod
-    def _an_object_of_texts(cls, headers: str) -> str:
-        try:
-            parsed = json.loads(headers)
-        except ValueError:
-            parsed = None
-        if not isinstance(parsed, dict) or not all(_is_header(name, value) for name, value in parsed.items()):
-            raise ValueError('write a JSON object of texts, {"X-Team": "search"}')
-        return headers
-
-    def more_headers(self) -> dict[str, str]:
-        """Return the further headers by name."""
-        headers: dict[str, str] = json.loads(self.headers)
-        return headers
-
-
-def _is_header(name: str, value: object) -> bool:
-    return re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII) is not None and (
-        isinstance(value, str) and value.isascii() and value.isprintable()
-    )
-
-
 def _command_folder(environment: Mapping[str, str]) -> Path | None:
     folder = environment.get("PWD")
     return Path(folder) if folder else None
@@ -243,16 +184,6 @@ def _command_folder(environment: Mapping[str, str]) -> Path | None:
 def read_settings() -> Settings:
     """Return the settings of this process; raise `BadInput` naming the first that cannot be used."""
     return Settings.read(os.environ)
-
-
-def read_judge_settings() -> JudgeSettings:
-    """Return the settings of judges; raise `BadInput` naming the first that cannot be used."""
-    return JudgeSettings.read(os.environ)
-
-
-def setting_variables() -> frozenset[str]:
-    """Return the environment variables that are settings, those of judges too."""
-    return frozenset(kind.variable(name) for kind in (Settings, JudgeSettings) for name in kind.model_fields)
 
 
 def flow_variables(flow: Mapping[str, Any]) -> dict[str, str]:
