@@ -1,12 +1,12 @@
 """The spool's tables: scripts that bring a file from each version to the next, never changed once released.
 
-A script only adds: flows with vendored copies of older versions use the same file. That is also why triggers number the
-records, and not the statements that write them.
+A script only adds: flows with vendored copies of older versions use the same file. The records of these are numbered by
+triggers, which write them twice; this version's by the statement that writes them.
 """
 
 from __future__ import annotations
 
-__all__ = ["MIGRATIONS"]
+__all__ = ["MIGRATIONS", "NEXT_SEQ"]
 
 _FIRST = """
 CREATE TABLE IF NOT EXISTS batch (
@@ -62,20 +62,22 @@ CREATE INDEX line_opened ON line (batch_uid, line_number)
     WHERE refused IS NULL AND record IS NULL AND run_id IS NULL;
 CREATE INDEX line_complete ON line (batch_uid, line_number) WHERE refused IS NULL AND record IS NOT NULL
 """
-_THIRD = """
+NEXT_SEQ = """1 + max(
+    coalesce((SELECT max(seq) FROM line WHERE batch_uid = {uid} AND seq IS NOT NULL), 0),
+    coalesce((SELECT settled_seq FROM batch WHERE uid = {uid}), 0))"""
+"""The number of the record of a batch that comes next; higher than any before, also of those taken out."""
+
+_THIRD = f"""
+ALTER TABLE batch ADD COLUMN settled_seq INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE line ADD COLUMN seq INTEGER;
-CREATE TABLE sequence (last INTEGER NOT NULL);
-INSERT INTO sequence SELECT coalesce(max(line_number) + 1, 0) FROM line;
 UPDATE line SET seq = line_number + 1 WHERE record IS NOT NULL;
-CREATE INDEX line_queue ON line (batch_uid, seq) WHERE refused IS NULL AND record IS NOT NULL;
-CREATE TRIGGER line_completed AFTER UPDATE OF record ON line BEGIN
-    UPDATE sequence SET last = last + 1;
-    UPDATE line SET seq = (SELECT last FROM sequence)
+CREATE INDEX line_queue ON line (batch_uid, seq) WHERE seq IS NOT NULL;
+CREATE TRIGGER line_completed AFTER UPDATE OF record ON line WHEN new.seq IS old.seq BEGIN
+    UPDATE line SET seq = {NEXT_SEQ.format(uid="new.batch_uid")}
         WHERE batch_uid = new.batch_uid AND line_number = new.line_number;
 END;
-CREATE TRIGGER line_came_complete AFTER INSERT ON line WHEN new.record IS NOT NULL BEGIN
-    UPDATE sequence SET last = last + 1;
-    UPDATE line SET seq = (SELECT last FROM sequence)
+CREATE TRIGGER line_came_complete AFTER INSERT ON line WHEN new.record IS NOT NULL AND new.seq IS NULL BEGIN
+    UPDATE line SET seq = {NEXT_SEQ.format(uid="new.batch_uid")}
         WHERE batch_uid = new.batch_uid AND line_number = new.line_number;
 END
 """

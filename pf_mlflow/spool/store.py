@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.spool.entries import BatchState, OpenWorker, SpooledLine
-from pf_mlflow.spool.schema import MIGRATIONS
+from pf_mlflow.spool.schema import MIGRATIONS, NEXT_SEQ
 from pf_mlflow.sqlite_file import SqliteFile
 
 __all__ = ["Spool", "is_full"]
@@ -71,9 +71,9 @@ class Spool:
     def complete_line(self, batch_uid: str, line_number: int, start: float, record: str) -> None:
         """Keep the record of a line that has ended, whether it was opened before or not."""
         sql = (
-            "INSERT INTO line (batch_uid, line_number, opened, record) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (batch_uid, line_number) DO UPDATE "
-            "SET record = excluded.record, version = version + 1, refused = NULL"
+            "INSERT INTO line (batch_uid, line_number, opened, record, seq) "
+            f"VALUES (?1, ?2, ?3, ?4, {NEXT_SEQ.format(uid='?1')}) ON CONFLICT (batch_uid, line_number) DO UPDATE "
+            "SET record = excluded.record, seq = excluded.seq, version = version + 1, refused = NULL"
         )
         self._db.write(sql, batch_uid, line_number, start, record)
 
@@ -101,7 +101,7 @@ class Spool:
         """Return lines whose record waits, in the order in which they came, from the one after a `seq`."""
         sql = (
             "SELECT line_number, opened, record, seq FROM line "
-            "WHERE batch_uid = ? AND refused IS NULL AND record IS NOT NULL AND seq > ? ORDER BY seq LIMIT ?"
+            "WHERE batch_uid = ? AND seq > ? AND refused IS NULL ORDER BY seq LIMIT ?"
         )
         return [SpooledLine(*row) for row in self._db.all(sql, batch_uid, after, limit)]
 
@@ -135,6 +135,9 @@ class Spool:
             db.executemany(f"UPDATE line SET run_id = ? WHERE {_LINE}", named)
             done = [(batch_uid, number, seq) for number, seq in delivered]
             db.executemany(f"DELETE FROM line WHERE {_LINE} AND seq = ?", done)
+            if done:
+                highest = max(seq for *_, seq in done)
+                db.execute("UPDATE batch SET settled_seq = max(settled_seq, ?) WHERE uid = ?", (highest, batch_uid))
 
     def drop_opened(self, batch_uid: str) -> None:
         """Forget which lines were open in a batch that is over."""

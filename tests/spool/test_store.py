@@ -70,6 +70,7 @@ def test_records_come_in_the_order_in_which_the_lines_ended(spool: Spool) -> Non
 
 
 def test_no_number_is_given_twice(spool: Spool) -> None:
+    spool.add_batch(batch())
     seen = []
     for number in range(4):
         spool.complete_line("uid", number, 100.0, "record")
