@@ -65,6 +65,8 @@ class Delivered:
     parent_run_id: str | None = None
     is_closed: bool = False
     """Whether MLflow has all of it now."""
+    is_settled: bool = False
+    """Whether the spool knows it too: a full disk takes nothing."""
     lines: int = 0
     """How many a closed batch has."""
     changes: Changes = field(default_factory=Changes)
@@ -160,7 +162,8 @@ class _Delivery:
             self._breaker.call(self._writer.read_existing)
         summary = self._breaker.call(self._writer.close_parent)
         self._spooled.close(summary)
-        self._done.is_closed, self._done.lines = True, summary.lines_total
+        self._done.is_closed, self._done.is_settled = True, self._spooled.is_flushed
+        self._done.lines = summary.lines_total
 
     def _on_failure(self, error: TrackingDown) -> None:
         self._observer.no_answer(error, self._breaker.is_open)

@@ -77,10 +77,10 @@ def _deliver_leftovers(spool: Spool, settings: Settings) -> int:
 
 
 def _deliver_alone(spool: Spool, batch: Batch, settings: Settings, patience: float) -> bool:
-    """Deliver a batch unless another process does; return whether MLflow has all of it that there was."""
+    """Deliver a batch unless another process does; return whether MLflow has all that the spool had of it."""
     try:
         with lock_of(spool.folder, batch.uid).acquire(timeout=2), one_evaluation_of(spool.folder, batch):
-            return deliver(spool, batch, settings, patience).is_closed
+            return deliver(spool, batch, settings, patience).is_settled
     except Timeout:
         log.info("batch %s: another process is at it", batch.name)
         return False

@@ -88,7 +88,7 @@ class SpooledBatch:
     def flush(self, at_once: bool = True) -> None:
         """Write down what was noted; if the spool cannot take it now, or has just taken much, the next time."""
         is_due = at_once or time.monotonic() - self._flushed >= _FLUSH_EVERY
-        if not is_due or not (self._run_ids or self._delivered):
+        if not is_due or self.is_flushed:
             return
         self._flushed = time.monotonic()
         with spool_may_fail():
@@ -101,6 +101,11 @@ class SpooledBatch:
             with spool_may_fail():
                 self._spool.add_batch(batch)
                 self._spool.retry_refused(self._uid)
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether all that was noted is written down."""
+        return not (self._run_ids or self._delivered)
 
     def end_lines(self) -> None:
         """Write down the rest, and that no line is open any more."""

@@ -183,6 +183,20 @@ def test_a_batch_that_somebody_deleted_in_mlflow_is_left_alone(going: Going) -> 
     assert going.runs() == {} and going.spool.waiting(going.batch.uid) == 1
 
 
+def test_a_spool_that_takes_nothing_keeps_no_line_from_mlflow_and_no_process_alive(
+    going: Going, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going.keep(0)
+    going.end()
+    monkeypatch.setattr(delivery, "Spool", lambda folder: going.spool)
+    going.spool._db.write("PRAGMA query_only = ON")  # as if the disk were full
+    assert delivery.main(str(going.spool.folder), going.batch.uid) == 0
+    going.spool._db.write("PRAGMA query_only = OFF")
+    assert going.spool.waiting(going.batch.uid) == 1 and len(going.runs()) == 1 + 1
+    assert delivery.main(str(going.spool.folder), going.batch.uid) == 0
+    assert going.spool.waiting(going.batch.uid) == 0 and len(going.runs()) == 1 + 1
+
+
 def test_leftovers_are_tried_once(going: Going) -> None:
     going.batch = batch(**{**vars(going.batch), "tracking_uri": f"http://127.0.0.1:{free_port()}"})
     going.keep(0)
