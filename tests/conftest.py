@@ -24,11 +24,12 @@ from pf_mlflow.tracking.writer import StoreWriter
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 
 
-@pytest.fixture(autouse=True)
-def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin each test, and what its module sets up, without settings that an earlier one or the user has left."""
     for name in [name for name in os.environ if name.startswith(OWN_VARIABLES)]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PWD", os.getcwd())  # which commands of ours set for what they start
+        del os.environ[name]
+    os.environ["PWD"] = os.getcwd()  # which commands of ours set for what they start
 
 
 @pytest.fixture(scope="session")

@@ -309,7 +309,7 @@ def test_metrics_of_ones_own(machine: Machine, answered: str) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["nowhere"], ["no batch 'nowhere'", "pf run list"]),
+        (["no-such-batch"], ["no batch 'no-such-batch'", "pf run list"]),
         ([], ["name a batch", "--data"]),
         (["ev_asked", "--metrics", "rogue1"], ["'rogue1'", "rouge1", "token_f1"]),
         (["ev_asked", "--metrics", "missing.py"], ["missing.py"]),

@@ -86,19 +86,26 @@ def line_given_up(name: str, number: int, error: Exception) -> None:
 @guarded("")
 def open_line() -> str:
     """Show the current line in MLflow as RUNNING and return its handle, `""` if nothing is to be logged."""
-    current, started = current_line(), _processor.line_start()
-    line = _processor.source.line(current.run_name, current.line_number, started) if current else None
+    current, started, source = current_line(), _processor.line_start(), _processor.source
+    if current is None or not source.logs(current.line_number):
+        return ""
+    if current.line_number is None and started is None:
+        _warn_of_tracing()  # and promptflow keeps nothing of it that could tell later how it ended
+        return ""
+    line = source.line(current.run_name, current.line_number, started)
     if line is None or not line.has_run:
         return ""
     if started is None:
-        warn_once(
-            'tracing is off, so child runs lack tokens and the nodes\' values; set PF_DISABLE_TRACING: "false" '
-            "under environment_variables in flow.dag.yaml."
-        )
-        if line.batch.single:  # promptflow keeps nothing of it that could tell later how it ended
-            return ""
-    _processor.source.open(line, _processor.line_inputs())
+        _warn_of_tracing()
+    source.open(line, _processor.line_inputs())
     return f"{line.batch.uid}:{line.number}"
+
+
+def _warn_of_tracing() -> None:
+    warn_once(
+        'tracing is off, so child runs lack tokens and the nodes\' values; set PF_DISABLE_TRACING: "false" '
+        "under environment_variables in flow.dag.yaml."
+    )
 
 
 @guarded(None)

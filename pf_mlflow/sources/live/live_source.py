@@ -74,9 +74,13 @@ class LiveSource:
         """The user's spool."""
         return Spool(self.settings.spool_dir, self.settings.spool_limit)
 
+    def logs(self, number: int | None) -> bool:
+        """Tell whether lines of a batch, or with `None` single executions, are to be logged."""
+        return self.settings.enabled and (number is not None or self.settings.log_single_runs)
+
     def batch(self, name: str) -> Batch | None:
         """Return the batch of a name, that of single executions for `""`; `None` if none of it is to be logged."""
-        if not self.settings.enabled or not (name or self.settings.log_single_runs):
+        if not self.logs(0 if name else None):
             return None
         with self._lock:
             if name not in self._batches:

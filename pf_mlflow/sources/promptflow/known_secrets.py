@@ -27,7 +27,8 @@ _SECRET_VARIABLE = re.compile(
     r"|^PG(PASSWORD|PASS)$",
     re.I,
 )
-_WORDS = re.compile(r"(?:[A-Z]?[a-z]+|[A-Z]+)(?:[-_. ](?:[A-Z]?[a-z]+|[A-Z]+))*")
+_WORDS = re.compile(r"(?:[A-Z]?[a-z]+|[A-Z]+)(?:[-_. ](?:[A-Z]?[a-z]+|[A-Z]+))?")
+"""One word or two, as `postgres` and `not-needed`: no secret that could be masked without harm."""
 
 
 def known_secrets() -> Secrets:
@@ -46,15 +47,17 @@ def _secrets_of(second: int) -> Secrets:
 @lru_cache(maxsize=4)
 def _of_connections(home: Path, changed: int) -> tuple[str, ...]:
     try:
-        return tuple(secret for secret in connection_secrets(home) if len(secret) >= _SHORTEST_OF_CONNECTION)
+        found = connection_secrets(home)
+        return tuple(one for one in found if len(one) >= _SHORTEST_OF_CONNECTION and not _WORDS.fullmatch(one))
     except Exception as error:  # noqa: BLE001 - whatever a system's keyring raises, the rest is masked all the same
         log.warning("the secrets of promptflow's connections are not known: %s: %s", type(error).__name__, error)
         return ()
 
 
-def environment_secrets(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+def environment_secrets(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Return the secret values among environment variables with secret names; ordinary words are none."""
-    named = (value for name, value in environ.items() if _is_secret_variable(name))
+    variables = os.environ if environ is None else environ
+    named = (value for name, value in variables.items() if _is_secret_variable(name))
     return tuple(dict.fromkeys(part for value in named for part in _secret_parts(value)))
 
 
