@@ -47,7 +47,15 @@ class CommandServer:
         return [*_client(self._socket), *words]
 
     def close(self) -> None:
-        self._process.communicate(timeout=20)
+        """End it; what commands left running, as delivery processes, may hold its pipe for longer."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(20)
+        self._process.stdout.close()
 
 
 def _client(path: str) -> list[str]:
