@@ -17,10 +17,10 @@ StartBatch = Callable[..., Batch]
 
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A file system of its own, of one megabyte."""
+    """A file system of its own, with room for a copy of the package, which one from a temporary folder gets."""
     folder.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size=1m,{options}", "tmpfs", str(folder)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size=8m,{options}", "tmpfs", str(folder)], capture_output=True, text=True
     )
     if done.returncode:
         pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
