@@ -125,7 +125,7 @@ def test_bad_input_stops_before_the_first_call(
 def test_a_server_that_refuses_stops_it(machine: Machine, proxy: CountingProxy, fake_llm: FakeLlm, status: int) -> None:
     proxy.answer = status
     asked = fake_llm.requests.total()
-    name = f"refused_{status}"
+    name = f"turned_away_{status}"
     code, _, err = run(machine, ["tea"], "--name", name, MLFLOW_TRACKING_URI=proxy.uri)
     assert code == 1 and str(status) in err and proxy.uri in err and "Traceback" not in err
     assert [line for line in err.splitlines() if name in line] == []

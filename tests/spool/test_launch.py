@@ -137,7 +137,8 @@ def test_the_process_that_is_started_is_detached_and_logs(spool: Spool, monkeypa
 @contextmanager
 def is_held_once(folder: Path) -> Iterator[Path]:
     """Wait for the children of this process to end."""
-    children = [one for one in psutil.Process().children() if str(folder) in one.cmdline()]
+    alive = (one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE)
+    children = [one for one in alive if str(folder) in one.cmdline()]
     assert len(children) == 1 and os.getsid(children[0].pid) == children[0].pid
     environ = children[0].environ()
     assert not any(name.startswith(("PF_TRACE", "OTEL_")) for name in environ)
