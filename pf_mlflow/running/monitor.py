@@ -86,11 +86,15 @@ class Monitor(Observer):
         self._observer.line_started(number, inputs)
 
     def line_given_up(self, number: int, error: Exception) -> None:
-        """Show the line as failed."""
+        """Note that a thread may be left."""
         self.gave_up = True
-        if self._batch_uid:
-            live_source.line_given_up(self.run_id, number, error)
         self._observer.line_given_up(number, error)
+
+    def line_ended(self, number: int, inputs: Mapping[str, Any], result: Any) -> None:
+        """Show the line as it ended."""
+        if self._batch_uid:
+            live_source.line_ended(self.run_id, number, inputs, result)
+        self._observer.line_ended(number, inputs, result)
 
     def line_done(self, number: int, completed: bool, seconds: float, tokens: int | None) -> None:
         """Count the line."""

@@ -29,6 +29,9 @@ class Observer:
     def line_given_up(self, number: int, error: Exception) -> None:
         """A line has failed though it may still run."""
 
+    def line_ended(self, number: int, inputs: Mapping[str, Any], result: Any) -> None:
+        """A line has its result, promptflow's `LineResult`, and the batch counts it next."""
+
     def line_done(self, number: int, completed: bool, seconds: float, tokens: int | None) -> None:
         """A line is over; `tokens` is `None` if they are not known."""
 

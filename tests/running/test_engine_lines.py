@@ -48,7 +48,7 @@ def test_a_line_that_was_given_up_keeps_the_result_it_got_then() -> None:
     time.sleep(0.01)
     assert {line.number for line in given.running_for(0.005)} == {0, 1} and not given.running_for(5)
     give_up(given, late)
-    assert not given.is_running(0)
+    assert given.inputs(0) is None and given.inputs(1) == {"line_number": 1, "topic": "topic 1"}
     with pytest.raises(TooLate):
         finish(given, late, "too late")
     finish(given, other, "fine")
@@ -68,9 +68,9 @@ def test_a_line_that_has_its_result_cannot_be_given_up() -> None:
     ("error", "told"),
     [
         (ValueError("no"), "no"),
-        (SystemExit(3), "SystemExit: 3"),
-        (KeyboardInterrupt(), "KeyboardInterrupt: "),
-        (asyncio.CancelledError(), "CancelledError: "),
+        (SystemExit(3), "left by SystemExit: 3"),
+        (KeyboardInterrupt(), "left by KeyboardInterrupt: "),
+        (asyncio.CancelledError(), "left by CancelledError: "),
         (StopIteration(), ""),
     ],
 )

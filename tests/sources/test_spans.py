@@ -218,8 +218,8 @@ def test_tokens_of_a_call(kind: str, attributes: dict[str, Any], output: Any, ex
     "inputs, output, expected",
     [
         ('{"a": [1]}', '{"b": NaN}', ({"a": [1]}, ["b"])),
-        ("not JSON", "not JSON", ({}, [])),
-        ("[1, 2]", '"text"', ({}, [])),
+        ("not JSON", "not JSON", ({}, ["output"])),
+        ("[1, 2]", '"text"', ({}, ["output"])),
         ('{"line_number": 3}', "{}", ({}, [])),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import cache
@@ -22,7 +22,8 @@ from promptflow.tracing._operation_context import OperationContext
 
 from pf_mlflow.running.engine.line_logs import LineLogs, SharedNodeLogs
 from pf_mlflow.running.engine.line_storage import LineStorage
-from pf_mlflow.running.engine.lines import Line, Lines
+from pf_mlflow.running.engine.lines import Line, Lines, as_exception
+from pf_mlflow.running.observer import Observer
 
 __all__ = ["LineExecutor"]
 
@@ -35,15 +36,17 @@ class LineExecutor:
         run_id: The batch's name.
         output_dir: Where images in outputs are kept.
         lines: Tells which lines were given up: what still comes of them is dropped.
+        observer: Hears promptflow's last word on each line.
     """
 
-    def __init__(self, executor: Any, run_id: str, output_dir: Path, lines: Lines) -> None:
+    def __init__(self, executor: Any, run_id: str, output_dir: Path, lines: Lines, observer: Observer) -> None:
         self._executor = executor
         self._run_id = run_id
         self._output_dir = output_dir
+        self._observer = observer
         self._is_script = isinstance(executor, ScriptExecutor)
         self._holder = executor if self._is_script else executor._run_tracker
-        self._storage = LineStorage(self._holder._storage, lines.is_running)
+        self._storage = LineStorage(self._holder._storage, lines)
         self._logs = LineLogs()
         self._prints = SharedNodeLogs()
 
@@ -79,16 +82,16 @@ class LineExecutor:
         """Return the result of a line; in a context of the line's own."""
         OperationContext.set_instance(OperationContext.get_instance().copy())
         with self._logs.of_line(line.number):
-            return self._finished(self._executor.exec_line(**self._arguments(line)))
+            return self._finished(line, self._executor.exec_line(**self._arguments(line)))
 
     async def execute_async(self, line: Line) -> LineResult:
         """Return the result of a line of an async flow; in a task of the line's own."""
         OperationContext.set_instance(OperationContext.get_instance().copy())
         with self._logs.of_line(line.number):
             try:
-                return self._finished(await self._executor.exec_line_async(**self._arguments(line)))
+                return self._finished(line, await self._executor.exec_line_async(**self._arguments(line)))
             except (SystemExit, KeyboardInterrupt) as error:  # asyncio would let either end its loop, and the batch
-                raise RuntimeError(f"{type(error).__name__}: {error}") from error
+                raise as_exception(error) from error
 
     def _arguments(self, line: Line) -> dict[str, Any]:
         more = {"sync_iterator_to_async": False} if self.is_async and not self._is_script else {}
@@ -100,9 +103,22 @@ class LineExecutor:
             **more,
         }
 
-    def _finished(self, result: LineResult) -> LineResult:
-        output = self._executor._multimedia_processor.persist_multimedia_data
-        return _reduced(result, lambda value: output(value, self._output_dir))
+    def _finished(self, line: Line, result: LineResult) -> LineResult:
+        output: Any = {}
+        if result.run_info.status is Status.Completed:
+            output = convert_dataclass_to_dict(result.output)
+            if isinstance(output, dict):
+                output.pop(LINE_NUMBER_KEY, None)
+            output = self._executor._multimedia_processor.persist_multimedia_data(output, self._output_dir)
+        return self._ended(line, result, output)
+
+    def _ended(self, line: Line, result: LineResult, output: Any) -> LineResult:
+        """Return output, status, error and token counts of a line: promptflow's result holds its values many times."""
+        self._observer.line_ended(line.number, line.inputs, result)
+        info = result.run_info
+        nodes = {name: _node_status(name, node.status) for name, node in result.node_run_infos.items()}
+        info.inputs = info.output = info.result = info.api_calls = None
+        return LineResult(output, result.aggregation_inputs, info, nodes)
 
     def failed(self, line: Line, error: Exception) -> LineResult:
         """Return the result of a line that promptflow's executor gave none of, and keep it in promptflow's folder."""
@@ -130,23 +146,7 @@ class LineExecutor:
             self._storage.inner.persist_flow_run(info)
         except Exception as trouble:  # noqa: BLE001 - a full disk, say: the line has its result all the same
             bulk_logger.error(f"Line {line.number} cannot be kept in promptflow's folder: {trouble}")
-        return _reduced(LineResult({}, {}, info, {}), lambda value: value)
-
-
-def _reduced(result: LineResult, persisted: Callable[[Any], Any]) -> LineResult:
-    """Return output, status, error and token counts of a line; promptflow's own result holds its values many times.
-
-    Args:
-        result: What promptflow's executor returned; it is changed.
-        persisted: Returns an output with its images written to files.
-    """
-    info, output = result.run_info, result.output
-    if isinstance(output, dict):
-        output.pop(LINE_NUMBER_KEY, None)
-    output = persisted(convert_dataclass_to_dict(output)) if info.status is Status.Completed else {}
-    nodes = {name: _node_status(name, node.status) for name, node in result.node_run_infos.items()}
-    info.inputs = info.output = info.result = info.api_calls = None
-    return LineResult(output, result.aggregation_inputs, info, nodes)
+        return self._ended(line, LineResult({}, {}, info, {}), {})
 
 
 @cache

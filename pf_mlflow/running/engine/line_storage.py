@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from promptflow._sdk.operations._local_storage_operations import (
 from promptflow.contracts.run_info import FlowRunInfo, RunInfo
 from promptflow.storage import AbstractRunStorage
 
+from pf_mlflow.running.engine.lines import Lines
+
 __all__ = ["LineStorage"]
 
 
@@ -25,13 +26,13 @@ class LineStorage(AbstractRunStorage):  # type: ignore[misc]
 
     Args:
         storage: promptflow's own storage.
-        is_running: Tells by its number whether a line was not given up: its thread cannot be ended.
+        lines: Tells which lines were not given up: a thread cannot be ended.
     """
 
-    def __init__(self, storage: AbstractRunStorage, is_running: Callable[[int], bool]) -> None:
+    def __init__(self, storage: AbstractRunStorage, lines: Lines) -> None:
         self.inner = storage
         """promptflow's own, which keeps whatever comes."""
-        self._is_running = is_running
+        self._lines = lines
         self._is_local = isinstance(storage, LocalStorageOperations)
 
     def persist_node_run(self, run_info: RunInfo) -> None:
@@ -41,16 +42,22 @@ class LineStorage(AbstractRunStorage):  # type: ignore[misc]
             return
         if number is None or not self._is_local or number == 0:  # aggregation nodes write to line 0's file too
             self.inner.persist_node_run(run_info)
-        elif self._is_running(number):
+        elif self._lines.inputs(number) is not None:
             folder = self.inner._node_infos_folder / run_info.node
             folder.mkdir(exist_ok=True)
             self.inner._persist_run_multimedia(run_info, folder)
             _write(NodeRunRecord.from_run_info(run_info), folder / self.inner._get_node_run_info_file_name(number))
 
     def persist_flow_run(self, run_info: FlowRunInfo) -> None:
-        """Keep what a line did, when it is over."""
-        if run_info.end_time is None or not self._is_running(run_info.index):
+        """Keep what a line did, when it is over.
+
+        promptflow leaves inputs out that do not fit, and would fail over their absence at the end of the batch.
+        """
+        inputs = self._lines.inputs(run_info.index)
+        if run_info.end_time is None or inputs is None:
             return
+        if run_info.inputs is None:
+            run_info.inputs = dict(inputs)
         if not self._is_local:
             self.inner.persist_flow_run(run_info)
             return

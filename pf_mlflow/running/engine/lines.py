@@ -12,7 +12,7 @@ from typing import Any
 
 from promptflow.executor._result import LineResult
 
-__all__ = ["Line", "Lines", "TooLate"]
+__all__ = ["Line", "Lines", "TooLate", "as_exception"]
 
 
 class TooLate(Exception):
@@ -71,7 +71,7 @@ class Lines:
         except Exception as raised:  # noqa: BLE001 - it is the line's result
             error = raised
         except BaseException as raised:  # noqa: BLE001 - `sys.exit()` in a node must not end the worker
-            error = RuntimeError(f"{type(raised).__name__}: {raised}")
+            error = as_exception(raised)
         with self._lock:
             if self._running.pop(line.number, None) is None:
                 raise TooLate
@@ -85,9 +85,10 @@ class Lines:
         with self._lock:
             self._waiting.clear()
 
-    def is_running(self, number: int) -> bool:
-        """Tell whether a line is being executed and has no result yet."""
-        return number in self._running
+    def inputs(self, number: int) -> Mapping[str, Any] | None:
+        """Return the inputs of a line that is being executed and has no result yet, `None` of another."""
+        line = self._running.get(number)
+        return line.inputs if line else None
 
     def running_for(self, seconds: float) -> list[Line]:
         """Return the lines that have been running longer."""
@@ -113,3 +114,9 @@ class Lines:
         """Return the results by line number."""
         with self._lock:
             return [self._results[number] for number in sorted(self._results)]
+
+
+def as_exception(raised: BaseException) -> Exception:
+    """Return what may be any line's error, under the name of what was raised: promptflow keeps type and message."""
+    name = type(raised).__name__
+    return type(name, (Exception,), {})(f"left by {name}: {raised}")  # type: ignore[no-any-return]

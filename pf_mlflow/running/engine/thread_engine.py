@@ -73,7 +73,7 @@ class ThreadEngine:
     ) -> list[LineResult]:
         lines = Lines(inputs[: self._limit])
         self._observer.batch_started(run_id, lines.total)
-        line_executor = LineExecutor(executor, run_id, output_dir, lines)
+        line_executor = LineExecutor(executor, run_id, output_dir, lines, self._observer)
         with line_executor.prepared(), shortcuts():
             await Workers(line_executor, lines, self._observer, self._stop).run(self._concurrency, line_timeout)
             return lines.results()

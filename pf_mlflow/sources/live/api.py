@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from pf_mlflow.sources.live.line_openings import LineOpenings
 from pf_mlflow.sources.live.live_source import LiveSource
 from pf_mlflow.sources.live.span_processor import LineSpanProcessor
 from pf_mlflow.sources.promptflow.flow import flow_nodes, node_names
-from pf_mlflow.sources.promptflow.private_names import CurrentLine, batch_logger, current_line
+from pf_mlflow.sources.promptflow.private_names import CurrentLine, batch_logger, current_line, last_word, watch_workers
 
 __all__ = [
     "attach",
     "batch_started",
     "child_run_id",
-    "line_given_up",
+    "line_ended",
     "line_started",
     "open_line",
     "record_nodes",
@@ -53,7 +54,9 @@ def attach() -> None:
     if not getattr(provider, "_pf_mlflow_attached", False):
         provider._pf_mlflow_attached = True  # type: ignore[attr-defined]
         provider.add_span_processor(_processor)
-    if multiprocessing.parent_process() is None:  # promptflow's own children have nothing to say
+    if multiprocessing.parent_process():
+        watch_workers(_executing)
+    else:  # promptflow's own children have nothing to say
         from pf_mlflow.sources.live.exit_notice import notify_at_exit
 
         notify_at_exit()
@@ -72,15 +75,42 @@ def batch_started(name: str) -> Batch | None:
 
 @guarded(None)
 def line_started(name: str, number: int, inputs: Mapping[str, Any]) -> None:
-    """Show a line of this process as RUNNING whose flow may have no node that does."""
+    """Show a line of this process as RUNNING whose flow may have no node that does; `line_ended` follows."""
+    _processor.await_word(CurrentLine(name, number))
     line = _processor.source.line(name, number)
     if line and line.has_run:
         _processor.source.open(line, inputs)
 
 
-def line_given_up(name: str, number: int, error: Exception) -> None:
-    """Show a line of this process as failed though it may never end."""
-    _processor.give_up(CurrentLine(name, number), error)
+def line_ended(name: str, number: int, inputs: Mapping[str, Any], result: Any) -> None:
+    """Take promptflow's word on a line of this process for its last, though the line may go on; once a line.
+
+    Args:
+        name: The batch's.
+        number: The line's.
+        inputs: The line's, which promptflow's run info lacks where they do not fit.
+        result: promptflow's `LineResult`.
+    """
+    _say(CurrentLine(name, number), inputs, result)
+
+
+@guarded(None)
+def _say(line: CurrentLine, inputs: Mapping[str, Any], result: Any) -> None:
+    word = last_word(result.run_info)
+    _processor.say(line, word if word["inputs"] else {**word, "inputs": inputs}, bool(result.node_run_infos))
+
+
+@contextmanager
+def _executing(line: CurrentLine, inputs: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Let a worker's line be over when promptflow's pool has the result that the block puts into the list."""
+    _processor.await_word(line)
+    results: list[Any] = []
+    try:
+        yield results
+    finally:
+        if results:
+            _say(line, inputs, results[0])
+        _processor.say(line, None)
 
 
 @guarded("")

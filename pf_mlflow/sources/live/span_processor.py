@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,37 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from pf_mlflow.logs import guarded
-from pf_mlflow.records.line import FAILED
 from pf_mlflow.sources.live.live_source import LiveSource
 from pf_mlflow.sources.promptflow.flow import flow_nodes
 from pf_mlflow.sources.promptflow.private_names import CurrentLine, line_of_attributes
-from pf_mlflow.sources.promptflow.spans import NANOSECONDS, is_root, line_record
+from pf_mlflow.sources.promptflow.run_record import seconds
+from pf_mlflow.sources.promptflow.spans import (
+    NANOSECONDS,
+    is_root,
+    line_record,
+    line_without_spans,
+    with_last_word,
+)
 
 __all__ = ["LineSpanProcessor"]
 
 
+_Ended = tuple[Sequence[ReadableSpan], tuple[str, ...]]
+"""The spans of a line, its root last, and the nodes that its flow has named."""
+
+
 class LineSpanProcessor(SpanProcessor):
-    """Collects the spans of each line and hands its record to the source when its root span ends."""
+    """Collects the spans of each line and hands its record to the source when the line is over.
+
+    That is when its root span ends, but where promptflow's own word on the line is known to follow: with that.
+    """
 
     def __init__(self, source: LiveSource) -> None:
         self.source = source
         self._lines: dict[int, list[Span]] = {}
         self._named: dict[int, tuple[str, ...]] = {}
+        self._awaited: dict[CurrentLine, _Ended | None] = {}
+        """Lines on which promptflow has not said its last word, with what is known of those whose root has ended."""
         self._lock = threading.Lock()
 
     def on_start(self, span: Span, parent_context: object = None) -> None:
@@ -41,17 +56,59 @@ class LineSpanProcessor(SpanProcessor):
                 self._lines[trace_id].append(span)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Spool the line when its root span has ended: on success, error and line time-out alike."""
+        """Take the line's spans when its root has ended: on success, error and line time-out alike."""
         if not is_root(span):
             return
+        line = line_of_attributes(span.attributes or {})
         with self._lock:
             spans, named = self._taken(span.context.trace_id)
-        line = line_of_attributes(span.attributes or {})
-        if line and spans:
-            self._spool(line, [*spans[1:], span], named)
+            if line is None or not spans:
+                return
+            ended = [*spans[1:], span], named
+            if line in self._awaited:
+                self._awaited[line] = ended
+                return
+        self._spool(line, *ended)
+
+    def await_word(self, line: CurrentLine) -> None:
+        """Keep a line back until promptflow has said its last word on it."""
+        with self._lock:
+            self._awaited[line] = None
+
+    def say(self, line: CurrentLine, info: Mapping[str, Any] | None, reached_nodes: bool = False) -> None:
+        """Spool a line with promptflow's last word on it; whatever it still does is left out.
+
+        Args:
+            line: One that was awaited; on another the last word was said before.
+            info: promptflow's run info; `None` if it never came to one: the line counts as its spans tell it.
+            reached_nodes: Whether promptflow's folder tells more of it than `info`, where there are no spans.
+        """
+        with self._lock:
+            if line not in self._awaited:
+                return
+            ended = self._awaited.pop(line) or (self._going_on(line) if info else None)
+        if ended:
+            self._spool(line, *ended, info)
+        elif info and not reached_nodes:
+            self._spool_without_spans(line, info)
+
+    def _going_on(self, line: CurrentLine) -> _Ended | None:
+        """Take the spans of a line that has not ended."""
+        ids = [id for id, spans in self._lines.items() if line_of_attributes(spans[0].attributes or {}) == line]
+        spans, named = self._taken(ids[0]) if ids else ([], ())
+        return ([*spans[1:], spans[0]], named) if spans else None
+
+    def _taken(self, trace_id: int) -> tuple[list[Span], tuple[str, ...]]:
+        return self._lines.pop(trace_id, []), self._named.pop(trace_id, ())
 
     @guarded(None)
-    def _spool(self, line: CurrentLine, spans: Sequence[ReadableSpan], named: tuple[str, ...], **failure: Any) -> None:
+    def _spool(
+        self,
+        line: CurrentLine,
+        spans: Sequence[ReadableSpan],
+        named: tuple[str, ...],
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
         live = self.source.line(line.run_name, line.line_number, (spans[-1].start_time or 0) / NANOSECONDS)
         if live is None:
             return
@@ -64,20 +121,18 @@ class LineSpanProcessor(SpanProcessor):
             llm_nodes=nodes.llm,
             run_name=line.run_name,
         )
-        self.source.complete(live, replace(record, **failure))
+        if info:
+            end = record.end if spans[-1].end_time else seconds(info["end_time"]) or record.end
+            record = replace(with_last_word(record, info, nodes.handed_on), end=end)
+        self.source.complete(live, record)
 
     @guarded(None)
-    def give_up(self, line: CurrentLine, error: Exception) -> None:
-        """Spool a line as failed that has not ended, whose time is up; whatever it still does is left out."""
-        with self._lock:
-            ids = [id for id, spans in self._lines.items() if line_of_attributes(spans[0].attributes or {}) == line]
-            spans, named = self._taken(ids[0]) if ids else ([], ())
-        if spans:
-            failure = {"status": FAILED, "end": time.time(), "error_type": type(error).__name__, "error": str(error)}
-            self._spool(line, [*spans[1:], spans[0]], named, **failure)
-
-    def _taken(self, trace_id: int) -> tuple[list[Span], tuple[str, ...]]:
-        return self._lines.pop(trace_id, []), self._named.pop(trace_id, ())
+    def _spool_without_spans(self, line: CurrentLine, info: Mapping[str, Any]) -> None:
+        """Spool a line that failed before its flow began, or whose flow is not traced."""
+        start, end = seconds(info["start_time"]) or time.time(), seconds(info["end_time"]) or time.time()
+        live = self.source.line(line.run_name, line.line_number, start)
+        if live:
+            self.source.complete(live, line_without_spans(live.batch.uid, live.number, info, start, end, line.run_name))
 
     def line_start(self) -> float | None:
         """Return when the current line's root span started, in Unix seconds; `None` without tracing."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,8 @@ class FlowNodes:
     """Nodes that the literal `record_nodes` input of a node names."""
     aggregates: bool = False
     """Whether the flow also has nodes that sum all lines up."""
+    handed_on: Mapping[str, str] = field(default_factory=dict)
+    """The flow's outputs that are the whole output of a node, by that node."""
 
 
 def flow_nodes(folder: Path) -> FlowNodes:
@@ -147,7 +150,13 @@ def _nodes(path: Path, _mtime_ns: int, _size: int) -> FlowNodes:
     names = tuple(node["name"] for node in nodes)
     llm = tuple(node["name"] for node in nodes if any(shape.get("type") in _LLM for shape in shapes_of(dag, node)))
     named = next((n for node in nodes if (n := node_names((node.get("inputs") or {}).get("record_nodes")))), ())
-    return FlowNodes(names, llm, named, aggregates=len(nodes) < len(dag["nodes"]))
+    return FlowNodes(names, llm, named, len(nodes) < len(dag["nodes"]), _handed_on(dag))
+
+
+def _handed_on(dag: Mapping[str, Any]) -> dict[str, str]:
+    references = {name: str((output or {}).get("reference")) for name, output in (dag.get("outputs") or {}).items()}
+    found = {name: re.fullmatch(r"\$\{([^.{}]+)\.output\}", reference) for name, reference in references.items()}
+    return {match[1]: name for name, match in found.items() if match}
 
 
 def saves_scores(folder: Path) -> bool:

@@ -10,11 +10,9 @@ from typing import Any
 from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span, saved_scores
 from pf_mlflow.sources.promptflow.flow import FlowNodes
 from pf_mlflow.sources.promptflow.run_record import seconds
-from pf_mlflow.sources.promptflow.spans import answer_tokens, innermost_error
+from pf_mlflow.sources.promptflow.spans import ROOT, answer_tokens, error_of, with_last_word
 
 __all__ = ["line_of_run_info"]
-
-_ROOT = "0"
 
 
 def line_of_run_info(
@@ -22,45 +20,26 @@ def line_of_run_info(
 ) -> LineRecord:
     """Return the record of a line of the batch `name`, of which promptflow keeps `info` and more in its folder."""
     start, end = seconds(info["start_time"]) or 0.0, seconds(info["end_time"])
-    spans = tuple(_spans((info.get("api_calls") or [None])[0], None, None, _ROOT))
+    spans = tuple(_spans((info.get("api_calls") or [None])[0], None, None, ROOT))
     if len(spans) <= 1:  # tracing was off
-        spans = (Span(_ROOT, "flow", "Flow", start, end), *_node_spans(folder, number))
-    error_type, error = _error(info.get("error"), spans)
+        spans = (Span(ROOT, "flow", "Flow", start, end), *_node_spans(folder, number))
     of_batch = str(info["run_id"]).rpartition("_")[0]
     inputs = {k: v for k, v in (info.get("inputs") or {}).items() if k != "line_number"}
-    return LineRecord(
+    record = LineRecord(
         batch_uid,
         number,
-        COMPLETED if info["status"] == COMPLETED else FAILED,
+        FAILED,
         start,
         end if end is not None else start,
         inputs,
-        info.get("output") or {},
-        error,
-        error_type,
-        spans,
-        nodes.named,
-        nodes.llm,
+        spans=spans,
+        named_nodes=nodes.named,
+        llm_nodes=nodes.llm,
         run_name=name,
         copied_from=of_batch if of_batch != name else None,
         scores=saved_scores(spans),
     )
-
-
-def _error(error: Mapping[str, Any] | None, spans: tuple[Span, ...]) -> tuple[str | None, str | None]:
-    """Return type and message of a line's failure by the innermost call that failed, else as promptflow keeps it."""
-    if not error:
-        return None, None
-    debug = error.get("debugInfo") or {}
-    kind, message = debug.get("type") or error.get("code") or "Error", str(error.get("message", ""))
-    innermost = innermost_error(Span(_ROOT, "", "Flow", 0.0, error=message, error_type=kind), spans)
-    return innermost if innermost != (kind, message) else _cause(error) or innermost
-
-
-def _cause(error: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return type and message of what a node's or an entry's own code raised, `None` if promptflow did not keep it."""
-    kept = [more.get("info") or {} for more in error.get("additionalInfo") or []]
-    return next(((str(info["type"]), str(info.get("message", ""))) for info in kept if "type" in info), None)
+    return with_last_word(record, info, nodes.handed_on)
 
 
 def _spans(call: Mapping[str, Any] | None, parent: str | None, node: str | None, path: str) -> Iterator[Span]:
@@ -99,15 +78,15 @@ def _node_spans(folder: Path, line_number: int) -> Iterator[Span]:
             start, end = seconds(info["start_time"]), seconds(info["end_time"])
         except (OSError, ValueError, KeyError, TypeError):  # a skipped node, or one that was being written
             continue
-        error_type, error = _error(info.get("error"), ())
+        error_type, error = error_of(info.get("error"), ())
         inputs = info.get("inputs")
         yield Span(
-            id=f"{_ROOT}.{number}",
+            id=f"{ROOT}.{number}",
             name=info["node"],
             kind="Function",
             start=start or 0.0,
             end=end,
-            parent=_ROOT,
+            parent=ROOT,
             node=info["node"],
             inputs=inputs if isinstance(inputs, Mapping) else {},
             output=info.get("output"),

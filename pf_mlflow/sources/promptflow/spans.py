@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -12,11 +14,23 @@ from opentelemetry.trace import StatusCode
 
 from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span, Tokens, saved_scores
 
-__all__ = ["NANOSECONDS", "answer_tokens", "innermost_error", "is_root", "line_record", "tokens_of"]
+__all__ = [
+    "NANOSECONDS",
+    "ROOT",
+    "answer_tokens",
+    "error_of",
+    "is_root",
+    "line_record",
+    "line_without_spans",
+    "tokens_of",
+    "with_last_word",
+]
 
 NANOSECONDS = 1e9
 """Nanoseconds, the unit of OpenTelemetry's times, in a second."""
 _LARGEST = 2**63
+ROOT = "0"
+"""Id of the span of a line as a whole, where the source gives it none."""
 
 
 def is_root(span: ReadableSpan) -> bool:
@@ -28,7 +42,7 @@ def line_record(batch_uid: str, line_number: int, spans: Sequence[ReadableSpan],
     """Return the record of a line from all its spans: the root has ended, others may not; `more` are further fields."""
     read = tuple(_span(span) for span in sorted(spans, key=lambda span: span.start_time or 0))
     root = next(span for span in read if span.parent is None)
-    error_type, error = innermost_error(root, read)
+    error_type, error = _innermost_error(root, read)
     inputs = {name: value for name, value in root.inputs.items() if name != "line_number"}
     return LineRecord(
         batch_uid,
@@ -37,7 +51,7 @@ def line_record(batch_uid: str, line_number: int, spans: Sequence[ReadableSpan],
         root.start,
         root.end if root.end is not None else root.start,
         inputs,
-        root.output if isinstance(root.output, Mapping) else {},
+        _outputs(root),
         error,
         error_type,
         read,
@@ -46,7 +60,24 @@ def line_record(batch_uid: str, line_number: int, spans: Sequence[ReadableSpan],
     )
 
 
-def innermost_error(top: Span, spans: Sequence[Span]) -> tuple[str | None, str | None]:
+def line_without_spans(
+    batch_uid: str, line_number: int, info: Mapping[str, Any], start: float, end: float, run_name: str
+) -> LineRecord:
+    """Return the record of a line of which there is nothing but promptflow's run info."""
+    inputs = {name: value for name, value in (info["inputs"] or {}).items() if name != "line_number"}
+    root = Span(ROOT, "flow", "Flow", start, end)
+    record = LineRecord(batch_uid, line_number, FAILED, start, end, inputs, spans=(root,), run_name=run_name)
+    return with_last_word(record, info)
+
+
+def _outputs(root: Span) -> Mapping[str, Any]:
+    """Return the outputs of a flow; promptflow gives what is no mapping the name `output`."""
+    if not root.has_output or isinstance(root.output, Mapping):
+        return root.output or {}
+    return {"output": root.output}
+
+
+def _innermost_error(top: Span, spans: Sequence[Span]) -> tuple[str | None, str | None]:
     """Return type and message of a failure as the innermost call that failed has them.
 
     promptflow wraps errors on the way out (`ToolExecutionError: Execution failure in 'py': (ValueError) boom!`). A
@@ -56,7 +87,7 @@ def innermost_error(top: Span, spans: Sequence[Span]) -> tuple[str | None, str |
         return None, None
     for below in spans:
         if below.parent == top.id and below.error is not None and _wraps(top, below):
-            return innermost_error(below, spans)
+            return _innermost_error(below, spans)
     return top.error_type, top.error
 
 
@@ -64,6 +95,52 @@ def _wraps(outer: Span, inner: Span) -> bool:
     if inner.error:
         return inner.error in (outer.error or "")
     return (inner.error_type or "") in f"{outer.error_type}: {outer.error}"
+
+
+def with_last_word(
+    record: LineRecord, info: Mapping[str, Any], handed_on: Mapping[str, str] = MappingProxyType({})
+) -> LineRecord:
+    """Return a line's record with status, error and outputs as promptflow has decided on them when its spans were over.
+
+    Args:
+        record: What is known of it by its spans.
+        info: promptflow's run info.
+        handed_on: The flow's outputs that are the whole output of a node, by that node. They are the node's output too:
+            only in them a stream is joined.
+    """
+    completed = info["status"] == COMPLETED
+    outputs = info.get("output") or {} if completed else {}
+    error_type, error = error_of(info.get("error"), record.spans)
+    changed = {
+        span.id: replace(span, output=outputs[handed_on[node]], has_output=True)
+        for node, span in record.node_spans().items()
+        if handed_on.get(node) in outputs
+    }
+    return replace(
+        record,
+        status=COMPLETED if completed else FAILED,
+        outputs=outputs,
+        error_type=error_type,
+        error=error,
+        spans=tuple(changed.get(span.id, span) for span in record.spans),
+    )
+
+
+def error_of(error: Mapping[str, Any] | None, spans: Sequence[Span]) -> tuple[str | None, str | None]:
+    """Return type and message of a line's failure by the innermost call that failed, else as promptflow keeps it."""
+    if not error:
+        return None, None
+    debug = error.get("debugInfo") or {}
+    kind, message = debug.get("type") or error.get("code") or "Error", str(error.get("message", ""))
+    root = next((span.id for span in spans if span.parent is None), ROOT)
+    innermost = _innermost_error(Span(root, "", "Flow", 0.0, error=message, error_type=kind), spans)
+    return innermost if innermost != (kind, message) else _cause(error) or innermost
+
+
+def _cause(error: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return type and message of what a node's or an entry's own code raised, `None` if promptflow did not keep it."""
+    kept = [more.get("info") or {} for more in error.get("additionalInfo") or []]
+    return next(((str(info["type"]), str(info.get("message", ""))) for info in kept if "type" in info), None)
 
 
 def tokens_of(usage: Mapping[str, Any], prefix: str = "") -> Tokens | None:

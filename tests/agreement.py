@@ -1,0 +1,75 @@
+"""One flow's lines as MLflow shows them by whichever way they came there, and as promptflow itself keeps them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from machine import Machine, Tracked, tracked
+
+_OF_THE_WAY = {"run_display_name", "promptflow.run_id", "promptflow.batch_uid", "mlflow.parentRunId"}
+_TIMES = ("duration", "duration/mean", "duration/p50", "duration/p90", "duration/p99", "line_duration")
+
+
+def run(machine: Machine, flow: Path, data: Path, name: str, *words: str) -> Tracked:
+    """Execute the lines by `pf-mlflow run`, threads if nothing else is said."""
+    command = ["pf-mlflow", "run", "--flow", str(flow), "--data", str(data), "--name", name, "--json"]
+    done = machine.command(*command, *_mapping(data), *words)
+    assert done.returncode in (0, 3), done.stdout + done.stderr
+    shown = tracked(_store(machine), name)
+    assert json.loads(done.stdout)["lines_failed"] == shown.parent.data.metrics["lines_failed"]
+    return shown
+
+
+def plain(machine: Machine, flow: Path, data: Path, name: str, **env: str) -> Tracked:
+    """Execute the lines by `pf run create`, whose flow's nodes tell of them."""
+    words = ["run", "create", "--flow", str(flow), "--data", str(data), "--name", name]
+    machine.command("pf", *words, *_mapping(data), **env)
+    return tracked(_store(machine), name, 45)
+
+
+def sync(machine: Machine, name: str) -> Tracked:
+    """Bring a finished batch into a store that knows nothing of it, by a spool that knows nothing of it."""
+    other = machine.folder / f"sync_{name}"
+    store = f"sqlite:///{other / 'mlflow.db'}"
+    env = {"PF_MLFLOW_SPOOL_DIR": str(other), "MLFLOW_TRACKING_URI": store}
+    done = machine.command("pf-mlflow", "sync", name, "--json", **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return tracked(store, name)
+
+
+def _store(machine: Machine) -> str:
+    return f"sqlite:///{machine.cwd / 'mlflow.db'}"
+
+
+def _mapping(data: Path) -> list[str]:
+    columns = json.loads(data.read_text("utf-8").splitlines()[0])
+    return [word for name in columns for word in ("--column-mapping", f"{name}=${{data.{name}}}")]
+
+
+def without_times(batch: Tracked) -> dict[str, Any]:
+    """All that tells of lines and batch but times, ids and the names that the way gave them."""
+
+    def told(run: Any) -> dict[str, Any]:
+        metrics = {key: value for key, value in run.data.metrics.items() if key not in _TIMES}
+        texts = {key: value for key, value in {**run.data.params, **run.data.tags}.items() if key not in _OF_THE_WAY}
+        return {"status": run.info.status, **metrics, **texts}
+
+    return {"parent": told(batch.parent), **{number: told(run) for number, run in sorted(batch.children.items())}}
+
+
+def kept(machine: Machine, name: str) -> dict[int, dict[str, Any]]:
+    """What promptflow keeps of each line: its run info."""
+    folder = machine.folder / "promptflow" / ".runs" / name / "flow_artifacts"
+    lines = (json.loads(path.read_text("utf-8")) for path in folder.glob("*.jsonl"))
+    return {line["line_number"]: line["run_info"] for line in lines}
+
+
+def as_promptflow_has_it(machine: Machine, name: str, shown: Tracked) -> None:
+    """MLflow says of each line and of all what promptflow says."""
+    lines = kept(machine, name)
+    finished = {number: run.info.status == "FINISHED" for number, run in shown.children.items()}
+    assert finished == {number: info["status"] == "Completed" for number, info in lines.items()}
+    outputs = {one.pop("line_number"): one for one in machine.outputs(name)}
+    assert outputs.keys() == {number for number, is_finished in finished.items() if is_finished}
