@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,10 +14,25 @@ from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_r
 
 from pf_mlflow.errors import BadInput
 
-__all__ = ["SqliteFile", "rehearse_write"]
+__all__ = ["Damaged", "SqliteFile", "damage_named", "rehearse_write"]
 
 _FORMAT = 1000
 """The least version that this code cannot use: what only adds counts 1, 2, 3, …, since older code can go on with it."""
+
+
+class Damaged(BadInput, sqlite3.DatabaseError):
+    """A file that is no database, or no longer a whole one."""
+
+
+@contextmanager
+def damage_named(path: Path, remedy: str) -> Iterator[None]:
+    """Let an error that tells of damage name the file, and what to do about it."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:  # the others pass, as a lock or a full disk does
+            raise
+        raise Damaged(f"{path} is damaged: {error} — {remedy}.") from error
 
 
 class SqliteFile:
@@ -66,11 +82,14 @@ class SqliteFile:
                 raise
             db.execute("COMMIT")
 
-    def _mine(self) -> threading.RLock:
-        """Return the lock; after a fork a new one, and no connection: those inherited must not be used."""
+    @contextmanager
+    def _mine(self) -> Iterator[None]:
+        """Hold the lock; after a fork a new one, and no connection: those inherited must not be used."""
         if self._pid != os.getpid():
             self._lock, self._connection, self._pid = threading.RLock(), None, os.getpid()
-        return self._lock
+        moved = shlex.join(["mv", str(self.path), f"{self.path}.broken"])
+        with self._lock, damage_named(self.path, f"`{moved}` makes room for a new one"):
+            yield
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -109,6 +109,8 @@ def _become(call: dict[str, Any], streams: list[int], path: str) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
     os.chdir(call["folder"])
     os.environ.clear()
     os.environ.update(call["env"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,12 @@ class Desk:
         return finished_batch(self.home, infos, name, **values)
 
     def type(self, *words: str, **env: str) -> Result:
-        return CliRunner().invoke(main, words, env={**self.env, **env})
+        before = os.getcwd()
+        os.chdir(self.folder)
+        try:
+            return CliRunner().invoke(main, words, env={**self.env, **env})
+        finally:
+            os.chdir(before)
 
     def deliver(self, *names: str, **env: str) -> None:
         done = self.type("sync", *(names or ("--all",)), **env)

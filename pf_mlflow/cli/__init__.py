@@ -8,6 +8,7 @@ from pf_mlflow.__version__ import __version__
 from pf_mlflow.cli.doctor import doctor
 from pf_mlflow.cli.evaluate import evaluate
 from pf_mlflow.cli.init import init
+from pf_mlflow.cli.output import begin
 from pf_mlflow.cli.run import run
 from pf_mlflow.cli.show import show
 from pf_mlflow.cli.sync import sync
@@ -23,6 +24,7 @@ def main() -> None:
 
     Example: pf-mlflow run --flow . --data data/topics.jsonl --column-mapping topic='${data.topic}'
     """
+    begin()
 
 
 for command in (doctor, evaluate, init, run, show, sync, ui):

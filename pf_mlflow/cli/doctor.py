@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
-from pf_mlflow.cli.output import one_sentence, out
+from pf_mlflow.cli.output import one_sentence, out, print_json
 from pf_mlflow.doctor import CheckResult, examine, verdict
 
 __all__ = ["doctor"]
@@ -33,7 +33,7 @@ def doctor(flow_dir: Path | None, as_json: bool) -> None:
     with one_sentence():
         results = examine(flow_dir)
     if as_json:
-        out.print_json(data={"verdict": verdict(results), "checks": [one.as_dict() for one in results]})
+        print_json({"verdict": verdict(results), "checks": [one.as_dict() for one in results]})
     else:
         _print(results)
     raise SystemExit(1 if verdict(results) == "error" else 0)
@@ -44,7 +44,7 @@ def _print(results: list[CheckResult]) -> None:
         level, check = one.level.ljust(_WIDTHS[0]), one.check.ljust(_WIDTHS[1])
         out.print(f"[{_COLOURS[one.level]}]{level}[/]{check}{escape(one.message)}")
         if one.remedy:
-            out.print(f"{'':{sum(_WIDTHS)}}→ {escape(one.remedy)}")
+            out.print(f"{'':{sum(_WIDTHS)}}{'->' if out.options.ascii_only else '→'} {escape(one.remedy)}")
     counts = {level: sum(one.level == level for one in results) for level in ("error", "warning")}
     counted = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
     out.print(f"\n{counted or 'All is well.'}")

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from pf_mlflow.cli.live import ConsoleObserver
-from pf_mlflow.cli.output import one_sentence, stdout_kept
-from pf_mlflow.cli.result import Pairs, leave, print_json, print_result
+from pf_mlflow.cli.output import one_sentence, print_json, stdout_kept
+from pf_mlflow.cli.result import Pairs, leave, print_result
 from pf_mlflow.evaluation.run import EvaluationRequest
 from pf_mlflow.evaluation.run import evaluate as run_evaluation
 
@@ -58,7 +58,7 @@ def evaluate(as_json: bool, metrics: str | None, **options: Any) -> None:
         with one_sentence():
             with ConsoleObserver(quiet=as_json) as console:
                 result = run_evaluation(request, console)
-    print_json(result) if as_json else print_result(result)
+    print_json(result.as_dict()) if as_json else print_result(result)
     leave(result)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -9,23 +10,57 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from pf_mlflow.errors import PfMlflowError
+from pf_mlflow.errors import BadInput, PfMlflowError
 from pf_mlflow.projection.summary import BatchSummary
+from pf_mlflow.records.batch import on_batch
 from pf_mlflow.reports import tables
 from pf_mlflow.settings import read_settings
 
-__all__ = ["busy", "err", "one_sentence", "out", "own_command", "print_place", "print_summary", "stdout_kept", "warn"]
+__all__ = [
+    "begin",
+    "busy",
+    "err",
+    "one_sentence",
+    "out",
+    "own_command",
+    "print_json",
+    "print_place",
+    "print_summary",
+    "stdout_kept",
+    "warn",
+]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-_TYPED_IN = Path.cwd()
-_PROGRAM = Path(sys.argv[0]).absolute()
+_program = Path(sys.argv[0])
+
+
+def begin() -> None:
+    """Make sure of the folder that the command was typed in, and that whatever is printed can be."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with one_sentence():
+        try:
+            _be_where_it_was_typed(os.getcwd())
+        except FileNotFoundError as error:
+            raise BadInput("The folder that this was typed in is not there any more; change to another.") from error
+
+
+def _be_where_it_was_typed(folder: str) -> None:
+    global _program
+    _program = Path(folder) / sys.argv[0]
+    named = os.environ.get("PWD", "")
+    if not (os.path.isabs(named) and os.path.exists(named) and os.path.samefile(named, folder)):
+        os.environ["PWD"] = folder  # what `make -C` and other programs hand on is where they were started
 
 
 @contextmanager
@@ -74,6 +109,13 @@ def busy(doing: str) -> AbstractContextManager[object]:
     return err.status(doing) if err.is_terminal else nullcontext()
 
 
+def print_json(data: Any) -> None:
+    """Print a result for a program: what no encoding and no colour can break."""
+    is_unicode = "utf" in (sys.stdout.encoding or "").lower()
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=not is_unicode) + "\n")
+    sys.stdout.flush()
+
+
 def print_summary(summary: BatchSummary, name: str, status: str | None = None) -> None:
     """Print the name of a batch and its tables; `status`: of its parent run, where that is of interest."""
     out.print(f"[italic]Batch {escape(name)}[/italic]")
@@ -86,15 +128,16 @@ def print_place(name: str, tracking_uri: str, experiment: str, parent_run_id: st
     run = f", parent run {parent_run_id}" if parent_run_id else ""
     out.print(f"\nMLflow:  {escape(tracking_uri)}, {escape(f'experiment {experiment!r}{run}')}")
     if parent_run_id:
-        out.print(f"Look at: {escape(link or own_command('ui', name))}")
+        out.print(f"Look at: {escape(link or own_command(*on_batch('ui', name)))}")
     else:
-        out.print(f"Next:    {escape(own_command('sync', name))}")
+        out.print(f"Next:    {escape(own_command(*on_batch('sync', name)))}")
 
 
 def own_command(*words: str) -> str:
     """Return a command of ours as it can be pasted here: in an environment that is not active, with its folder."""
-    found = shutil.which(_PROGRAM.name)
-    if _PROGRAM.stem != "pf-mlflow" or (found and Path(found).absolute() == _PROGRAM):
+    found = shutil.which(_program.name)
+    if _program.stem != "pf-mlflow" or (found and Path(found).absolute() == _program):
         return shlex.join(["pf-mlflow", *words])
-    shown = _PROGRAM.relative_to(_TYPED_IN) if _TYPED_IN in _PROGRAM.parents else _PROGRAM
+    typed_in = Path(os.environ["PWD"]).resolve()
+    shown = _program.relative_to(typed_in) if typed_in in _program.parents else _program
     return shlex.join([str(shown), *words])

@@ -10,9 +10,10 @@ import click
 from rich.markup import escape
 
 from pf_mlflow.cli.output import out, own_command, print_place, print_summary, warn
+from pf_mlflow.records.batch import on_batch
 from pf_mlflow.running.result import RunResult
 
-__all__ = ["Pairs", "leave", "print_json", "print_result"]
+__all__ = ["Pairs", "leave", "print_result"]
 
 SOME_FAILED = 3
 INTERRUPTED = 130
@@ -55,20 +56,15 @@ def _next(result: RunResult) -> dict[str, str]:
     steps: dict[str, str] = {}
     if result.batch and result.batch.base_uid:
         if any(name.endswith("/mean") for name in (result.summary.scores if result.summary else ())):
-            steps["Worst:"] = own_command("show", result.batch.base_name, "--worst", "METRIC")
+            steps["Worst:"] = own_command(*on_batch("show", result.batch.base_name, "--worst", "METRIC"))
         if result.summary and result.summary.lines_failed:
-            steps["Errors:"] = own_command("show", result.batch.base_name, "--failed")
+            steps["Errors:"] = own_command(*on_batch("show", result.batch.base_name, "--failed"))
         return steps
     if result.lines_failed and result.batch:
-        steps["Errors:"] = own_command("show", result.name, "--failed")
+        steps["Errors:"] = own_command(*on_batch("show", result.name, "--failed"))
     if result.interrupted or result.lines_failed:
         steps["Go on:" if result.interrupted else "Again:"] = own_command("run", "--resume-from", result.name)
     return steps
-
-
-def print_json(result: RunResult) -> None:
-    """Print what became of a batch for a program."""
-    out.print_json(data=result.as_dict())
 
 
 def leave(result: RunResult) -> None:

@@ -10,8 +10,8 @@ import click
 
 from pf_mlflow.cli.evaluate import evaluation_request
 from pf_mlflow.cli.live import ConsoleObserver
-from pf_mlflow.cli.output import one_sentence, stdout_kept
-from pf_mlflow.cli.result import Pairs, leave, print_json, print_result
+from pf_mlflow.cli.output import one_sentence, print_json, stdout_kept
+from pf_mlflow.cli.result import Pairs, leave, print_result
 from pf_mlflow.evaluation.run import evaluate as run_evaluation
 from pf_mlflow.running.request import PROCESSES, THREADS, RunRequest
 from pf_mlflow.running.run import run_batch
@@ -78,7 +78,7 @@ def run(as_json: bool, evaluate: Path | None, metrics: str | None, **options: An
                 if evaluate and not result.interrupted and result.status == "Completed":
                     asked = evaluation_request(result.name, metrics, flow=evaluate)
                     result = run_evaluation(asked, console).after(result)
-    print_json(result) if as_json else print_result(result)
+    print_json(result.as_dict()) if as_json else print_result(result)
     leave(result)
 
 

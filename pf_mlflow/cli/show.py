@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import click
 from rich.markup import escape
 
-from pf_mlflow.cli.output import busy, one_sentence, out, own_command, print_place, print_summary, warn
+from pf_mlflow.cli.output import busy, one_sentence, out, own_command, print_json, print_place, print_summary, warn
 from pf_mlflow.errors import BadInput
+from pf_mlflow.records.batch import on_batch
 from pf_mlflow.reports import tables
 from pf_mlflow.reports.show import (
     DELETED,
@@ -46,7 +47,7 @@ def show(batch: str, failed: bool, worst: str | None, as_json: bool) -> None:
         report = show_batch(Spool(settings.spool_dir), settings, batch, failed, worst or "")
         _check_metric(report, worst)
     if as_json:
-        out.print_json(data=report.as_dict())
+        print_json(report.as_dict())
     else:
         _print(report, failed, worst)
 
@@ -75,7 +76,7 @@ def _print(report: BatchReport, failed: bool, worst: str | None) -> None:
         batch = report.batch
         print_place(batch.name, batch.tracking_uri, batch.experiment, report.parent_run_id, report.link)
     if report.summary and report.summary.lines_failed:
-        out.print(f"Errors:  {escape(own_command('show', report.batch.name, '--failed'))}")
+        out.print(f"Errors:  {escape(own_command(*on_batch('show', report.batch.name, '--failed')))}")
 
 
 def _print_failures(lines: tuple[FailedLine, ...]) -> None:
@@ -88,11 +89,12 @@ def _print_failures(lines: tuple[FailedLine, ...]) -> None:
 
 def _remarks(report: BatchReport) -> Iterator[str]:
     """Yield what MLflow does not show of the batch, and what to do about it."""
-    sync = f"`{own_command('sync', report.batch.name)}`"
+    sync = f"`{own_command(*on_batch('sync', report.batch.name))}`"
     coming = _count(max(report.lines_open, report.lines_waiting), "line", "lines")
     if report.state == EVALUATION:
         base = report.base_batch or ""
-        yield f"It scores the lines of {base!r} and has no runs of its own; see `{own_command('show', base)}`."
+        see = own_command(*on_batch("show", base))
+        yield f"It scores the lines of {base!r} and has no runs of its own; see `{see}`."
     elif report.state == RUNNING:
         yield f"It still runs: these are the lines so far, and {coming} on their way."
     elif report.state == MISSING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.markup import escape
 
-from pf_mlflow.cli.output import err, one_sentence, out, warn
+from pf_mlflow.cli.output import err, one_sentence, out, print_json, warn
 from pf_mlflow.cli.sync_progress import Progress
 from pf_mlflow.delivery.sync import Synced, chosen_batches, sync_batch
 from pf_mlflow.reports import tables
@@ -40,7 +40,7 @@ def sync(batches: tuple[str, ...], every: bool, dry_run: bool, as_json: bool) ->
         with Progress(err) as progress:
             done = [sync_batch(spool, batch, settings, dry_run, progress) for batch in chosen]
     if as_json:
-        out.print_json(data={"dry_run": dry_run, "batches": [one.as_dict() for one in done]})
+        print_json({"dry_run": dry_run, "batches": [one.as_dict() for one in done]})
     else:
         _print(done, dry_run)
     raise SystemExit(0 if all(one.succeeded for one in done) else 1)

@@ -15,7 +15,7 @@ import psutil
 
 from pf_mlflow.doctor.check_result import ERROR, OK, WARNING, CheckResult
 from pf_mlflow.doctor.setup import Setup
-from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.batch import Batch, command_on
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.spool.launch import HUNG_AFTER, is_held
 from pf_mlflow.spool.processes import is_alive
@@ -77,7 +77,7 @@ def check_leftovers(setup: Setup) -> Iterator[CheckResult]:
     refused = spool.refusals()
     for name, count, why in refused:
         message = f"MLflow did not take {count} lines of batch {name}: {why}"
-        yield CheckResult(WARNING, message.rstrip("."), f"mend what it says, then `pf-mlflow sync {shlex.quote(name)}`")
+        yield CheckResult(WARNING, message.rstrip("."), f"mend what it says, then `{command_on('sync', name)}`")
     if not (left or refused):
         yield CheckResult(OK, "none")
 
@@ -91,7 +91,7 @@ def _name(batch: Batch) -> str:
 
 
 def _sync(batch: Batch) -> str:
-    return f"pf-mlflow sync {shlex.quote(batch.name)}"
+    return command_on("sync", batch.name)
 
 
 def check_delivery(setup: Setup) -> Iterator[CheckResult]:

@@ -22,6 +22,7 @@ from pf_mlflow.projection.score_payload import (
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.projection.writer import Writer
+from pf_mlflow.records.batch import command_on
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.source import Source
 from pf_mlflow.scoring.sums import evaluated
@@ -91,8 +92,9 @@ class ScoreWriter(Writer):
         if self.existing.parent is None:
             raise TrackingRefused(
                 f"MLflow has nothing of the batch {self.batch.base_name!r}, which {self.batch.name!r} scores; "
-                f"`pf-mlflow sync {self.batch.base_name}` brings it in, then `pf-mlflow sync {self.batch.name}` "
-                "its scores; if somebody deleted it there, `mlflow runs restore` comes first."
+                f"`{command_on('sync', self.batch.base_name)}` brings it in, then "
+                f"`{command_on('sync', self.batch.name)}` its scores; if somebody deleted it there, "
+                "`mlflow runs restore` comes first."
             )
         self._superseded = self._started_of(self.existing.parent) > self._started()
         return self.existing.parent.run_id
@@ -125,8 +127,9 @@ class ScoreWriter(Writer):
 
     def _no_run_of(self, line_number: int) -> str:
         return (
-            f"MLflow has no child run of line {line_number} of {self.batch.base_name!r}; `pf-mlflow sync "
-            f"{self.batch.base_name}` makes it, then `pf-mlflow sync {self.batch.name}` adds its scores."
+            f"MLflow has no child run of line {line_number} of {self.batch.base_name!r}; `"
+            f"{command_on('sync', self.batch.base_name)}` makes it, then `{command_on('sync', self.batch.name)}` adds "
+            "its scores."
         )
 
     def note(self, written: LineWritten) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 
 from pf_mlflow.records import known_fields
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "command_on", "on_batch"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +41,13 @@ class Batch:
     def from_json(cls, text: str) -> Batch:
         """Return the batch that `to_json` wrote."""
         return cls(**known_fields(cls, json.loads(text)))
+
+
+def on_batch(command: str, name: str, *options: str) -> list[str]:
+    """Return the words of a command of ours on a batch; a name may look like an option."""
+    return [command, *options, "--", name] if name.startswith("-") else [command, name, *options]
+
+
+def command_on(command: str, name: str, *options: str) -> str:
+    """Return a command of ours on a batch as it can be pasted."""
+    return shlex.join(["pf-mlflow", *on_batch(command, name, *options)])

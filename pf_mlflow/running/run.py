@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def run_batch(request: RunRequest, observer: Observer) -> RunResult:
     check_versions()
     flow = read_flow(_flow_of(request))
     settings = Settings.for_flow(flow.definition, os.environ)
+    _check_files(settings)
     _check(request, flow)
     settings = _placed(settings, request, flow)
     with ExitStack() as stack:
@@ -81,6 +83,14 @@ def _flow_of(request: RunRequest) -> Path:
             f"There is no batch {request.resume_from!r} to resume from; `pf run list` shows those there are."
         )
     return Path(record.flow_path)
+
+
+def _check_files(settings: Settings) -> None:
+    """Raise `BadInput` if what keeps the batch, promptflow's database or the spool, is damaged or of a newer format."""
+    run_record(promptflow_home(), "")
+    if settings.enabled:
+        with suppress(OSError, sqlite3.OperationalError):  # without a spool the batch comes from promptflow's folder
+            Spool(settings.spool_dir).state("")
 
 
 def _check(request: RunRequest, flow: Flow) -> None:

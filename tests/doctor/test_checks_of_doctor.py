@@ -6,11 +6,13 @@ import os
 import pty
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -311,10 +313,16 @@ def test_a_check_that_fails_itself_is_told_and_the_others_go_on(
     new_machine: Callable[..., Machine], tmp_path: Path
 ) -> None:
     visitor = Visitor(new_machine(), tmp_path)
-    (visitor.machine.folder / "promptflow" / "pf.sqlite").write_text("no database at all, but text in a file " * 9)
+    database = visitor.machine.folder / "promptflow" / "pf.sqlite"
+    with closing(sqlite3.connect(database)) as db:
+        db.execute("CREATE TABLE connection (a)")
     report = visitor.doctor()
     assert [one.check for one in report.found] == CHECKS and report.levels() == {"connections": "error"}
-    assert "could not be checked: DatabaseError: file is not a database" in report.one("connections").message
+    message = report.one("connections").message
+    assert "could not be checked: OperationalError: no such column: connectionName" in message
+    database.write_text("no database at all, but text in a file " * 9)
+    found = visitor.doctor().one("connections")
+    assert found.message == f"{database} is damaged: file is not a database" and found.remedy.startswith("restore it")
 
 
 def test_python_and_packages_are_held_against_what_the_package_declares(

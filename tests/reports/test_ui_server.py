@@ -209,10 +209,7 @@ def test_a_server_is_only_linked_and_the_browser_opened(desk: Desk, tmp_path: Pa
     ],
 )
 @pytest.mark.parametrize("words", [["far"], []])
-def test_the_newest_batch_or_the_named_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, link: str, words: list[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)  # where no mlflow.db is
+def test_the_newest_batch_or_the_named_one(tmp_path: Path, uri: str, link: str, words: list[str]) -> None:
     desk = Desk(tmp_path / "desk")
     desk.spool.add_batch(batch(uid="1", name="older", tracking_uri="http://elsewhere.example"))
     desk.spool.add_batch(batch(uid="2", name="far", tracking_uri=uri))
@@ -225,7 +222,7 @@ def test_the_newest_batch_or_the_named_one(
     "words, uri, says",
     [
         (["nobody"], "", "There is no batch 'nobody'"),
-        ([], "", "There is nothing to show: no batch has run yet, and there is no mlflow.db in {0}; "),
+        ([], "", "There is nothing to show: no batch has run yet, and there is no mlflow.db in {0}/desk; "),
         ([], "sqlite:///{0}/gone.db", "sqlite:///{0}/gone.db does not exist; "),
         ([], "sqlite:///{0}/text.db", "MLflow cannot use sqlite:///{0}/text.db: file is not a database."),
         ([], "postgresql+psycopg://ana:secret@127.0.0.1:9/db", "ana:***@127.0.0.1:9/db cannot be reached"),
@@ -233,10 +230,7 @@ def test_the_newest_batch_or_the_named_one(
         ([], "databricks://nobody", "The pages of databricks://nobody are not known; set DATABRICKS_HOST"),
     ],
 )
-def test_what_cannot_be_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], uri: str, says: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_what_cannot_be_shown(tmp_path: Path, words: list[str], uri: str, says: str) -> None:
     (tmp_path / "text.db").write_text("this is no database, however long it may be" * 100)
     env = {"MLFLOW_TRACKING_URI": uri.format(tmp_path)} if uri else {}
     done = Desk(tmp_path / "desk").type("ui", *words, "--no-browser", **env)

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 from pf_mlflow.logs import warn_once
-from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.batch import Batch, command_on
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.masking import cleaned
 from pf_mlflow.settings import Settings, read_settings
@@ -141,7 +141,7 @@ class LiveSource:
                 raise
             warn_once(
                 f"The spool {self.spool.folder} is full, by PF_MLFLOW_SPOOL_LIMIT or its disk: what it cannot keep is "
-                f"taken from promptflow's folder when the batch is over, or by `pf-mlflow sync {line.batch.name}`."
+                f"taken from promptflow's folder when the batch is over, or by `{command_on('sync', line.batch.name)}`."
             )
         deliver_in_background(self.spool, line.batch.uid)
 

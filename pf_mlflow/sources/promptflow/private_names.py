@@ -7,12 +7,14 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
+
+from pf_mlflow.sqlite_file import damage_named
 
 __all__ = [
     "CurrentLine",
@@ -25,6 +27,7 @@ __all__ = [
     "last_word",
     "other_connection_provider",
     "promptflow_home",
+    "reading",
     "run_database",
     "snapshot_ignores",
     "stored_connections",
@@ -132,12 +135,21 @@ def run_database(home: Path) -> Path:
     return home / "pf.sqlite"
 
 
+@contextmanager
+def reading(database: Path) -> Iterator[sqlite3.Connection]:
+    """Open promptflow's database to read; raise `Damaged` naming it if it is none, or no longer whole."""
+    remedy = "restore it, or move it away: promptflow makes another, without this one's batches and connections"
+    with damage_named(database, remedy):
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+            yield db
+
+
 def stored_connections(home: Path) -> dict[str, list[str]]:
     """Return promptflow's connections on this machine by name, each with its encrypted secrets."""
     database = run_database(home)
     if not database.is_file():
         return {}
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+    with reading(database) as db:
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'connection'").fetchone():
             return {}
         rows = db.execute("SELECT connectionName, configs || customConfigs FROM connection").fetchall()

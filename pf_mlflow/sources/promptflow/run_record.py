@@ -7,13 +7,12 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from pf_mlflow.sources.promptflow.flow import DAG, flow_nodes
-from pf_mlflow.sources.promptflow.private_names import run_database
+from pf_mlflow.sources.promptflow.private_names import reading, run_database
 
 __all__ = ["NOWHERE", "RunRecord", "batch_uid", "run_record", "run_records", "seconds"]
 
@@ -97,7 +96,7 @@ def _records(home: Path, which: str, *values: str) -> Iterator[RunRecord]:
     database = run_database(home)
     if not database.is_file():
         return
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+    with reading(database) as db:
         db.row_factory = sqlite3.Row
         rows = db.execute(f"SELECT * FROM run_info {which}", values).fetchall()
     yield from map(_record, rows)
