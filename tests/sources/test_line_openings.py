@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +61,24 @@ def test_a_line_is_opened_once_and_not_when_it_is_over(spool: Spool) -> None:
     assert opened(spool, 1) == {2: 100.0}
     time.sleep(0.1)
     assert opened(spool, 1) == {2: 100.0} and spool.draft("u1", 2)
+
+
+def test_of_many_lines_that_begin_at_once_each_is_opened(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    started_at, count = line_openings.started_at, 32
+
+    def slowly(process: Any) -> float:
+        time.sleep(0.01)
+        return started_at(process)
+
+    monkeypatch.setattr(line_openings, "started_at", slowly)
+    before = [thread.name for thread in threading.enumerate()].count("pf-mlflow-opening")
+    openings, gate = LineOpenings(), threading.Barrier(count)
+
+    def begin(number: int) -> None:
+        gate.wait()
+        openings.add(spool, ONE, number, 100.0, {"topic": "tea"})
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(begin, range(count)))
+    assert opened(spool, count) == dict.fromkeys(range(count), 100.0)
+    assert [thread.name for thread in threading.enumerate()].count("pf-mlflow-opening") == before + 1

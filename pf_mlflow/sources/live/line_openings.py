@@ -58,6 +58,7 @@ class LineOpenings:
     """
 
     def __init__(self) -> None:
+        self._start = threading.Lock()
         self._pid = 0
         self._started = 0.0
         self._waiting: dict[tuple[str, int], _Opening] = {}
@@ -67,12 +68,19 @@ class LineOpenings:
     def add(self, spool: Spool, batch: Batch, number: int, started: float, inputs: Mapping[str, Any] | str) -> None:
         """Have a line opened that started at a Unix time; `inputs` as they are or as JSON."""
         if self._pid != os.getpid():  # threads do not survive a fork
-            self._pid, self._started = os.getpid(), started_at(psutil.Process())
-            self._waiting, self._begun = {}, set()
-            threading.Thread(target=self._look, name="pf-mlflow-opening", daemon=True).start()
+            self._begin()
         if (batch.uid, number) not in self._begun:
             self._begun.add((batch.uid, number))
             self._waiting[batch.uid, number] = _Opening(spool, batch, number, started, inputs)
+
+    def _begin(self) -> None:
+        """Start this process's thread, once though many lines begin at the same time."""
+        with self._start:
+            if self._pid != os.getpid():
+                self._started = started_at(psutil.Process())
+                self._waiting, self._begun = {}, set()
+                threading.Thread(target=self._look, name="pf-mlflow-opening", daemon=True).start()
+                self._pid = os.getpid()
 
     def cancel(self, batch: Batch, number: int) -> None:
         """Leave a line unopened that is over before its turn has come."""

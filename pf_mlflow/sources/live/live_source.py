@@ -28,9 +28,6 @@ from pf_mlflow.spool.store import Spool, is_full
 
 __all__ = ["LiveSource"]
 
-_KEPT_NUMBERS = 99
-"""How many single executions that have begun are remembered by number."""
-
 
 @dataclass(frozen=True)
 class LiveLine:
@@ -118,8 +115,7 @@ class LiveSource:
     def _single_number(self, name: str) -> int:
         with self._lock:
             if name not in self._single_numbers:
-                kept = list(self._single_numbers.items())[:_KEPT_NUMBERS]
-                self._single_numbers = {name: next(self._count), **dict(kept)}
+                self._single_numbers[name] = next(self._count)
             return self._single_numbers[name]
 
     def open(self, line: LiveLine, inputs: Mapping[str, Any] | str) -> None:
@@ -128,6 +124,8 @@ class LiveSource:
 
     def complete(self, line: LiveLine, record: LineRecord) -> None:
         """Hand a line that is over to the spool, without secrets, and of an evaluation only its scores."""
+        if line.batch.single:
+            self._single_numbers.pop(record.run_name, None)
         if not line.has_run:
             if not record.scores:
                 return

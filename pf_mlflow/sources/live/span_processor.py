@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from pf_mlflow.logs import guarded
 from pf_mlflow.sources.live.live_source import LiveSource
 from pf_mlflow.sources.promptflow.flow import flow_nodes
-from pf_mlflow.sources.promptflow.private_names import CurrentLine, line_of_attributes
+from pf_mlflow.sources.promptflow.private_names import CurrentLine, current_line
 from pf_mlflow.sources.promptflow.run_record import seconds
 from pf_mlflow.sources.promptflow.spans import (
     NANOSECONDS,
@@ -28,8 +28,43 @@ from pf_mlflow.sources.promptflow.spans import (
 __all__ = ["LineSpanProcessor"]
 
 
-_Ended = tuple[Sequence[ReadableSpan], tuple[str, ...]]
-"""The spans of a line, its root last, and the nodes that its flow has named."""
+_root_id: ContextVar[int | None] = ContextVar("pf_mlflow_root_id", default=None)
+"""Id of the root span of the line that is executed in a context, and in those copied from it."""
+
+_PRECISE = 1e-4
+"""Seconds between which both clocks are read."""
+
+
+def _clock() -> float:
+    """Return by how much the system's clock is ahead of one that nobody sets, in seconds."""
+    while True:
+        before, now = time.monotonic(), time.time()
+        if time.monotonic() - before < _PRECISE:  # no other thread ran in between
+            return now - before
+
+
+@dataclass
+class _Line:
+    """What is known of a line while it is executed."""
+
+    line: CurrentLine
+    spans: list[ReadableSpan]
+    """Its root first."""
+    clock: float = field(default_factory=_clock)
+    named: tuple[str, ...] = ()
+    """The nodes to record, as its flow has named them."""
+    clock_set: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """By how many seconds the clock had been set since the line began, at the start and at the end of spans."""
+
+    def started(self, span: ReadableSpan) -> None:
+        self.spans.append(span)
+        self.clock_set[span.context.span_id] = (late := self.late(), late)
+
+    def ended(self, span: ReadableSpan) -> None:
+        self.clock_set[span.context.span_id] = (self.clock_set.get(span.context.span_id, (0.0,))[0], self.late())
+
+    def late(self) -> float:
+        return late if abs(late := _clock() - self.clock) > 10 * _PRECISE else 0.0
 
 
 class LineSpanProcessor(SpanProcessor):
@@ -40,35 +75,45 @@ class LineSpanProcessor(SpanProcessor):
 
     def __init__(self, source: LiveSource) -> None:
         self.source = source
-        self._lines: dict[int, list[Span]] = {}
-        self._named: dict[int, tuple[str, ...]] = {}
-        self._awaited: dict[CurrentLine, _Ended | None] = {}
+        self._lines: dict[int, _Line] = {}
+        """Lines that are being executed, by the id of their root span."""
+        self._awaited: dict[CurrentLine, _Line | None] = {}
         """Lines on which promptflow has not said its last word, with what is known of those whose root has ended."""
         self._lock = threading.Lock()
 
     def on_start(self, span: Span, parent_context: object = None) -> None:
-        """Remember a span from its start, so that calls which never end are known as well."""
-        trace_id = span.context.trace_id
+        """Remember a span from its start, so that calls which never end are known as well.
+
+        The first one in a line is its root, also below a span of the application that has the flow executed.
+        """
+        root_id = _root_id.get()
         with self._lock:
-            if is_root(span):
-                self._lines[trace_id] = [span]
-            elif trace_id in self._lines:
-                self._lines[trace_id].append(span)
+            if root_id in self._lines:
+                if span.parent is not None:
+                    self._lines[root_id].started(span)
+            elif (is_root(span) or root_id is None) and (line := current_line()):
+                self._lines[span.context.span_id] = _Line(line, [span])
+                _root_id.set(span.context.span_id)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Take the line's spans when its root has ended: on success, error and line time-out alike."""
-        if not is_root(span):
-            return
-        line = line_of_attributes(span.attributes or {})
+        root_id = span.context.span_id
         with self._lock:
-            spans, named = self._taken(span.context.trace_id)
-            if line is None or not spans:
+            known = self._lines.get(root_id) or self._lines.get(_root_id.get() or 0)
+            if known is None:
                 return
-            ended = [*spans[1:], span], named
-            if line in self._awaited:
-                self._awaited[line] = ended
+            known.ended(span)
+            if root_id not in self._lines:
                 return
-        self._spool(line, *ended)
+            del self._lines[root_id]
+            known.spans[0] = span
+            if known.line in self._awaited:
+                self._awaited[known.line] = known
+                known = None
+        if _root_id.get() == root_id:
+            _root_id.set(None)
+        if known:
+            self._spool(known)
 
     def await_word(self, line: CurrentLine) -> None:
         """Keep a line back until promptflow has said its last word on it."""
@@ -86,43 +131,35 @@ class LineSpanProcessor(SpanProcessor):
         with self._lock:
             if line not in self._awaited:
                 return
-            ended = self._awaited.pop(line) or (self._going_on(line) if info else None)
-        if ended:
-            self._spool(line, *ended, info)
+            known = self._awaited.pop(line) or (self._going_on(line) if info else None)
+        if known:
+            self._spool(known, info)
         elif info and not reached_nodes:
             self._spool_without_spans(line, info)
 
-    def _going_on(self, line: CurrentLine) -> _Ended | None:
-        """Take the spans of a line that has not ended."""
-        ids = [id for id, spans in self._lines.items() if line_of_attributes(spans[0].attributes or {}) == line]
-        spans, named = self._taken(ids[0]) if ids else ([], ())
-        return ([*spans[1:], spans[0]], named) if spans else None
-
-    def _taken(self, trace_id: int) -> tuple[list[Span], tuple[str, ...]]:
-        return self._lines.pop(trace_id, []), self._named.pop(trace_id, ())
+    def _going_on(self, line: CurrentLine) -> _Line | None:
+        """Take a line that has not ended."""
+        root_id = next((id for id, known in self._lines.items() if known.line == line), None)
+        return self._lines.pop(root_id) if root_id is not None else None
 
     @guarded(None)
-    def _spool(
-        self,
-        line: CurrentLine,
-        spans: Sequence[ReadableSpan],
-        named: tuple[str, ...],
-        info: Mapping[str, Any] | None = None,
-    ) -> None:
-        live = self.source.line(line.run_name, line.line_number, (spans[-1].start_time or 0) / NANOSECONDS)
+    def _spool(self, known: _Line, info: Mapping[str, Any] | None = None) -> None:
+        line, root = known.line, known.spans[0]
+        live = self.source.line(line.run_name, line.line_number, (root.start_time or 0) / NANOSECONDS)
         if live is None:
             return
         nodes = flow_nodes(Path.cwd())
         record = line_record(
             live.batch.uid,
             live.number,
-            spans,
-            named_nodes=named or nodes.named,
+            known.spans,
+            known.clock_set,
+            named_nodes=known.named or nodes.named,
             llm_nodes=nodes.llm,
             run_name=line.run_name,
         )
         if info:
-            end = record.end if spans[-1].end_time else seconds(info["end_time"]) or record.end
+            end = record.end if root.end_time else (seconds(info["end_time"]) or time.time()) - known.late()
             record = replace(with_last_word(record, info, nodes.handed_on), end=end)
         self.source.complete(live, record)
 
@@ -144,17 +181,13 @@ class LineSpanProcessor(SpanProcessor):
         root = self._root()
         return str((root.attributes or {}).get("inputs", "")) if root else ""
 
-    def _root(self) -> Span | None:
+    def _root(self) -> ReadableSpan | None:
         with self._lock:
-            spans = self._lines.get(_trace_id())
-        return spans[0] if spans else None
+            known = self._lines.get(_root_id.get() or 0)
+        return known.spans[0] if known else None
 
     def name_nodes(self, names: tuple[str, ...]) -> None:
         """Record these nodes of the current line rather than every node that called an LLM."""
         with self._lock:
-            if _trace_id() in self._lines:
-                self._named[_trace_id()] = names
-
-
-def _trace_id() -> int:
-    return trace.get_current_span().get_span_context().trace_id
+            if known := self._lines.get(_root_id.get() or 0):
+                known.named = names

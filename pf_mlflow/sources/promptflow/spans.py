@@ -38,9 +38,27 @@ def is_root(span: ReadableSpan) -> bool:
     return span.parent is None or span.parent.is_remote
 
 
-def line_record(batch_uid: str, line_number: int, spans: Sequence[ReadableSpan], **more: Any) -> LineRecord:
-    """Return the record of a line from all its spans: the root has ended, others may not; `more` are further fields."""
-    read = tuple(_span(span) for span in sorted(spans, key=lambda span: span.start_time or 0))
+def line_record(
+    batch_uid: str,
+    line_number: int,
+    spans: Sequence[ReadableSpan],
+    clock_set: Mapping[int, tuple[float, float]] = MappingProxyType({}),
+    **more: Any,
+) -> LineRecord:
+    """Return the record of a line.
+
+    Args:
+        batch_uid: The batch's.
+        line_number: The line's.
+        spans: All its spans: the root has ended, others may not.
+        clock_set: By how many seconds the clock had been set since the line began, when a span started and when it
+            ended, by the span's id.
+        more: Further fields.
+    """
+    ids = {span.context.span_id for span in spans}
+    in_order = sorted(spans, key=lambda span: span.start_time or 0)
+    top = next(span for span in in_order if span.parent is None or span.parent.span_id not in ids)
+    read = tuple(_span(span, span is top, *clock_set.get(span.context.span_id, (0.0, 0.0))) for span in in_order)
     root = next(span for span in read if span.parent is None)
     error_type, error = _innermost_error(root, read)
     inputs = {name: value for name, value in root.inputs.items() if name != "line_number"}
@@ -164,18 +182,18 @@ def _count(value: Any) -> int | None:
     return int(value) if 0 <= value < _LARGEST else None
 
 
-def _span(span: ReadableSpan) -> Span:
+def _span(span: ReadableSpan, is_top: bool, start_late: float, end_late: float) -> Span:
     attributes = span.attributes or {}
-    error_type, error = _status_error(span)
+    error_type, error = _status_error(span, is_top)
     inputs = _json(attributes.get("inputs"))
     has_output = "output" in attributes and error is None
     return Span(
         id=_hex(span.context.span_id),
         name=span.name,
         kind=str(attributes.get("span_type", "")),
-        start=(span.start_time or 0) / NANOSECONDS,
-        end=span.end_time / NANOSECONDS if span.end_time else None,
-        parent=_hex(span.parent.span_id) if span.parent and not is_root(span) else None,
+        start=(span.start_time or 0) / NANOSECONDS - start_late,
+        end=span.end_time / NANOSECONDS - end_late if span.end_time else None,
+        parent=None if is_top or span.parent is None else _hex(span.parent.span_id),
         node=_text_or_none(attributes.get("node_name")),
         inputs=inputs if isinstance(inputs, Mapping) else {},
         output=_json(attributes.get("output")) if has_output else None,
@@ -195,8 +213,8 @@ def _span_tokens(attributes: Mapping[str, Any]) -> Tokens | None:
     return tokens
 
 
-def _status_error(span: ReadableSpan) -> tuple[str | None, str | None]:
-    if is_root(span) and span.end_time and span.status.status_code is StatusCode.UNSET:
+def _status_error(span: ReadableSpan, is_top: bool) -> tuple[str | None, str | None]:
+    if is_top and span.end_time and span.status.status_code is StatusCode.UNSET:
         return "SystemExit", "a node left the flow before its end, as `sys.exit()` does"
     if span.status.status_code is not StatusCode.ERROR:
         return None, None
