@@ -60,8 +60,8 @@ class Reconciliation:
             time.sleep(_PAUSE)
 
     def complete(self) -> None:
-        """Write what MLflow lacks: what was spooled, then what only the source knows, then what nobody knows."""
-        for lines in (self._from_spool, self._from_source, self._interrupted):
+        """Write what MLflow lacks: what was spooled, what only the source knows, what ended otherwise, and the rest."""
+        for lines in (self._from_spool, self._from_source, self._amended, self._interrupted):
             for line in lines():
                 while not self._queue.room:
                     self._settle()
@@ -85,6 +85,13 @@ class Reconciliation:
         refused, complete = self._spooled.refused(), self._writer.existing.complete
         for record in self._writer.source.lines(lambda number: number not in complete and number not in refused):
             yield QueuedLine(record.line_number, record.start, record)
+
+    def _amended(self) -> Iterator[QueuedLine]:
+        source = self._writer.source
+        doubtful = self._writer.in_doubt(source.decided())
+        for record in source.lines(doubtful.__contains__) if doubtful else ():
+            if self._writer.amends(record):
+                yield QueuedLine(record.line_number, record.start, record)
 
     def _interrupted(self) -> Iterator[QueuedLine]:
         batch, existing = self._writer.batch, self._writer.existing

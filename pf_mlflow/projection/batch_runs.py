@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from pf_mlflow.errors import TrackingDown, TrackingForbidden, TrackingRefused
 from pf_mlflow.projection.existing_runs import ExistingRuns
+from pf_mlflow.projection.fingerprint import agrees, fingerprint, of_outputs
 from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.projection.parent_payload import closing_payload, opening_payload
 from pf_mlflow.projection.results_table import log_results
@@ -21,7 +22,7 @@ from pf_mlflow.projection.writer import Writer
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.source import BatchFacts, Source
 from pf_mlflow.tracking.known_run import KnownRun
-from pf_mlflow.tracking.run_payload import NOT_LOGGED, PARAM_LIMIT, RunPayload
+from pf_mlflow.tracking.run_payload import LAST_OUTPUT, NOT_LOGGED, PARAM_LIMIT, RunPayload
 
 if TYPE_CHECKING:  # which imports mlflow
     from pf_mlflow.tracking.writer import StoreWriter
@@ -30,8 +31,8 @@ __all__ = ["BatchWriter"]
 
 _OLD_PARAM_LIMIT = 500
 """Characters that servers before MLflow 2.8, and Azure ML, take in a param."""
-_CUT_OFF = {"promptflow.error", "promptflow.error_type", NOT_LOGGED}
-"""Tags of a run that showed less than its line was."""
+_MAY_CHANGE = {"promptflow.error", "promptflow.error_type", NOT_LOGGED, LAST_OUTPUT}
+"""Tags of a run that showed less than its line was, or what it was before promptflow's last word."""
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class BatchWriter(Writer):
         """Lines whose run was asked for, and of which nothing was noted since: MLflow may have made it or not."""
         self._counted: set[int] = set()
         """Lines in the sums that are not complete: MLflow refused their values."""
+        self._outdated: set[int] = set()
+        """Lines whose runs are complete but show what was not the last word on them."""
         self._param_limit = PARAM_LIMIT
         self._last_end_ms = 0
         self._facts = BatchFacts(self.batch.name)
@@ -97,10 +100,11 @@ class BatchWriter(Writer):
         self, line_number: int, opened: float, record: LineRecord | None, store: StoreWriter | None = None
     ) -> LineWritten:
         """Make a line's run if it has none, and complete it if its record is known."""
-        if run_id := self.existing.complete.get(line_number):
+        run_id = self.existing.complete.get(line_number)
+        if run_id is not None and line_number not in self._outdated:
             return LineWritten(line_number, run_id)
         store = store or self.store
-        known = self.existing.incomplete.get(line_number)
+        known = store.run(run_id) if run_id else self.existing.incomplete.get(line_number)
         made = known is None
         if known is None:
             known = self._create(store, line_number, record.start if record else opened)
@@ -132,7 +136,8 @@ class BatchWriter(Writer):
     def _complete(self, store: StoreWriter, known: KnownRun, record: LineRecord) -> LineWritten:
         payload = self._payload(record)
         stats = LineStats.of(record.line_number, payload, record.scores)
-        outdated = _CUT_OFF & known.values.tags.keys()
+        payload = payload.amending(known.values) if known.is_over else payload
+        outdated = _MAY_CHANGE & known.values.tags.keys()
         tags = {key: value for key, value in known.values.tags.items() if key not in outdated}
         known = replace(known, values=replace(known.values, tags=tags))
         try:
@@ -145,7 +150,8 @@ class BatchWriter(Writer):
                 self._param_limit = _OLD_PARAM_LIMIT
                 return self._complete(store, known, record)
             return self._refuse(store, known, payload, stats, error)
-        return LineWritten(record.line_number, known.run_id, stats=stats, end_ms=payload.end_ms)
+        shown = of_outputs(record, payload)
+        return LineWritten(record.line_number, known.run_id, stats=stats, end_ms=payload.end_ms, shown=shown)
 
     def _payload(self, record: LineRecord) -> RunPayload:
         payload = line_payload(record, self._facts.display_name, self._param_limit)
@@ -175,10 +181,15 @@ class BatchWriter(Writer):
     def note(self, written: LineWritten) -> None:
         """Count a line that was written."""
         self._asked.discard(written.line_number)
-        self.existing.note(written.line_number, written.run_id, written.run)
+        if written.stats is None and written.line_number in self.existing.complete:
+            return
+        self.existing.note(written.line_number, written.run_id, written.run, written.shown)
         self.changes.made += written.made
         if written.stats is None:
             return
+        if written.line_number in self._outdated:
+            self._outdated.discard(written.line_number)
+            self.has_doubt = True  # the sums hold what the line was before
         self._last_end_ms = max(self._last_end_ms, written.end_ms)
         self.existing.tally.add(written.stats, written.scores)
         if written.refused:
@@ -186,6 +197,22 @@ class BatchWriter(Writer):
             self.changes.refused += 1
         elif not written.made:
             self.changes.completed += 1
+
+    def in_doubt(self, decided: Iterable[LineRecord]) -> set[int]:
+        """Return the lines whose runs may not show what was decided on them: their status and outputs."""
+        shown = self.existing.shown
+        runs = ((line, shown[line.line_number]) for line in decided if line.line_number in self.existing.complete)
+        return {line.line_number for line, of_run in runs if not agrees(of_run, line)}
+
+    def amends(self, record: LineRecord) -> bool:
+        """Tell whether a line ended otherwise than its run shows, so that it is to be written once more."""
+        if not self.existing.complete[record.line_number]:  # in a dry run it was not made
+            return False
+        payload = self._payload(record)
+        if self.existing.shown[record.line_number] in (fingerprint(payload), of_outputs(record, payload)):
+            return False
+        self._outdated.add(record.line_number)
+        return True
 
     def close_parent(self) -> BatchSummary:
         """End the parent run with promptflow's status and the sums of all lines, and return these."""

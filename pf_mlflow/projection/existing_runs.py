@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from pf_mlflow.projection.fingerprint import fingerprint
 from pf_mlflow.projection.summary import BatchSummary, Tally
 from pf_mlflow.tracking.known_run import KnownRun
 
@@ -19,6 +20,8 @@ class ExistingRuns:
     parent: KnownRun | None = None
     complete: dict[int, str] = field(default_factory=dict)
     incomplete: dict[int, KnownRun] = field(default_factory=dict)
+    shown: dict[int, int] = field(default_factory=dict)
+    """Fingerprints of the complete ones."""
     surplus: list[str] = field(default_factory=list)
     """Runs that show what another one shows."""
     tally: Tally = field(default_factory=Tally)
@@ -61,11 +64,12 @@ class ExistingRuns:
             self.incomplete.pop(number, None)
         if run.is_complete:
             self.complete[number] = run.run_id
+            self.shown[number] = fingerprint(run.values)
             self.tally.add_run(number, run.values)
         else:
             self.incomplete[number] = run
 
-    def note(self, line_number: int, run_id: str, incomplete: KnownRun | None) -> None:
+    def note(self, line_number: int, run_id: str, incomplete: KnownRun | None, shown: int) -> None:
         """Take up what was written of a line; `incomplete`: its run if more is to come."""
         self.complete.pop(line_number, None)
         self.incomplete.pop(line_number, None)
@@ -73,6 +77,7 @@ class ExistingRuns:
             self.incomplete[line_number] = incomplete
         else:
             self.complete[line_number] = run_id
+            self.shown[line_number] = shown
 
     def summary(self) -> BatchSummary:
         """Return the lines that are over summed up, also those whose run shows less than the line was; call it once."""

@@ -26,6 +26,8 @@ class LineWritten:
     end_ms: int = 0
     refused: str | None = None
     """Why MLflow did not take the line's values."""
+    shown: int = 0
+    """Fingerprint of what the run shows now."""
     scores: tuple[Score, ...] = ()
 
 

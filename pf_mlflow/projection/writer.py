@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,14 @@ class Writer(ABC):
     @abstractmethod
     def read_existing(self) -> None:
         """Read what MLflow has of the batch."""
+
+    def in_doubt(self, decided: Iterable[LineRecord]) -> set[int]:
+        """Return the lines whose runs may not show what was decided on them: their status and outputs."""
+        return set()
+
+    def amends(self, record: LineRecord) -> bool:
+        """Tell whether a line ended otherwise than its run shows, so that it is to be written once more."""
+        return False
 
     @abstractmethod
     def open_parent(self) -> str | None:

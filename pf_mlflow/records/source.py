@@ -60,5 +60,11 @@ class Source(Protocol):
     def lines(self, wanted: Callable[[int], bool]) -> Iterator[LineRecord]:
         """Yield the lines whose numbers are wanted, as far as the source has kept them."""
 
+    def decided(self) -> Iterator[LineRecord]:
+        """Yield the last word on each line of a batch that is over, with no more than status and outputs.
+
+        Outputs that the line's run does not show may be left out; of a source that decides nothing, no line.
+        """
+
     def named_runs(self) -> dict[int, str]:
         """Return the child run ids that the batch's outputs name, by line."""

@@ -81,6 +81,11 @@ class StoreReader:
         if self.experiment_id:
             yield from map(KnownRun.of, _on_all_pages(lambda token: self._page(where, token)))
 
+    @translates_errors
+    def run(self, run_id: str) -> KnownRun:
+        """Return one run as MLflow shows it."""
+        return KnownRun.of(self._store.get_run(run_id))
+
     def find_child(self, batch: Batch, line_number: int) -> str | None:
         """Return the id of a line's run, `None` if MLflow has none."""
         tag = SINGLE if batch.single else LINE

@@ -10,13 +10,26 @@ from itertools import chain, count
 from typing import Any
 
 from pf_mlflow.records.keys import readable, valid_key
+from pf_mlflow.records.masking import MASK
 
-__all__ = ["NOT_LOGGED", "PARAM_LIMIT", "RunPayload", "TAG_LIMIT", "batches_of", "milliseconds", "path_of_whole"]
+__all__ = [
+    "LAST_OUTPUT",
+    "NOT_LOGGED",
+    "PARAM_LIMIT",
+    "RunPayload",
+    "TAG_LIMIT",
+    "batches_of",
+    "length_of_whole",
+    "milliseconds",
+    "path_of_whole",
+]
 
 PARAM_LIMIT = 6000
 """Characters that MLflow takes in a param's value (`mlflow.utils.validation.MAX_PARAM_VAL_LENGTH`)."""
 TAG_LIMIT = 5000
 """Characters that every MLflow 3 takes in a tag's value."""
+LAST_OUTPUT = "promptflow.output"
+"""Tag of a run whose param `output`, which nobody can change, is not what promptflow kept in the end: that."""
 NOT_LOGGED = "promptflow.not_logged"
 """Tag of a run whose values MLflow refused: why."""
 _LARGEST = 2.0**63
@@ -54,6 +67,22 @@ class RunPayload:
         lacking.texts = {path: text for path, text in self.texts.items() if path not in shown}
         return lacking
 
+    def amending(self, known: RunPayload) -> RunPayload:
+        """Return this as what is written to a run that was over before: with its times, and beside an output another.
+
+        An output in which something was masked by who knew the secrets stays.
+        """
+        amended = replace(self, end_ms=known.end_ms, tags=dict(self.tags), texts=dict(self.texts))
+        before, now = known.params.get("output"), self.params.get("output")
+        if before is not None and now is not None and before != now and MASK not in before:
+            amended.add_tag(LAST_OUTPUT, self.whole("output") or "")
+        return amended
+
+    def whole(self, key: str) -> str | None:
+        """Return a param as it was before it was cut."""
+        value = self.params.get(key)
+        return value and self.texts.get(path_of_whole(value) or "", value)
+
     def add_param(self, key: str, value: Any, limit: int = PARAM_LIMIT) -> None:
         """Add a param under a name that MLflow takes; a value that is too long is cut and kept whole as a text."""
         key = _free_key(valid_key(key), self.params)
@@ -81,6 +110,12 @@ def path_of_whole(value: str) -> str | None:
     """Return the artifact that keeps the whole of a value which was cut, `None` if it was not."""
     cut = re.search(rf" … \[cut: \d+ characters, all of them in the artifact ({_LONG_VALUES}/\S+)\]$", value)
     return cut[1] if cut else None
+
+
+def length_of_whole(value: str) -> int:
+    """Return how many characters a value has, or had before it was cut."""
+    cut = re.search(r" … \[cut: (\d+) characters", value[-200:])
+    return int(cut[1]) if cut else len(value)
 
 
 def milliseconds(seconds: float) -> int:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
-from builders import batch, line_record
-from finished import CREATED, finished_batch, joke_call, run_info
+from builders import batch, line_record, llm_node
+from finished import CREATED, finished_batch, joke_call, keep, run_info
 
 from pf_mlflow.delivery import reconcile
 from pf_mlflow.delivery.reconcile import Reconciliation
@@ -17,12 +19,14 @@ from pf_mlflow.delivery.write_queue import WriteQueue
 from pf_mlflow.projection.batch_runs import BatchWriter
 from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.records.line import INTERRUPTED
+from pf_mlflow.records.line import FAILED, INTERRUPTED, Span
+from pf_mlflow.records.masking import MASK
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.run_record import batch_uid
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.known_run import KnownRun
-from pf_mlflow.tracking.run_payload import NOT_LOGGED, RunPayload
+from pf_mlflow.tracking.reader import StoreReader
+from pf_mlflow.tracking.run_payload import LAST_OUTPUT, NOT_LOGGED, RunPayload
 from pf_mlflow.tracking.writer import StoreWriter
 
 names = (f"b{number}" for number in count(1))
@@ -57,8 +61,10 @@ class Left:
         self.store = store
         self.watched: list[int] = []
 
-    def keep(self, number: int, opened: float = 100.0) -> None:
-        record = line_record(batch_uid=self.batch.uid, line_number=number, run_name=self.batch.name)
+    def keep(self, number: int, opened: float = 100.0, spans: tuple[Span, ...] = (), **changes: Any) -> None:
+        record = line_record(
+            *spans, **{"batch_uid": self.batch.uid, "line_number": number, "run_name": self.batch.name, **changes}
+        )
         self.spool.complete_line(self.batch.uid, number, opened, record.to_json())
 
     def mend(self, rehearsed: bool = False) -> BatchWriter:
@@ -68,6 +74,8 @@ class Left:
         spooled = SpooledBatch(self.spool, self.batch.uid, rehearsed)
         with queue_of(writer) as queue:
             Reconciliation(writer, spooled, queue, lambda line, _: self.watched.append(line.line_number)).complete()
+        if writer.has_doubt:
+            writer.read_existing()
         writer.close_parent()
         return writer
 
@@ -94,7 +102,8 @@ def test_each_line_comes_from_who_knows_it_best(store: StoreWriter, tmp_path: Pa
     ]
     assert [children[n].values.tags.get("promptflow.error_type") for n in range(5)] == 4 * [None] + [INTERRUPTED]
     assert [children[n].values.status for n in range(5)] == 4 * ["FINISHED"] + ["FAILED"]
-    assert (left.spool.waiting(left.batch.uid), sorted(left.watched), writer.changes.made) == (0, [*range(5)], 5)
+    assert children[1].values.tags[LAST_OUTPUT] == "from the folder"
+    assert (left.spool.waiting(left.batch.uid), set(left.watched), writer.changes.made) == (0, {*range(5)}, 5)
 
 
 def test_a_second_time_nothing_is_left_to_do(store: StoreWriter, tmp_path: Path) -> None:
@@ -214,3 +223,61 @@ def test_a_line_that_ends_while_its_run_is_being_made_is_not_taken_for_delivered
         look()
         assert settle().stats and left.spool.waiting(left.batch.uid) == 0
     assert left.children()[0].values.params["output"] == "Ha!"
+
+
+HANDED_ON = "nodes: [{name: joke, type: llm}]\noutputs: {joke: {reference: '${joke.output}'}}"
+NO = {"message": "no JSON", "debugInfo": {"type": "FlowOutputUnserializable"}}
+
+
+@pytest.mark.parametrize("outputs_written", [True, False], ids=["ended", "killed"])
+def test_what_promptflow_decided_last_is_written(
+    store: StoreWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs_written: bool
+) -> None:
+    """The others, in which nothing differs, cost no request."""
+    left = Left(store, tmp_path, in_folder=[])
+    (left.folder / "snapshot" / "flow.dag.yaml").write_text(HANDED_ON)
+    long = "long " * 3000
+    last: dict[int, tuple[str, dict[str, Any] | None]] = {
+        0: ("Ha!", None),
+        1: ("Ha!", NO),
+        2: ("joined", None),
+        3: ("Ha!", None),
+        4: (long, None),
+        5: ("Ha!", NO),
+    }
+    for number, (output, error) in last.items():
+        changes = {"status": "Failed", "error": error, "output": None} if error else {"output": {"joke": output}}
+        keep(left.folder, number, run_info(number, joke_call(output=output), **changes))
+    if outputs_written:
+        rows = [{"line_number": number, "joke": output} for number, (output, error) in last.items() if not error]
+        (left.folder / "flow_outputs").mkdir()
+        (left.folder / "flow_outputs" / "output.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for number in (0, 1, 2):
+        left.keep(number, outputs={"joke": "Ha!"})
+    left.keep(3, status=FAILED, outputs={}, error="late", error_type="LineExecutionTimeoutError")
+    left.keep(4, spans=llm_node("joke", output=long), outputs={"joke": long})
+    left.keep(5, status=FAILED, outputs={}, error="no JSON", error_type="FlowOutputUnserializable")
+    asked: list[str] = []
+    monkeypatch.setattr(store, "run", lambda run_id: asked.append(run_id) or StoreReader.run(store, run_id))
+    for _ in range(2):
+        writer = left.mend()
+        runs = {number: run.values for number, run in left.children().items()}
+        statuses = [runs[number].status for number in range(6)]
+        assert statuses == ["FINISHED", "FAILED", "FINISHED", "FINISHED", "FINISHED", "FAILED"]
+        errors = {number: run.tags["promptflow.error"] for number, run in runs.items() if run.status == "FAILED"}
+        assert errors == dict.fromkeys([1, 5], "FlowOutputUnserializable: no JSON")
+        assert [runs[number].tags.get(LAST_OUTPUT) for number in range(4)] == [None, None, "joined", None]
+        assert [runs[number].params["output"] for number in range(4)] == ["Ha!"] * 4
+        assert {run.metrics["line_duration"] for run in runs.values()} == {2.5}
+        assert {run.end_ms for run in runs.values()} == {102_500}
+        assert writer.existing.parent and writer.existing.parent.values.metrics["lines_failed"] == 2
+        assert len(asked) == len({1, 2, 3})
+
+
+def test_what_was_masked_by_who_knew_a_secret_stays(store: StoreWriter, tmp_path: Path) -> None:
+    left = Left(store, tmp_path, in_folder=[])
+    (left.folder / "snapshot" / "flow.dag.yaml").write_text(HANDED_ON)
+    keep(left.folder, 0, run_info(0, joke_call(output="it is abc"), output={"joke": "it is abc"}))
+    left.keep(0, spans=llm_node("joke", output=f"it is {MASK}"), outputs={"joke": MASK})
+    left.mend()
+    assert "abc" not in str(left.children()[0].values)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pf_mlflow.records.line import LineRecord
+from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord
 from pf_mlflow.sources.promptflow.flow import flow_nodes
 from pf_mlflow.sources.promptflow.run_info import line_of_run_info
 from pf_mlflow.sources.promptflow.run_record import NOWHERE, RunRecord
@@ -51,6 +52,22 @@ class BatchFolder:
                         yield line_of_run_info(batch_uid, name, line["line_number"], line["run_info"], nodes, self.path)
                 except (ValueError, KeyError, TypeError):  # a line that was being written when its writer was killed
                     continue
+
+    def decided(self, batch_uid: str) -> Iterator[LineRecord]:
+        """Yield status and outputs of each line, in no order; from one file, where promptflow came to write it."""
+        path = self.path / "flow_outputs" / "output.jsonl"
+        if not path.is_file():
+            yield from (replace(line, inputs={}, spans=()) for line in self.lines(batch_uid, ""))
+            return
+        shown = flow_nodes(self.flow or self._copy).shown_outputs
+        failed = {number for file in self._line_files() for number in _numbers_in(file)}
+        with path.open(encoding="utf-8") as file:
+            for text in file:
+                with suppress(ValueError, KeyError):  # a line that was being written when its writer was killed
+                    outputs = json.loads(text)
+                    failed.discard(number := outputs.pop("line_number"))
+                    yield LineRecord(batch_uid, number, COMPLETED, 0.0, 0.0, outputs=shown(outputs))
+        yield from (LineRecord(batch_uid, number, FAILED, 0.0, 0.0) for number in failed)
 
     def count(self) -> int:
         """Return how many lines there are, by the names of their files."""

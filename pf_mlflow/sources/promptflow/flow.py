@@ -129,6 +129,13 @@ class FlowNodes:
     handed_on: Mapping[str, str] = field(default_factory=dict)
     """The flow's outputs that are the whole output of a node, by that node."""
 
+    def shown_outputs(self, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return those of the flow's outputs that may be what is shown as a line's: one node's, where one is shown."""
+        shown = self.named or self.llm
+        if len(shown) != 1:
+            return outputs
+        return {name: value for name, value in outputs.items() if name == self.handed_on.get(shown[0])}
+
 
 def flow_nodes(folder: Path) -> FlowNodes:
     """Return the nodes of the DAG flow in a folder, `FlowNodes()` if there is none; read anew where it has changed."""

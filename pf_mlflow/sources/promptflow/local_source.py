@@ -95,6 +95,11 @@ class LocalSource:
         for line in self.folder.lines(self.batch.uid, self.batch.name, wanted):
             yield cleaned(line, self.batch.content, known_secrets())
 
+    def decided(self) -> Iterator[LineRecord]:
+        """Yield the last word on each line, with no more than status and outputs."""
+        for line in self.folder.decided(self.batch.uid):
+            yield cleaned(line, self.batch.content, known_secrets()) if line.outputs else line
+
     def named_runs(self) -> dict[int, str]:
         """Return the child run ids that the batch's outputs name, by line."""
         return self.folder.named_runs()
