@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.errors import BadInput
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 from pf_mlflow.sources.promptflow.flow import read_dag
-from pf_mlflow.sources.promptflow.private_names import CurrentLine, data_rows, promptflow_home
+from pf_mlflow.sources.promptflow.private_names import CurrentLine, as_recorded, data_rows, promptflow_home
 from pf_mlflow.sources.promptflow.run_record import NOWHERE, RunRecord, run_record
 
 __all__ = ["check_row", "first_with_data", "wrong_rows"]
@@ -51,18 +52,22 @@ def wrong_rows(home: Path, base: str, data: Path) -> dict[int, str]:
     """
     record = first_with_data(home, base)
     columns = _columns(record)
-    lines = list(_inputs(record))
+    lines = dict(_inputs(record))
     if not columns or not lines:
         raise BadInput(
             f"Nobody can tell whether the rows of {str(data)!r} are those of the batch {base!r}: nothing says which "
             "columns its inputs came from. Leave the data out, or run the batch anew with --column-mapping."
         )
     rows = {row.get("line_number", number): row for number, row in enumerate(data_rows(data))}
-    differences = ((n, _difference(rows.get(n), inputs, columns)) for n, inputs in lines)
+    kinds = {name: (spec or {}).get("type") for name, spec in _flow_inputs(record).items()}
+    differences = {n: _difference(rows.get(n), inputs, columns, kinds) for n, inputs in lines.items()}
+    suspects = {n for n, difference in differences.items() if difference}
+    whole = BatchFolder.of(record).inputs(suspects.__contains__) if suspects else {}
+    differences |= {n: _difference(rows.get(n), inputs, columns, kinds) for n, inputs in whole.items() if inputs}
     return {
         n: f"Row {n} of {str(data)!r} is not the row that line {n} of {base!r} was run on: {difference}. "
         "Give the batch's own data, in its order; columns may be added."
-        for n, difference in differences
+        for n, difference in differences.items()
         if difference
     }
 
@@ -86,14 +91,20 @@ def _columns(record: RunRecord) -> dict[str, str]:
 
 def _by_name(record: RunRecord) -> dict[str, str]:
     """Return where promptflow takes inputs from that nobody has mapped: the column of their name, or their default."""
+    inputs = _flow_inputs(record).items()
+    return {name: f"${{data.{name}}}" for name, spec in inputs if (spec or {}).get("default") is None}
+
+
+def _flow_inputs(record: RunRecord) -> Mapping[str, Any]:
+    """Return what the batch's flow says of its inputs; nothing where only its code tells them."""
     for folder in (record.flow_copy, record.flow_dir or NOWHERE):
         with suppress(BadInput):
-            inputs = read_dag(folder).get("inputs") or {}
-            return {name: f"${{data.{name}}}" for name, spec in inputs.items() if (spec or {}).get("default") is None}
+            return read_dag(folder).get("inputs") or {}
     return {}
 
 
 def _inputs(record: RunRecord) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the inputs of each line, quickly read but cut to ten decimals."""
     path = record.folder / "inputs.jsonl"
     if path.is_file():
         with path.open(encoding="utf-8") as lines:
@@ -101,20 +112,33 @@ def _inputs(record: RunRecord) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield inputs.get("line_number", number), inputs
 
 
-def _difference(row: Mapping[str, Any] | None, inputs: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+def _difference(
+    row: Mapping[str, Any] | None, inputs: Mapping[str, Any], columns: Mapping[str, str], kinds: Mapping[str, Any]
+) -> str:
     if row is None:
         return "it is not there"
     for name, column in columns.items():
         if column not in row:
             return f"it has no {column!r}"
-        if name in inputs and _as_json(row[column]) != _as_json(inputs[name]) and not _is_picture(inputs[name]):
-            return f"{column!r} is {_short(row[column])} and was {_short(inputs[name])}"
+        if name not in inputs or _is_picture(inputs[name]):
+            continue
+        given, was = as_recorded(row[column], kinds.get(name)), inputs[name]
+        if _as_json(given) != _as_json(was) and not _is_same_number(row[column], was):
+            return f"{column!r} is {_short(given)} and was {_short(was)}"
     return ""
 
 
 def _as_json(value: Any) -> str:
     """Return a value as JSON; what is lacking in a file, promptflow reads as NaN, and so writes it."""
     return json.dumps(None if value != value else value, sort_keys=True, default=str)
+
+
+def _is_same_number(given: Any, was: Any) -> bool:
+    """Tell whether a number was given, as text maybe: 7 becomes 7.0 in a column that other rows lack."""
+    try:
+        return isinstance(given, (int, float)) and float(was) == given
+    except (TypeError, ValueError):
+        return False
 
 
 def _is_picture(value: Any) -> bool:

@@ -28,7 +28,8 @@ class LineFields:
     ) -> LineFields:
         """Return a line from values as a flow gives them: numbers, dicts and lists become text, lists as JSON.
 
-        promptflow makes the text "None" of an output or a column that is `None`, so "None" is none.
+        promptflow makes a text of what is missing where an input is a text: "None" of an output or a column that is
+        `None`, "nan" of a column that the row lacks. So these are none.
 
         Args:
             answer: What the flow answered.
@@ -55,10 +56,12 @@ class LineFields:
 
 
 _OWN = ("answer", "question", "ground_truth", "context")
+_NOTHING = {"None", "nan", "NaT", "<NA>"}
+"""Texts that promptflow makes of a value that is not there: `str` of what Python and pandas have in its place."""
 
 
 def _known(text: str | None) -> str | None:
-    return None if text == "None" else text
+    return None if text in _NOTHING else text
 
 
 def _text(value: Any) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from finished import home_with
+from machine import Machine
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.evaluation.row_check import wrong_rows
@@ -87,3 +88,55 @@ def test_what_nobody_can_tell_is_refused(tmp_path: Path, mapping: dict[str, str]
         wrong_rows(tmp_path / "home", "b1", rows(tmp_path, ROWS))
     with pytest.raises(BadInput, match="no batch 'nobody'"):
         wrong_rows(tmp_path / "home", "nobody", rows(tmp_path, ROWS))
+
+
+TYPED = [
+    {"s": 2026, "i": 3, "d": 0.83123456789123, "o": {"score": 0.12345678901234}, "date": "2024-01-02"},
+    {"s": 0.5, "i": "7", "d": "1e3", "o": "[1, 2.50]", "date": "2024-05-06 07:08"},
+    {"s": "true", "i": 7.0, "d": 1e-12, "o": "yes", "date": "2024-05-06"},
+]
+KINDS = {"s": "string", "i": "int", "d": "double", "o": "object", "date": "string"}
+
+
+@pytest.fixture(scope="module")
+def typed(machine: Machine) -> Path:
+    """A batch over values that promptflow converts: its home."""
+    flow = machine.folder / "typed"
+    flow.mkdir()
+    (flow / "echo.py").write_text("from promptflow.core import tool\n\n@tool\ndef echo(s):\n    return s\n")
+    node = {"name": "echo", "type": "python", "source": {"type": "code", "path": "echo.py"}}
+    dag = {
+        "inputs": {name: {"type": kind} for name, kind in KINDS.items()},
+        "outputs": {"answer": {"type": "string", "reference": "${echo.output}"}},
+        "nodes": [{**node, "inputs": {"s": "${inputs.s}"}}],
+    }
+    (flow / "flow.dag.yaml").write_text(json.dumps(dag))
+    words = ["--flow", str(flow), "--data", str(machine.data("typed", TYPED)), "--name", "typed"]
+    done = machine.command("pf-mlflow", "run", *words, PF_MLFLOW_ENABLED="false")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return machine.folder / "promptflow"
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({}, ""),
+        ({"s": "2026"}, ""),
+        ({"s": 2026.0}, ""),  # in a column that another row lacks, a whole number has a point
+        ({"s": 2027}, '\'s\' is "2027" and was "2026"'),
+        ({"s": "2026-01-01"}, "'s'"),
+        ({"d": 0.83123456789124}, "'d' is 0.83123456789124 and was 0.83123456789123"),
+        ({"o": {"score": 0.12345678901235}}, "'o'"),
+        ({"i": "3"}, ""),
+        ({"i": 4}, "'i' is 4 and was 3"),
+        ({"date": "2024-01-02T00:00:00"}, ""),
+        ({"date": "2024-01-03"}, '\'date\' is "2024-01-03 00:00:00" and was "2024-01-02 00:00:00"'),
+        ({"date": None}, "'date' is \"NaT\""),
+    ],
+)
+def test_values_are_compared_as_promptflow_converts_them(
+    typed: Path, tmp_path: Path, change: dict[str, Any], wrong: str
+) -> None:
+    told = wrong_rows(typed, "typed", rows(tmp_path, [{**TYPED[0], **change}, *TYPED[1:]]))
+    assert told.keys() == ({0} if wrong else set()), told
+    assert wrong in told.get(0, "")

@@ -22,6 +22,8 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ("", None),
         (" \n\u3000", None),
         ("None", None),
+        *[(text, None) for text in ("nan", "NaT", "<NA>")],  # what promptflow makes of it where an input is a text
+        ("NaN", "NaN"),
         ("none", "none"),
         ("None of them", "None of them"),
         (float("nan"), None),  # pandas' nothing

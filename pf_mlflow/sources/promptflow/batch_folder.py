@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord
 from pf_mlflow.sources.promptflow.flow import flow_nodes
@@ -42,16 +43,26 @@ class BatchFolder:
     ) -> Iterator[LineRecord]:
         """Yield the wanted lines in order of their numbers, as lines of the batch with this uid and name."""
         nodes = flow_nodes(self.flow or self._copy)
+        for number, info in self._run_infos(wanted):
+            with suppress(ValueError, KeyError, TypeError):
+                yield line_of_run_info(batch_uid, name, number, info, nodes, self.path)
+
+    def inputs(self, wanted: Callable[[int], bool]) -> dict[int, dict[str, Any]]:
+        """Return the inputs of the wanted lines by number, with all decimals, which `inputs.jsonl` has not."""
+        return {number: info.get("inputs") or {} for number, info in self._run_infos(wanted)}
+
+    def _run_infos(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, dict[str, Any]]]:
         for path in self._line_files():
             if not any(map(wanted, _numbers_in(path))):
                 continue
             for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
                 try:
                     line = json.loads(text)
-                    if wanted(line["line_number"]):
-                        yield line_of_run_info(batch_uid, name, line["line_number"], line["run_info"], nodes, self.path)
+                    number, info = line["line_number"], line["run_info"]
                 except (ValueError, KeyError, TypeError):  # a line that was being written when its writer was killed
                     continue
+                if wanted(number):
+                    yield number, info
 
     def decided(self, batch_uid: str) -> Iterator[LineRecord]:
         """Yield status and outputs of each line, in no order; from one file, where promptflow came to write it."""

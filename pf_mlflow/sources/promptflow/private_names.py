@@ -8,7 +8,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -19,6 +19,7 @@ from pf_mlflow.sqlite_file import damage_named
 __all__ = [
     "CurrentLine",
     "KEYRING_ENTRY",
+    "as_recorded",
     "batch_logger",
     "connection_secrets",
     "current_batch",
@@ -81,20 +82,32 @@ def line_of_attributes(attributes: Any) -> CurrentLine | None:
 
 def last_word(info: Any) -> dict[str, Any]:
     """Return promptflow's run info of a line, calls left out, as its files have it."""
-    from promptflow.contracts.multimedia import PFBytes
-    from promptflow.tracing._utils import serialize
-
-    def plain(value: Any) -> Any:
-        return json.loads(json.dumps(serialize(value, serialization_funcs={PFBytes: str}), default=str))
-
     return {
         "run_id": info.run_id,
         "status": info.status.value,
         "error": info.error,
-        "inputs": plain(info.inputs),
-        "output": plain(info.output),
+        "inputs": _plain(info.inputs),
+        "output": _plain(info.output),
         **{name: (at := getattr(info, name)) and f"{at.isoformat()}Z" for name in ("start_time", "end_time")},
     }
+
+
+def as_recorded(value: Any, kind: str | None) -> Any:
+    """Return what a line's file has of a row's value that went to an input of a type; `None` is no type."""
+    from promptflow.contracts.tool import ValueType
+
+    with suppress(
+        ValueError, TypeError, ArithmeticError
+    ):  # no such type, or the value does not fit it: promptflow keeps it as it is
+        value = ValueType(kind).parse(value)
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    from promptflow.contracts.multimedia import PFBytes
+    from promptflow.tracing._utils import serialize
+
+    return json.loads(json.dumps(serialize(value, serialization_funcs={PFBytes: str}), default=str))
 
 
 def watch_workers(executing: Callable[[CurrentLine, Mapping[str, Any]], AbstractContextManager[list[Any]]]) -> None:
