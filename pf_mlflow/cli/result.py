@@ -82,4 +82,4 @@ def _exit_code(result: RunResult) -> int:
         return INTERRUPTED
     if result.status != "Completed":
         return 1
-    return SOME_FAILED if result.lines_failed or result.lines_not_evaluated else 0
+    return SOME_FAILED if result.lines_failed or result.lines_not_evaluated or result.failure else 0

@@ -64,7 +64,7 @@ def run(as_json: bool, evaluate: Path | None, metrics: str | None, **options: An
     Takes DAG flows with and without our nodes, flex flows and prompties. Ctrl-C stops taking lines and waits for those
     that run, once more it does not wait; `--resume-from` goes on with the rest.
 
-    Exit code: 0 all lines completed, 3 some failed, 1 error, 2 wrong command line, 130 interrupted.
+    Exit code: 0 all lines completed, 3 some or their sums failed, 1 error, 2 wrong command line, 130 interrupted.
 
     Example: pf-mlflow run --flow . --data data/topics.jsonl --column-mapping topic='${data.topic}'
     """

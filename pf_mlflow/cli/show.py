@@ -108,8 +108,7 @@ def _remarks(report: BatchReport) -> Iterator[str]:
     if report.lines_refused:
         refused = _count(report.lines_refused, "line", "lines")
         yield f"MLflow refused the values of {refused}; {sync} tries again and says why."
-    if report.trouble:
-        yield report.trouble
+    yield from filter(None, (report.error, report.trouble))
     if report.older:
         yield f"{_count(report.older, 'older batch', 'older batches')} of this name, too: this is the newest."
 

@@ -8,7 +8,7 @@ from typing import Any
 from pf_mlflow.records.line import COMPLETED, INTERRUPTED, LineRecord, Span, Tokens
 from pf_mlflow.tracking.run_payload import PARAM_LIMIT, RunPayload, milliseconds
 
-__all__ = ["line_payload", "tells_lines_apart"]
+__all__ = ["is_model_setting", "line_payload", "tells_lines_apart"]
 
 _MODEL_SETTINGS = set(
     "model deployment_name temperature top_p max_tokens stop seed response_format logit_bias presence_penalty "
@@ -22,7 +22,8 @@ def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM
 
     The unit is the LLM node: its inputs, its output, the tokens of all its LLM calls, its wall time in seconds.
     With several nodes, each one's values bear its name, and the token sums and the flow's first output none. The flow's
-    own inputs are shown where the nodes' do not tell lines apart, and for a line that reached no such node.
+    own inputs are shown where the nodes' do not tell lines apart, for a line that reached no such node, and always
+    those that bear a name under which a node's are not: there it is the rendered prompt.
     """
     completed = record.status == COMPLETED
     start, end = milliseconds(record.start), milliseconds(max(record.start, record.end))
@@ -33,9 +34,9 @@ def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM
     reached = [spans[name] for name in names if name in spans]
     for node in reached:
         _add_node(payload, record, node, f"{node.node}." if len(names) > 1 else "", param_limit)
-    if not any(tells_lines_apart(name) for node in reached for name in node.inputs):
-        others = {name: value for name, value in record.inputs.items() if f"input_{name}" not in payload.params}
-        _add_inputs(payload, others, "", param_limit)
+    tells_apart = any(tells_lines_apart(name) for node in reached for name in node.inputs)
+    others = {name: value for name, value in record.inputs.items() if f"input_{name}" not in payload.params}
+    _add_inputs(payload, {n: v for n, v in others.items() if not (tells_apart and _is_shown(n))}, "", param_limit)
     if (len(names) > 1 or not reached) and record.outputs and not record.scores:
         payload.add_param("output", next(iter(record.outputs.values())), param_limit)
     calls = [call for node in reached for call in record.llm_calls(node)]
@@ -50,7 +51,7 @@ def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM
 
 
 def _add_node(payload: RunPayload, record: LineRecord, node: Span, prefix: str, limit: int) -> None:
-    _add_inputs(payload, node.inputs, prefix, limit)
+    _add_inputs(payload, {name: value for name, value in node.inputs.items() if _is_shown(name)}, prefix, limit)
     if node.has_output:
         payload.add_param(f"{prefix}output", node.output, limit)
     _add_tokens(payload, record.llm_calls(node), prefix)
@@ -65,17 +66,22 @@ def _elapsed(start: float, end: float) -> float | None:
 
 def _add_inputs(payload: RunPayload, inputs: Mapping[str, Any], prefix: str, limit: int) -> None:
     for name, value in inputs.items():
-        if _is_shown(name):
-            payload.add_param(f"{prefix}input_{name}", value, limit)
+        payload.add_param(f"{prefix}input_{name}", value, limit)
 
 
 def _is_shown(name: str) -> bool:
+    """Tell whether an input of a node is shown: its prompt, rendered for each line, is not."""
     return name != "prompt" and not name.startswith("_")
 
 
 def tells_lines_apart(name: str) -> bool:
     """Tell whether an input of a node is shown and no mere setting of the model."""
-    return _is_shown(name) and name not in _MODEL_SETTINGS
+    return _is_shown(name) and not is_model_setting(name)
+
+
+def is_model_setting(name: str) -> bool:
+    """Tell whether an input is a setting of the model by its name."""
+    return name in _MODEL_SETTINGS
 
 
 def _add_tokens(payload: RunPayload, calls: Any, prefix: str) -> None:

@@ -25,8 +25,12 @@ def opening_payload(batch: Batch, provenance: Provenance) -> RunPayload:
 
 
 def closing_payload(facts: BatchFacts, flow_hash: str | None) -> RunPayload:
-    """Return the parent run's end: status and time by the batch's facts, and the hash of the flow that ran."""
+    """Return the parent run's end by the batch's facts, and the hash of the flow that ran."""
     payload = RunPayload(_STATUS.get(facts.status, "KILLED"), 0, milliseconds(facts.end or time.time()))
     if flow_hash:
         payload.add_param("flow_hash", flow_hash)
+    if facts.error:
+        payload.add_tag("promptflow.error", facts.error)
+    for name, value in facts.metrics.items():
+        payload.add_metric(name, value)
     return payload

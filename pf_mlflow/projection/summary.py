@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pf_mlflow.projection.line_payload import tells_lines_apart
+from pf_mlflow.projection.line_payload import is_model_setting
 from pf_mlflow.projection.line_verdicts import LineVerdicts
 from pf_mlflow.projection.score_payload import scores_of
 from pf_mlflow.records import known_fields
@@ -80,7 +80,7 @@ class LineStats:
 def _label(params: Mapping[str, str]) -> str:
     """Return what tells a line from others at a glance: its first input that is no setting of the model."""
     inputs = {name: name.rpartition("input_")[2] for name in params if name.split(".")[-1].startswith("input_")}
-    return next((params[name] for name, short in inputs.items() if tells_lines_apart(short)), "")
+    return next((params[name] for name, short in inputs.items() if not is_model_setting(short)), "")
 
 
 def _int(value: float | None) -> int | None:

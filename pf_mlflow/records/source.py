@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pf_mlflow.records.batch import Batch
@@ -25,6 +25,10 @@ class BatchFacts:
     """promptflow's word, such as `Running` or `Completed`; `None` where nobody keeps any."""
     base_batch: str | None = None
     """Name of the batch whose lines this one scores."""
+    error: str | None = None
+    """Why it failed as a whole, or what sums its lines up did."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Numbers that its flow's own aggregation has logged."""
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,8 @@ class BatchReport:
     """Lines whose values MLflow did not take."""
     runs_twice: int = 0
     """Runs that show what another one shows."""
+    error: str | None = None
+    """Why the batch as a whole failed, or what sums its lines up."""
     trouble: str | None = None
     """What keeps lines from MLflow, as the delivery process put it last."""
     summary: BatchSummary | None = None
@@ -162,6 +164,7 @@ class _ReportReader:
             lines_waiting=self._waiting(),
             lines_refused=sum(NOT_LOGGED in known.values.tags for known in over.values()),
             runs_twice=len(self._existing.surplus),
+            error=self._whole(parent, parent.values.tags.get("promptflow.error", "")) or None if parent else None,
             trouble=state.trouble if state else None,
             summary=self._existing.summary() if has_runs and not self._only_failed else None,
             failures=tuple(sorted(self._failures(), key=lambda line: line.line_number)),

@@ -13,6 +13,7 @@ from pf_mlflow.running.monitor import Monitor
 from pf_mlflow.settings import Settings
 from pf_mlflow.sources.live.api import batch_started
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
+from pf_mlflow.sources.promptflow.outcome import failure_of
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record
 from pf_mlflow.spool.entries import BatchState
@@ -33,7 +34,7 @@ class RunResult:
     model: ModelChoice | None = None
     """`None` if nothing was executed."""
     failure: str | None = None
-    """Why the batch as a whole failed, or the first line of an evaluation, in promptflow's words."""
+    """Why the batch as a whole failed, or what sums it up, or the first line of an evaluation."""
     lines_failed: int = 0
     seconds: float = 0.0
     """From the call to the last line's result, delivery not counted."""
@@ -103,9 +104,9 @@ def result_of(run: Any, model: ModelChoice, settings: Settings, monitor: Monitor
 
 
 def _why(record: RunRecord, status: str) -> str | None:
-    if status == "Failed":
-        return record.failure()
-    return _first_failure(record) if record.is_evaluation() else None
+    if status == "Failed" or not record.is_evaluation():
+        return failure_of(record)
+    return _first_failure(record) or failure_of(record)
 
 
 def _first_failure(record: RunRecord) -> str | None:

@@ -56,7 +56,7 @@ def test_any_record_makes_a_run_that_mlflow_takes(
     payload = line_payload(record, text, limit)
     assert_valid(payload, limit)
     shown = sum(name != "prompt" and not name.startswith("_") for name in inputs)
-    flows_own = 0 if any(map(tells_lines_apart, inputs)) else shown
+    flows_own = len(inputs) - shown if any(map(tells_lines_apart, inputs)) else len(inputs)
     assert len(payload.params) == 1 + 2 * (shown + 1) + flows_own + 1
     assert_valid(line_payload(line_record(span("py"), inputs=inputs, outputs={}), text, limit), limit)
 
@@ -249,6 +249,12 @@ CALLS = tuple(span(f"c{n}", "joke", kind="LLM", tokens=Tokens(n, None, n), model
                 inputs={"topic": "atom", "model": "of the flow"},
             ),
             {"input_model": "m", "input_max_tokens": "9", "input_topic": "atom", "output": "Ha!"},
+            {**CALL, "duration": 1.5},
+            {"response_model": "fake-1"},
+        ),
+        (  # a flow's own input may be named as a node's prompt, or as promptflow names what is its own
+            line_record(*llm_node("joke"), inputs={"topic": "atom", "prompt": "Tell me", "_x": 1}),
+            {**INPUTS, "input_prompt": "Tell me", "input__x": "1", "output": "Ha!"},
             {**CALL, "duration": 1.5},
             {"response_model": "fake-1"},
         ),

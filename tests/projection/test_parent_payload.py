@@ -22,6 +22,11 @@ def test_the_status_of_the_parent_run(status: str | None, expected: str) -> None
     assert (payload.status, payload.end_ms, payload.params) == (expected, 100_500, {})
 
 
+def test_the_parent_bears_why_it_failed_and_what_its_flow_logged() -> None:
+    payload = closing_payload(BatchFacts("b1", error="no", metrics={"accuracy of it/all": 0.5}), None)
+    assert payload.tags == {"promptflow.error": "no"} and payload.metrics == {"accuracy of it_all": 0.5}
+
+
 def test_the_parent_run_shows_what_is_known_of_its_batch() -> None:
     known = Provenance("${joke.v1}", "rows.jsonl", "d1", "f1", "c1")
     of_data = {"variant": "${joke.v1}", "data": "rows.jsonl", "data_hash": "d1", "git_commit": "c1"}

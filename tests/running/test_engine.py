@@ -163,6 +163,7 @@ def test_a_class_takes_its_arguments_and_sums_up(machine: Machine) -> None:
     assert code == 0
     assert [one["answer"] for one in machine.outputs("class_flex")] == [f"topic {number}!" for number in range(12)]
     assert json.loads(machine.pf("run", "show-metrics", "--name", "class_flex").stdout) == {"lines": 12}
+    assert tracked(store(machine), "class_flex").parent.data.metrics["lines"] == 12
     for number in range(12):
         log = (folder(machine, "class_flex") / "flow_logs" / f"{number:09}.log").read_text()
         assert re.findall(r"printed topic \d+", log) == [f"printed topic {number}"]

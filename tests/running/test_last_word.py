@@ -70,5 +70,17 @@ def test_each_line_is_shown_as_promptflow_decided(machine: Machine, flow: str, s
     assert shown.parent.info.status == "FINISHED"  # inputs that do not fit do not end the batch
 
 
+def test_the_parent_bears_what_became_of_the_sums(machine: Machine, flow: str, shown: Tracked) -> None:
+    data = shown.parent.data
+    if flow == "kinds":
+        completed = sum(error is None for _, _, error in KINDS.values())
+        assert data.metrics["answers"] == completed == data.metrics["lines_completed"]
+        told = "tell, which sums the lines up, failed: ArithmeticError: nothing can be summed up"
+        assert data.tags["promptflow.error"] == told
+        assert told in machine.command("pf-mlflow", "show", "last_word_kinds").stderr
+    else:
+        assert "promptflow.error" not in data.tags
+
+
 def test_sync_shows_the_same(machine: Machine, flow: str, shown: Tracked) -> None:
     assert without_times(sync(machine, f"last_word_{flow}")) == without_times(shown)

@@ -45,6 +45,17 @@ def test_what_a_batch_was_made_of(tmp_path: Path) -> None:
     assert source_of(home).provenance().data is None
 
 
+def test_data_may_be_a_folder(tmp_path: Path) -> None:
+    home, data = tmp_path / "home", tmp_path / "rows"
+    data.mkdir()
+    (data / "a.jsonl").write_text("{}\n")
+    finished_batch(home, [], data=str(data))
+    made_of = source_of(home).provenance()
+    assert made_of.data == "rows" and made_of.data_hash
+    (data / "b.jsonl").write_text("{}\n")
+    assert made_of.data_hash != source_of(home).provenance().data_hash
+
+
 def test_an_evaluation_names_its_base(tmp_path: Path) -> None:
     finished_batch(tmp_path / "home", [], dag=EVALUATION_FLOW, run="base")
     assert source_of(tmp_path / "home").facts().base_batch == "base"

@@ -16,7 +16,7 @@ from pf_mlflow.sources.promptflow.flow import flow_nodes
 from pf_mlflow.sources.promptflow.run_info import line_of_run_info
 from pf_mlflow.sources.promptflow.run_record import NOWHERE, RunRecord
 
-__all__ = ["BatchFolder", "digest"]
+__all__ = ["BatchFolder", "data_files", "digest"]
 
 _FLOW_FILES = {".py", ".jinja2", ".yaml", ".yml", ".prompty", ".json", ".txt"}
 
@@ -123,6 +123,13 @@ def _numbers_in(path: Path) -> range:
 def _flow_files(folder: Path) -> list[Path]:
     files = (path for path in folder.rglob("*") if path.suffix in _FLOW_FILES and path.is_file())
     return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def data_files(data: Path) -> list[Path]:
+    """Return the files that a batch's data are: one, or those of a folder, none where they are not there any more."""
+    if data.is_file():
+        return [data]
+    return sorted(path for path in data.rglob("*") if path.is_file()) if data.is_dir() else []
 
 
 def digest(files: Iterable[Path], base: Path | None = None) -> str:

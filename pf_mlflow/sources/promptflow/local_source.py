@@ -14,9 +14,10 @@ from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.masking import cleaned
 from pf_mlflow.records.source import BatchFacts, Provenance
-from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, digest
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, data_files, digest
 from pf_mlflow.sources.promptflow.known_secrets import known_secrets
 from pf_mlflow.sources.promptflow.life import Life
+from pf_mlflow.sources.promptflow.outcome import failure_of, logged_metrics
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record, seconds
 from pf_mlflow.spool.entries import OpenWorker
 from pf_mlflow.spool.store import Spool
@@ -70,6 +71,8 @@ class LocalSource:
             record.end or BatchFolder.of(record).last_written(),
             record.status,
             record.base_batch if record.is_evaluation() else None,
+            known_secrets().masked(failure_of(record, self.batch.content != "none") or "") or None,
+            logged_metrics(record),
         )
 
     def provenance(self) -> Provenance:
@@ -82,11 +85,11 @@ class LocalSource:
         if record is None:
             return Provenance()
         data = Path(record.data) if record.data else None
-        has_data = data is not None and data.is_file()
+        files = data_files(data) if data else []
         return Provenance(
             variant=record.variant,
-            data=data.name if data and has_data else None,
-            data_hash=digest([data]) if data and has_data else None,
+            data=data.name if data and files else None,
+            data_hash=digest(files, data if data and data.is_dir() else None) if files else None,
             git_commit=_git_commit(record.flow_dir) if record.flow_dir else None,
         )
 

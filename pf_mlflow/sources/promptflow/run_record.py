@@ -73,14 +73,6 @@ class RunRecord:
         """Tell whether the batch scores the lines of another: it has a base batch, and its flow sums lines up."""
         return self.base_batch is not None and flow_nodes(self.flow_as_run).aggregates
 
-    def failure(self) -> str | None:
-        """Return why promptflow says that the batch failed, `None` if it does not say."""
-        try:
-            error = json.loads((self.folder / "error.json").read_text(encoding="utf-8"))
-            return " ".join(str(error["message"]).split())
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
 
 def run_record(home: Path, name: str) -> RunRecord | None:
     """Return promptflow's record of a batch, `None` if there is none under that name."""
