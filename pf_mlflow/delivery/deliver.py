@@ -162,7 +162,7 @@ class _Delivery:
             self._breaker.call(self._writer.read_existing)
         summary = self._breaker.call(self._writer.close_parent)
         self._spooled.close(summary)
-        self._done.is_closed, self._done.is_settled = True, self._spooled.is_flushed
+        self._done.is_closed, self._done.is_settled = True, self._spooled.is_settled
         self._done.lines = summary.lines_total
 
     def _on_failure(self, error: TrackingDown) -> None:

@@ -50,7 +50,6 @@ class Reconciliation:
         while True:
             is_over = self._writer.source.over_since() is not None
             self._settle()
-            self._spooled.flush()
             lines = self._spooled.opened() + self._spooled.completed(self._queue.room)
             for line in lines:
                 self._queue.offer(line)

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _FLUSH_EVERY = 0.1
 """Seconds between two writes: the spool's lock is shared with running lines."""
+_FLUSH_AGAIN = 1.0
+"""Seconds after a write that the spool did not take."""
 
 
 @contextmanager
@@ -48,12 +50,15 @@ class SpooledBatch:
         self._last_seq = 0
         self._run_ids: dict[int, str] = {}
         self._delivered: list[tuple[int, int]] = []
-        self._flushed = 0.0
+        self._refused: dict[int, tuple[str, int | None]] = {}
+        self._flush_from = 0.0
+        self._is_ended = False
 
     def opened(self) -> list[QueuedLine]:
         """Return the lines that go on and have no child run yet."""
         opened = self._spool.opened(self._uid).items()
-        return [QueuedLine(number, since) for number, since in opened if number not in self._run_ids]
+        known = self._run_ids.keys() | self._refused.keys()
+        return [QueuedLine(number, since) for number, since in opened if number not in known]
 
     def completed(self, limit: int) -> list[QueuedLine]:
         """Return lines that are over and were not read before."""
@@ -63,7 +68,7 @@ class SpooledBatch:
 
     def refused(self) -> dict[int, str]:
         """Return why MLflow refused lines whose records are kept, by number."""
-        return self._spool.refused(self._uid)
+        return self._spool.refused(self._uid) | {number: reason for number, (reason, _) in self._refused.items()}
 
     def interrupted(self) -> dict[int, float]:
         """Return when the lines were opened that are not over, by number."""
@@ -79,7 +84,7 @@ class SpooledBatch:
         if self._dry_run or not line.is_spooled:
             return
         if written.refused:
-            self._spool.refuse(self._uid, line.line_number, written.refused)
+            self._refused[line.line_number] = written.refused, line.seq
         elif line.seq is not None:
             self._delivered.append((line.line_number, line.seq))
         else:
@@ -87,13 +92,21 @@ class SpooledBatch:
 
     def flush(self, at_once: bool = True) -> None:
         """Write down what was noted; if the spool cannot take it now, or has just taken much, the next time."""
-        is_due = at_once or time.monotonic() - self._flushed >= _FLUSH_EVERY
-        if not is_due or self.is_flushed:
+        is_due = at_once or time.monotonic() >= self._flush_from
+        if not is_due or not self._has_notes:
             return
-        self._flushed = time.monotonic()
+        self._flush_from = time.monotonic() + _FLUSH_AGAIN
         with spool_may_fail():
             self._spool.settle(self._uid, self._run_ids, self._delivered)
             self._run_ids, self._delivered = {}, []
+            for number, (reason, seq) in self._refused.items():
+                self._spool.refuse(self._uid, number, reason, seq)
+            self._refused = {}
+            self._flush_from = time.monotonic() + _FLUSH_EVERY
+
+    @property
+    def _has_notes(self) -> bool:
+        return bool(self._run_ids or self._delivered or self._refused)
 
     def reopen(self, batch: Batch) -> None:
         """Make the batch known, and let what MLflow refused be tried again."""
@@ -103,9 +116,9 @@ class SpooledBatch:
                 self._spool.retry_refused(self._uid)
 
     @property
-    def is_flushed(self) -> bool:
-        """Whether all that was noted is written down."""
-        return not (self._run_ids or self._delivered)
+    def is_settled(self) -> bool:
+        """Whether the spool took all of it: a line that waits there now came later."""
+        return self._is_ended and not self._has_notes
 
     def end_lines(self) -> None:
         """Write down the rest, and that no line is open any more."""
@@ -113,6 +126,7 @@ class SpooledBatch:
         if not self._dry_run:
             with spool_may_fail():
                 self._spool.drop_opened(self._uid)
+                self._is_ended = True
 
     def set_parent(self, run_id: str | None, experiment_id: str) -> None:
         """Write down which run is the batch's."""

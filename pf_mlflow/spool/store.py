@@ -143,9 +143,10 @@ class Spool:
         """Forget which lines were open in a batch that is over."""
         self._db.write("DELETE FROM line WHERE batch_uid = ? AND record IS NULL", batch_uid)
 
-    def refuse(self, batch_uid: str, line_number: int, reason: str) -> None:
-        """Keep a record that MLflow refused for good, without trying again by itself."""
-        self._db.write(f"UPDATE line SET refused = ? WHERE {_LINE}", reason, batch_uid, line_number)
+    def refuse(self, batch_uid: str, line_number: int, reason: str, seq: int | None = None) -> None:
+        """Keep a record that MLflow refused for good; with a `seq`, unless a newer one came."""
+        sql = f"UPDATE line SET refused = ? WHERE {_LINE} AND coalesce(seq = ?, TRUE)"
+        self._db.write(sql, reason, batch_uid, line_number, seq)
 
     def retry_refused(self, batch_uid: str) -> None:
         """Let what MLflow refused be tried again."""

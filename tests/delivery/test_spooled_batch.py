@@ -74,6 +74,32 @@ def test_what_a_spool_cannot_take_now_it_takes_later(spool: Spool) -> None:
     assert spool.waiting("uid") == 0
 
 
+def test_it_is_settled_only_when_the_spool_took_everything(spool: Spool) -> None:
+    keep(spool, 1)
+    spool.open_line("uid", 2, 100.0)  # whose record a full disk did not take
+    spooled = SpooledBatch(spool, "uid")
+    for line in spooled.completed(10):
+        spooled.settle(line, written(line))
+    spooled.flush()
+    spool._db.write("PRAGMA query_only = ON")
+    spooled.end_lines()
+    assert not spooled.is_settled and spool.undelivered("uid") == 1
+    spool._db.write("PRAGMA query_only = OFF")
+    spooled.end_lines()
+    assert spooled.is_settled and spool.undelivered("uid") == 0
+
+
+def test_a_record_that_came_after_the_refused_one_is_not_refused(spool: Spool) -> None:
+    keep(spool, 1)
+    spooled = SpooledBatch(spool, "uid")
+    (line,) = spooled.completed(10)
+    keep(spool, 1)
+    spooled.settle(line, written(line, refused="no"))
+    assert spooled.refused() == {1: "no"}
+    spooled.flush()
+    assert spooled.refused() == {} and [one.line_number for one in spooled.completed(10)] == [1]
+
+
 def test_a_dry_run_leaves_it_as_it_is(spool: Spool) -> None:
     keep(spool, 1)
     spool.open_line("uid", 2, 100.0)
