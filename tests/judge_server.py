@@ -2,6 +2,7 @@
 
 A directive is `[[do]]` or `[[judge:do]]` in the texts to judge; the last that is meant for the judge asked counts.
 `yes`, `no`, `maybe`, `4`, … are verdicts; `prose`, `told`, `fenced`, `broken`, `empty`, `two` are ways of saying one;
+`length` and `content_filter` are reasons to say one and no more;
 `429`, `500`, `503`, `401`, `400`, … are statuses, `429:2` and the like only so often; `hang` waits; `refuse` refuses.
 """
 
@@ -29,6 +30,7 @@ TITLES = {
     "answer_correctness": "How correct is the answer",
 }
 PROMPT_TOKENS, COMPLETION_TOKENS = 31, 5
+STOPPED = ("length", "content_filter")
 KEY = "sk-judge-0123456789abcdefghij"
 
 
@@ -62,6 +64,8 @@ class JudgeServer:
     latency: float = 0.0
     schemas: bool = True
     """Whether it knows `response_format`."""
+    no_schemas: int = 400
+    """Status that it answers where it does not."""
     retry_after: str | None = "0.05"
     hang: float = 3.0
     asked: list[Asked] = field(default_factory=list)
@@ -121,7 +125,8 @@ class JudgeServer:
     def answer(self, asked: Asked) -> tuple[int, Any]:
         time.sleep(self.latency)
         if not self.schemas and "response_format" in asked.body:
-            return 400, {"error": {"message": "Unknown parameter: response_format.", "code": "unknown_parameter"}}
+            told = {"type": "extra_forbidden", "loc": ["body", "response_format"], "msg": "Extra inputs"}
+            return self.no_schemas, {"error": {"message": "Unknown: response_format."}, "detail": [told]}
         do = self.directive(asked)
         status, _, times = do.partition(":")
         if status.isdecimal() and len(status) == 3 and not (times and self._counted(asked) > int(times)):
@@ -141,7 +146,7 @@ class JudgeServer:
             "object": "chat.completion",
             "created": 1,
             "model": "offline-model (no real LLM)" if do == "offline" else "judge-1",
-            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+            "choices": [{"index": 0, "finish_reason": do if do in STOPPED else "stop", "message": message}],
             "usage": usage | {"total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS},
         }
 
@@ -169,7 +174,8 @@ def content_of(do: str) -> str:
         "two": f'{plain} {{"result": "no"}}',
         "shout": json.dumps({"rationale": "told so", "result": " YES. "}),
         "bool": json.dumps({"rationale": "told so", "result": True}),
-        "hang": plain,
+        "surrogate": plain.replace("told so", r"told \ud83d"),
+        **dict.fromkeys(("hang", *STOPPED), plain),
         "offline": plain,
     }
     if do in ways:

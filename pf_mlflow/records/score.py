@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records import known_fields
-from pf_mlflow.records.keys import valid_key
+from pf_mlflow.records.keys import distinct_key, readable
 
-__all__ = ["FAIL", "NO", "OVERALL", "PASS", "ROOT_CAUSE", "YES", "Score", "read_scores"]
+__all__ = ["FAIL", "NO", "OVERALL", "PASS", "ROOT_CAUSE", "YES", "Score", "plain_value", "read_scores"]
 
 YES, NO = "yes", "no"
 """The verdicts of most judges."""
@@ -95,17 +97,36 @@ def _score(given: Any) -> Score:
         return given
     if not isinstance(given, Mapping) or not isinstance(given.get("name"), str) or not given["name"]:
         raise BadInput(f"A score is a mapping with a name, and a value or an error, not {given!r}.")
-    name, value = valid_key(given["name"], _NAME_LIMIT), given.get("value")
-    if value is not None and not isinstance(value, (bool, int, float, str)):
-        raise BadInput(f"The score {given['name']!r} is a number, a bool or a text, not {type(value).__name__}.")
-    if isinstance(value, (int, float)) and not _is_finite(value):
-        return Score(name, error="its value is no finite number")
+    name, value = distinct_key(given["name"], _NAME_LIMIT), given.get("value")
     known = {key: given[key] for key, kinds in _KINDS.items() if isinstance(given.get(key), kinds)}
-    return Score(name, value, **known)
-
-
-def _is_finite(value: float) -> bool:
+    known = {key: readable(one) if isinstance(one, str) else one for key, one in known.items()}
+    if value is None:
+        return Score(name, **known)
     try:
-        return math.isfinite(float(value))
-    except OverflowError:
-        return False
+        return Score(name, plain_value(value), **known)
+    except TypeError as error:
+        raise BadInput(
+            f"The score {given['name']!r} is a number, a bool or a text, not {type(value).__name__}."
+        ) from error
+    except (ValueError, OverflowError):
+        return Score(name, error="its value is no finite number")
+
+
+def plain_value(value: Any) -> float | bool | str:
+    """Return a value as MLflow takes it, a scalar of numpy as the number that it holds.
+
+    Raises:
+        TypeError: it is no number, no bool and no text.
+        ValueError, OverflowError: it is no finite number.
+    """
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        value = value.item()
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return readable(value)
+    if not isinstance(value, (Real, Decimal)):
+        raise TypeError(f"{type(value).__name__}, not a number, a bool or a text")
+    if not math.isfinite(number := float(value)):
+        raise ValueError(f"{number}, which is no finite number")
+    return number

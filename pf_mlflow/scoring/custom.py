@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import math
 import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from functools import partial
-from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pf_mlflow.errors import BadInput
+from pf_mlflow.records.score import plain_value
 from pf_mlflow.scoring.files import found_file
 from pf_mlflow.scoring.line_fields import LineFields
 from pf_mlflow.scoring.metric import Metric, sentence
@@ -120,17 +118,8 @@ def _call(function: Callable[..., Any], fields: LineFields) -> float | bool | st
     signature = inspect.signature(function)
     if all(parameter.kind != inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
         given = {name: given[name] for name in _parameters(function) if name in given}
-    return _value(function(**given))
-
-
-def _value(value: Any) -> float | bool | str:
-    """Return a value as MLflow takes it, a scalar of numpy as the number that it holds."""
-    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
-        value = value.item()
-    if isinstance(value, (bool, str)):
-        return value
-    if not isinstance(value, (Real, Decimal)):
-        raise TypeError(f"returned {type(value).__name__}, not a number, a bool or a text")
-    if not math.isfinite(number := float(value)):
-        raise ValueError(f"returned {number}, which is no finite number")
-    return number
+    value = function(**given)
+    try:
+        return plain_value(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"returned {error}") from error

@@ -7,7 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable
 
-from pf_mlflow.records.keys import valid_key
+from pf_mlflow.records.keys import distinct_key, valid_key
 from pf_mlflow.records.score import NO, OVERALL, PASS, YES, Score
 from pf_mlflow.records.statistics import mean, percentile, variance
 
@@ -130,7 +130,7 @@ def _shares(name: str, words: Counter[str]) -> dict[str, float]:
     count = words.total()
     shares = {f"{name}/percentage": words[YES] / count} if words[YES] or words[NO] else {}
     others = sorted(word for word in words if word not in (YES, NO))
-    return shares | {f"{name}/percentage/{valid_key(word)}": words[word] / count for word in others}
+    return shares | {f"{name}/percentage/{distinct_key(word)}": words[word] / count for word in others}
 
 
 def evaluated(lines_total: int, lines_evaluated: int) -> dict[str, float]:

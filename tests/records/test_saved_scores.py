@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
+from decimal import Decimal
 from typing import Any
 
+import numpy
 import pytest
 from builders import line_record, span
 
@@ -32,7 +35,17 @@ SCORES = (
         ([{"name": "a/b%" + "c" * 300, "value": 1}], [Score(valid_key("a/b%" + "c" * 300, 180), 1)]),
         *(
             ([{"name": "x", "value": value}], [Score("x", error="its value is no finite number")])
-            for value in (math.inf, -math.inf, math.nan, 10**400)
+            for value in (math.inf, -math.inf, math.nan, 10**400, numpy.float32("nan"), Decimal("inf"))
+        ),
+        *(
+            ({"x": value}, [Score("x", plain)])
+            for value, plain in (
+                (numpy.int64(3), 3.0),
+                (numpy.float32(0.25), 0.25),
+                (numpy.bool_(True), True),
+                (Decimal("0.5"), 0.5),
+                ("a \ud83d", r"a \ud83d"),
+            )
         ),
         ([{"name": "x", "value": 1, "seconds": "fast", "rationale": 5, "cached": True}], [Score("x", 1, cached=True)]),
         ("bleu", "a mapping from names to values, not str 'bleu'"),
@@ -47,6 +60,12 @@ def test_they_are_read(given: Any, scores: Any) -> None:
     else:
         with pytest.raises(BadInput, match=scores):
             read_scores(given)
+
+
+def test_names_that_are_one_key_stay_two_scores() -> None:
+    names = [score.name for score in read_scores({"a*b": 1, "a?b": 0, "a_b": 2, " a_b ": 2})]
+    assert len(set(names)) == 3 and all(re.fullmatch(r"a_b(_[0-9a-f]{8})?", name) for name in names)
+    assert [score.name for score in read_scores([score.as_dict() for score in read_scores({"a*b": 1})])] == names[:1]
 
 
 def test_they_are_the_output_of_the_node_that_saves_them() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pf_mlflow.records.score import Score
 from pf_mlflow.records.statistics import mean, percentile, variance
-from pf_mlflow.scoring.sums import ScoreSums
+from pf_mlflow.scoring.sums import JUDGED, ScoreSums
 
 numbers = st.floats(-1e6, 1e6)
 
@@ -100,7 +100,7 @@ def test_metrics_can_be_asked_at_any_time() -> None:
 MEMORY = """
 import tracemalloc
 from pf_mlflow.records.score import Score
-from pf_mlflow.scoring.sums import ScoreSums
+from pf_mlflow.scoring.sums import JUDGED, ScoreSums
 sums = ScoreSums()
 tracemalloc.start()
 for number in range(100_000):
@@ -112,3 +112,10 @@ print(tracemalloc.get_traced_memory()[1])
 def test_a_line_costs_a_number() -> None:
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 100_000 * 8 * 4  # arrays grow by a fraction, and are copied as they do
+
+
+def test_words_that_are_one_key_have_a_share_each() -> None:
+    rows = [[Score("lang", word, model="m")] for word in ("c", "c++", "c++", "c#")]
+    told = ScoreSums.of(rows).metrics()
+    shares = {key: share for key, share in told.items() if "percentage/" in key}
+    assert sorted(shares.values()) == [1 / 4, 1 / 4, 2 / 4] and shares[f"{JUDGED}lang/percentage/c"] == 1 / 4

@@ -31,6 +31,13 @@ _LAST_WAIT = 8.0
 """Seconds that the waits between tries grow to where the server asks for none."""
 _NO_SCHEMA = ("response_format", "json_schema", "structured output")
 """Words in the error of a server that knows no JSON schemas, as MLflow looks for them too."""
+_REFUSES_FIELD = (400, 422)
+"""Statuses of a request that has what the server does not know."""
+_STOPPED = {
+    "length": "its reply was cut off at the most tokens that it may have",
+    "content_filter": "a content filter stopped its reply",
+}
+"""What reasons to finish other than the reply's end mean."""
 _QUOTED = 300
 """Characters of what a server said that are quoted."""
 
@@ -54,6 +61,8 @@ class Reply:
     text: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    unfinished: str | None = None
+    """Why this is no whole reply, though it was paid for: the model refused, or was stopped."""
 
 
 class JudgeClient:
@@ -88,7 +97,7 @@ class JudgeClient:
         status, headers, body = self._post(request)
         if status == 200:
             return self._reply(body)
-        if status == 400 and "response_format" in request and any(word in body.lower() for word in _NO_SCHEMA):
+        if status in _REFUSES_FIELD and "response_format" in request and any(w in body.lower() for w in _NO_SCHEMA):
             self._knows_schemas = False
             return self._ask_once(question)
         message = f"it answered {status}{self._quoted(body)}"
@@ -125,16 +134,16 @@ class JudgeClient:
     def _reply(self, body: str) -> Reply:
         try:
             completion = json.loads(body)
-            message, usage = completion["choices"][0]["message"], completion.get("usage") or {}
+            choice, usage = completion["choices"][0], completion.get("usage") or {}
+            message, reason = choice["message"], choice.get("finish_reason")
             model, refusal, text = completion.get("model"), message.get("refusal"), _text(message.get("content"))
             tokens = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise NoReply(f"it answered what is no chat completion{self._quoted(body)}") from error
         if model == OFFLINE_MODEL:
             raise NoReply("the built-in offline model is no judge")
-        if refusal:
-            raise NoReply(f"it refused: {self.endpoint.masked(str(refusal))[:_QUOTED]}")
-        return Reply(text, *tokens)
+        refused = f"it refused: {self.endpoint.masked(str(refusal))[:_QUOTED]}" if refusal else None
+        return Reply(text, *tokens, refused or _STOPPED.get(str(reason)))
 
     def _quoted(self, body: str) -> str:
         """Return what a response says of an error: its message where it is JSON, else all of it."""

@@ -31,6 +31,8 @@ class Endpoint:
     """Whether the request's body names the model, which an Azure deployment's address does."""
     headers: Callable[[], dict[str, str]] = field(repr=False, compare=False)
     """Returns the headers of a request, a token of Entra ID that has run out renewed."""
+    setting: str = field(default="{}", repr=False)
+    """The setting of further headers: a gateway may choose the model by them."""
 
     def masked(self, text: str) -> str:
         """Return what a server said without the keys that it was sent."""
@@ -72,7 +74,8 @@ def endpoint_of(connection: Any, model: str, settings: JudgeSettings) -> Endpoin
     is_azure = kind == "AzureOpenAIConnection"
     url = settings.proxy_url or (_azure_url if is_azure else _openai_url)(connection, model)
     own, further = _azure_headers if is_azure else _openai_headers, settings.more_headers()
-    return Endpoint(url, model, not is_azure or bool(settings.proxy_url), lambda: own(connection) | further)
+    names_model = not is_azure or bool(settings.proxy_url)
+    return Endpoint(url, model, names_model, lambda: own(connection) | further, settings.headers)
 
 
 def _openai_url(connection: Any, model: str) -> str:

@@ -103,6 +103,8 @@ class Panel:
         except NoReply as error:
             return {"error": str(error)}
         tokens = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
+        if reply.unfinished:
+            return {"error": reply.unfinished, **tokens}
         try:
             verdict = read_verdict(reply.text, judge.values)
         except NoVerdict as error:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pf_mlflow.records.keys import readable
 from pf_mlflow.records.score import NO, YES
 
 __all__ = ["NoVerdict", "Verdict", "read_verdict"]
 
-_THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.I)
+_MARK = re.compile(r"""\{(?=\s*["}])|<(?P<end>/?)think(?:ing)?>""", re.I)
+"""Where an object with keys may begin, or thoughts begin or end."""
+_MOST_TRIES = 1_000
+"""How many objects that are none a reply may hold: each costs the time to read all that follows."""
+_QUOTES = "*_~`'\"“”‘’«»„‚‹›「」『』.,:;!?¡¿。、！？()[]{}<>"
+"""What may stand around a word without being of it; `A-`, `C#` and `50%` are other words than `A`, `C` and `50`."""
 _OUT_OF = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)")
 _SHOWN = 200
 _JSON = json.JSONDecoder(strict=False)
@@ -35,13 +40,13 @@ def read_verdict(text: str, values: tuple[str, ...] | tuple[float, ...]) -> Verd
 
     Args:
         text: The reply.
-        values: The verdicts allowed. Words may differ in case and marks around them, numbers may be written as text
+        values: The verdicts allowed. Words may differ in case and in quotes around them, numbers may be written as text
             or as `4/5` where 5 is the highest; `true` and `false` are yes and no.
 
     Raises:
         NoVerdict: it holds no verdict, one that is not allowed, or several that differ.
     """
-    found = [reply for reply in _objects(_THOUGHTS.sub("", text)) if "result" in reply]
+    found = [reply for reply in _objects(text) if "result" in reply]
     if not found:
         raise NoVerdict(f"its reply holds no JSON with a result: {_short(text)}")
     verdicts = {_value(reply["result"], values): reply for reply in found}
@@ -49,39 +54,55 @@ def read_verdict(text: str, values: tuple[str, ...] | tuple[float, ...]) -> Verd
         raise NoVerdict(f"its reply holds several verdicts: {', '.join(map(str, verdicts))}")
     value, reply = verdicts.popitem()
     rationale = reply.get("rationale")
-    return Verdict(value, str(rationale).strip() or None if rationale is not None else None)
+    return Verdict(value, readable(rationale).strip() or None if rationale is not None else None)
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects of a text that are not inside of one another."""
-    at = text.find("{")
-    while at >= 0:
+def _objects(text: str) -> list[dict[str, Any]]:
+    """Return the JSON objects of a text that are not inside of one another, nor in thoughts before the reply."""
+    found: list[dict[str, Any]] = []
+    tries, at = 0, 0
+    while (mark := _MARK.search(text, at)) and tries < _MOST_TRIES:
+        at = mark.end()
+        if mark["end"] is not None:
+            found = []  # where only the end of thoughts is marked, they began with the text
+            if not mark["end"] and (at := _end_of_thoughts(text, at)) == len(text):
+                break
+            continue
         try:
-            reply, end = _JSON.raw_decode(text, at)
+            reply, at = _JSON.raw_decode(text, mark.start())
+            found.append(reply)
         except (ValueError, RecursionError):
-            end = at + 1
-        else:
-            yield reply
-        at = text.find("{", end)
+            tries += 1
+    return found
+
+
+def _end_of_thoughts(text: str, at: int) -> int:
+    return next((mark.end() for mark in _MARK.finditer(text, at) if mark["end"]), len(text))
 
 
 def _value(value: Any, values: tuple[str, ...] | tuple[float, ...]) -> str | float:
     is_word = isinstance(values[0], str)
-    meant = _words(value) if is_word else (_number(value, max(map(float, values))),)
-    for allowed in values:
-        if allowed in meant:
-            return allowed
+    meant = _words(value, "".join(map(str, values))) if is_word else (_number(value, max(map(float, values))),)
+    for one in meant:
+        for allowed in values:
+            if one == allowed:
+                return allowed
     raise NoVerdict(f"its verdict is {_short(value)}, which is none of {', '.join(map(str, values))}")
 
 
-def _words(value: Any) -> tuple[str, ...]:
-    """Return the words that a verdict may be meant as: as it is, without marks around it, `true` as yes."""
+def _words(value: Any, used: str) -> tuple[str, ...]:
+    """Return the words that a verdict may be meant as, the likeliest first: as it is, without quotes, `true` as yes.
+
+    Args:
+        value: The verdict.
+        used: The characters of all words allowed, none of which is a quote.
+    """
     if isinstance(value, bool):
-        return (YES if value else NO,)
+        return str(value).lower(), YES if value else NO
     if not isinstance(value, str):
         return ()
     word = " ".join(value.lower().split())
-    bare = re.sub(r"^[\W_]+|[\W_]+$", "", word)
+    bare = word.strip("".join(set(_QUOTES) - set(used)) + " ")
     return word, bare, {"true": YES, "false": NO}.get(bare, bare)
 
 
@@ -99,4 +120,4 @@ def _number(value: Any, highest: float) -> float | None:
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    return readable(repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"))

@@ -40,7 +40,8 @@ class VerdictCache:
 
     def key(self, judge: Judge, endpoint: Endpoint, question: Question) -> bytes:
         """Return what a verdict depends on, as a digest."""
-        parts = [judge.name, endpoint.url, endpoint.model, question.messages, question.response_format, self._content]
+        asked = [judge.name, endpoint.url, endpoint.model, question.messages, question.response_format]
+        parts = [*asked, self._content, *([endpoint.setting] if endpoint.setting != "{}" else [])]
         return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).digest()
 
     def get(self, key: bytes) -> Verdict | None:

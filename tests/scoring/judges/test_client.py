@@ -65,8 +65,9 @@ def test_through_a_proxy_with_more_headers(
         assert KEY in asked.headers[header] and not judges.asked
 
 
-def test_a_server_without_schemas_is_asked_without_from_then_on(judges: JudgeServer) -> None:
-    judges.schemas = False
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_without_schemas_is_asked_without_from_then_on(judges: JudgeServer, status: int) -> None:
+    judges.schemas, judges.no_schemas = False, status
     connection = openai(judges)
     ask(judges, connection)
     assert ["response_format" in asked.body for asked in judges.asked] == [True, False]

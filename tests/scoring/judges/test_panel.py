@@ -61,7 +61,7 @@ def test_each_is_told_what_it_needs_and_no_more(judges: JudgeServer) -> None:
     texts = {"answer": "the answer", "question": "the question", "ground_truth": "the truth", "context": "chunk"}
     for name, judge in JUDGES.items():
         shown = {
-            field for field, text in texts.items() if f'"{field}": "' in told[name].text and text in told[name].text
+            field for field, text in texts.items() if f'"{field}": ' in told[name].text and text in told[name].text
         }
         assert shown == set(judge.shown) and set(judge.needs) <= shown, name
         grades = name.startswith("answer_")
@@ -93,9 +93,15 @@ REPLIES = {
     "404": "it answered 404",
     "hang": "it did not answer within 0.5 s",
     "html": "it answered what is no chat completion: <html>",
+    "surrogate": "yes",
     "refuse": "it refused: I will not judge this.",
+    "length": "its reply was cut off",
+    "content_filter": "a content filter stopped its reply",
     "offline": "the built-in offline model is no judge",
 }
+
+PAID = ("prose", "broken", "empty", "two", "maybe", "4", "refuse", "length", "content_filter")
+"""Replies that were paid for and are no verdict."""
 
 
 @pytest.fixture
@@ -118,7 +124,7 @@ def test_each_reply_comes_to_what_it_says(judges: JudgeServer, impatient: None, 
         else:
             assert score.value is None and score.error and expected in score.error, (do, score)
             assert score.rationale is None and "overall" not in told
-        paid = do in ("yes", "no", "prose", "broken", "empty", "two", "maybe", "4") or expected in ("yes", "no")
+        paid = expected in ("yes", "no") or do in PAID
         assert (score.prompt_tokens, score.completion_tokens) == (
             (PROMPT_TOKENS, COMPLETION_TOKENS) if paid else (None, None)
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from pf_mlflow.scoring.judges.reply import NoVerdict, Verdict, read_verdict
 
 YES_NO = ("yes", "no")
 GRADES = (1, 2, 3, 4, 5)
+LETTERS = ("a", "a+", "b")
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,21 @@ GRADES = (1, 2, 3, 4, 5)
         ('{"result": "Too Long!"}', ("too long", "fine"), Verdict("too long")),
         ('{"result": "N/A", "rationale": ""}', ("n/a", "c++"), Verdict("n/a")),
         ('{"result": "C++"}', ("n/a", "c++"), Verdict("c++")),
+        ('{"result": "A+"}', LETTERS, Verdict("a+")),
+        ('{"result": "**A+**."}', LETTERS, Verdict("a+")),
+        ('{"result": "A."}', LETTERS, Verdict("a")),
+        *((f'{{"result": "{word}"}}', ("c", "c++", "c#"), Verdict(word.lower())) for word in ("C", "C++", "C#")),
+        ('{"result": true}', ("true", "false"), Verdict("true")),
+        ('{"result": "「はい」"}', ("はい", "いいえ"), Verdict("はい")),
+        (
+            '{"rationale": "It says <think> and {x}.", "result": "no"}',
+            YES_NO,
+            Verdict("no", "It says <think> and {x}."),
+        ),
+        ('{"rationale": "</think>", "result": "no"}', YES_NO, Verdict("no", "</think>")),
+        ('{"result": "no"} or not?</think>{"result": "yes"}', YES_NO, Verdict("yes")),
+        ('<think>{"a": "</think>{"result": "yes"}', YES_NO, Verdict("yes")),
+        (r'{"rationale": "a \ud83d b", "result": "yes"}', YES_NO, Verdict("yes", r"a \ud83d b")),
         ('{"result": 4}', GRADES, Verdict(4)),
         ('{"result": 4.0}', GRADES, Verdict(4)),
         ('{"result": " 4 "}', GRADES, Verdict(4)),
@@ -54,6 +72,12 @@ def test_verdicts(text: str, values: tuple[str, ...], expected: Verdict) -> None
         ('{"outer": {"result": "yes"}}', YES_NO, ["no JSON with a result"]),
         ('{"result": "maybe"}', YES_NO, ["'maybe'", "none of yes, no"]),
         ('{"result": "yes and no"}', YES_NO, ["'yes and no'"]),
+        ('{"result": "A-"}', LETTERS, ["'A-'", "none of a, a+, b"]),
+        ('{"result": "B+"}', LETTERS, ["'B+'"]),
+        ('{"result": "C+"}', ("c", "c++"), ["'C+'"]),
+        ('{"result": "-1"}', ("1", "2"), ["'-1'"]),
+        (r'{"result": "\ud83d"}', YES_NO, [r"\ud83d"]),
+        ("\ud83d", YES_NO, [r"\ud83d"]),
         ('{"result": null}', YES_NO, ["'null'"]),
         ('{"result": 1}', YES_NO, ["'1'"]),
         ('{"result": ["yes"]}', YES_NO, ["none of"]),
@@ -67,12 +91,17 @@ def test_verdicts(text: str, values: tuple[str, ...], expected: Verdict) -> None
         ('{"result": NaN}', GRADES, ["NaN"]),
         ('{"result": 1e999}', GRADES, ["none of"]),
         ('{"result": "' + "x" * 5000 + '"}', YES_NO, ["xxx…"]),
-        ("{" * 100_000, YES_NO, ["no JSON"]),
+        *(
+            (brace * 200_000, YES_NO, ["no JSON"])
+            for brace in ("{", '{"', '{"a":', r'{"\"', "{ ", "<think>", "</think>")
+        ),
         ('{"result":' * 5_000, YES_NO, ["no JSON"]),
     ],
 )
 def test_what_is_no_verdict(text: str, values: tuple[str, ...], says: list[str]) -> None:
+    started = time.process_time()
     with pytest.raises(NoVerdict) as told:
         read_verdict(text, values)
+    assert time.process_time() - started < 5
     assert all(word in str(told.value) for word in says), told.value
     assert len(str(told.value)) < 400

@@ -13,6 +13,11 @@ from judged import MODEL, azure, judged, line, openai
 from pf_mlflow.records.score import Score
 from pf_mlflow.scoring import score_line
 
+SET = {
+    "content": ("PF_MLFLOW_CONTENT", "none"),
+    "headers": ("PF_MLFLOW_JUDGE_HEADERS", '{"X-Route": "another-model"}'),
+}
+
 
 def test_a_second_time_none_is_asked_and_it_is_said(judges: JudgeServer) -> None:
     first = judged(openai(judges), line(context=["a", "b"]))
@@ -44,6 +49,7 @@ def test_one_new_chunk_costs_one_request(judges: JudgeServer) -> None:
         ("endpoint", True),
         ("azure", True),
         ("content", True),
+        ("headers", True),
     ],
 )
 def test_whatever_a_verdict_depends_on_asks_anew(
@@ -75,8 +81,8 @@ def test_whatever_a_verdict_depends_on_asks_anew(
             connection = openai(judges, base_url=f"{judges.root}/v2")
         case "azure":
             connection = azure(judges)
-        case "content":
-            monkeypatch.setenv("PF_MLFLOW_CONTENT", "none")
+        case "headers" | "content":
+            monkeypatch.setenv(*SET[change])
     scores = score_line(fields, [str(path)], judge_model=model, connection=connection)
     assert (len(judges.asked) == 2) is asked_again and scores[0].value == "yes"
 
