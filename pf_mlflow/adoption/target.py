@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.errors import BadInput
+from pf_mlflow.sources.promptflow.flow import flex_file
 
 __all__ = ["check_flow", "flow_folder"]
 
@@ -20,11 +21,12 @@ def flow_folder(path: Path) -> Path:
             f"{str(path)!r} is a prompty, which has no nodes to add: run it as ever with "
             "`--environment-variables PF_DISABLE_TRACING=false`, then `pf-mlflow sync BATCH` makes its child runs."
         )
-    if (path / "flow.flex.yaml").is_file() and not (path / "flow.dag.yaml").is_file():
+    dag = path / "flow.dag.yaml"
+    if flex := flex_file(dag if dag.is_file() else path):
         raise BadInput(
             f"{str(path)!r} is a flex flow, which has no nodes to add: put `import pf_mlflow; pf_mlflow.attach()` at "
             'the top of its entry\'s module and `PF_DISABLE_TRACING: "false"` under environment_variables in its '
-            "flow.flex.yaml. Or change nothing, and `pf-mlflow sync BATCH` makes the child runs of a finished batch."
+            f"{flex.name}. Or change nothing, and `pf-mlflow sync BATCH` makes the child runs of a finished batch."
         )
     return path
 
@@ -39,6 +41,11 @@ def check_flow(folder: Path, dag: Mapping[str, Any], record: Iterable[str]) -> N
     target = (folder / "flow.dag.yaml").resolve()
     if target.parent != folder.resolve():
         raise BadInput(f"{folder / 'flow.dag.yaml'} is a link to {target}: say `pf-mlflow init {target.parent}`.")
+    if (language := str(dag.get("language", "python"))) != "python":
+        raise BadInput(
+            f"{folder / 'flow.dag.yaml'} is a flow in {language}, and the nodes that child runs need are Python. "
+            "Change nothing, and `pf-mlflow sync BATCH` makes the child runs of a finished batch."
+        )
     names = [str(node["name"]) for node in dag["nodes"] if not node.get("aggregation")]
     if not names:
         raise BadInput("The flow has no node that is executed for each line.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -10,7 +11,11 @@ from typing import Any
 
 from pf_mlflow.errors import BadInput
 
-__all__ = ["check_data", "check_mapping"]
+__all__ = ["check_data", "check_mapping", "check_outputs"]
+
+_LONG_NUMBER = re.compile(rb"\d{19}")
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+"""What promptflow's reader takes for an integer, and for a number's part before its point."""
 
 
 def check_data(data: Path) -> set[str] | None:
@@ -28,6 +33,8 @@ def check_data(data: Path) -> set[str] | None:
     lines = 0
     with data.open("rb") as file:
         for number, raw in enumerate(file, 1):
+            if number == 1:
+                raw = raw.removeprefix(codecs.BOM_UTF8)
             if raw.strip():
                 columns |= _columns(data, number, raw)
                 lines += 1
@@ -38,12 +45,35 @@ def check_data(data: Path) -> set[str] | None:
 
 def _columns(data: Path, number: int, raw: bytes) -> set[str]:
     try:
-        row = json.loads(raw)
+        row = json.loads(raw.decode("utf-8"))
     except ValueError as error:
         raise BadInput(f"{data} line {number} is no JSON ({error}): {raw[:60]!r}.") from error
+    except RecursionError as error:
+        raise BadInput(f"{data} line {number} is nested too deeply: {raw[:60]!r}.") from error
     if not isinstance(row, dict):
         raise BadInput(f"{data} line {number} is no JSON object: {raw[:60]!r}.")
+    if _LONG_NUMBER.search(raw):
+        _check_numbers(data, number, raw)
     return set(row)
+
+
+class _TooLarge:
+    """Stands for a number that promptflow's reader refuses, and that no JSON can be made of."""
+
+
+def _check_numbers(data: Path, number: int, raw: bytes) -> None:
+    def read(literal: str) -> object:
+        whole = int(re.match(r"-?\d+", literal)[0])  # type: ignore[index]
+        return whole if _SMALLEST <= whole <= _LARGEST else _TooLarge()
+
+    for name, value in json.loads(raw, parse_int=read, parse_float=read).items():
+        try:
+            json.dumps(value)
+        except TypeError as error:
+            raise BadInput(
+                f"{data} line {number} has a number of more than 64 bits in the column {name!r}, which promptflow "
+                "cannot read; write it as text, in quotes."
+            ) from error
 
 
 def check_mapping(mapping: Mapping[str, str], columns: set[str] | None, dag: Mapping[str, Any], data: Path) -> None:
@@ -52,7 +82,7 @@ def check_mapping(mapping: Mapping[str, str], columns: set[str] | None, dag: Map
     for name, source in mapping.items():
         if name not in inputs:
             raise BadInput(f"The flow has no input {name!r}; its inputs are {_listed(inputs)}.")
-        column = re.fullmatch(r"\$\{data\.([^.}]+).*\}", str(source))
+        column = re.fullmatch(r"\$\{data\.([^{}]+)\}", str(source))
         if columns is not None and column and column[1] not in columns:
             raise BadInput(
                 f"{data} has no column {column[1]!r} (mapped to {name!r}); its columns are {_listed(columns)}."
@@ -63,6 +93,22 @@ def check_mapping(mapping: Mapping[str, str], columns: set[str] | None, dag: Map
             raise BadInput(
                 f"{data} has no column {name!r}, which the flow needs; map one with "
                 f"--column-mapping {name}='${{data.COLUMN}}' (columns: {_listed(columns)})."
+            )
+
+
+def check_outputs(mapping: Mapping[str, str], outputs: Path, batch: str) -> None:
+    """Raise `BadInput` if a mapping names an output that no line of a finished batch has, by its file of outputs."""
+    try:
+        with outputs.open(encoding="utf-8") as lines:
+            known = {name for line in lines if line.strip() for name in json.loads(line)} - {"line_number"}
+    except (OSError, ValueError, TypeError):  # promptflow says what it makes of that
+        return
+    for name, source in mapping.items():
+        output = re.fullmatch(r"\$\{run\.outputs\.([^{}]+)\}", str(source))
+        if output and known and output[1] not in known:
+            raise BadInput(
+                f"The batch {batch!r} has no output {output[1]!r} (mapped to {name!r}); its outputs are "
+                f"{_listed(known)}."
             )
 
 

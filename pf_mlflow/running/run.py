@@ -8,12 +8,13 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import BadInput, BatchFailed, TrackingRefused
-from pf_mlflow.running.checks import check_data, check_mapping
+from pf_mlflow.running.checks import check_data, check_mapping, check_outputs
 from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, Connections, ModelChoice, choose_model, with_connections
 from pf_mlflow.running.monitor import Monitor
 from pf_mlflow.running.observer import Observer
@@ -22,6 +23,7 @@ from pf_mlflow.running.result import RunResult, result_of
 from pf_mlflow.settings import Settings, changed_environment, without_password
 from pf_mlflow.sources.live import exit_notice
 from pf_mlflow.sources.live.api import attach, use_settings
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 from pf_mlflow.sources.promptflow.flow import Flow, flow_nodes, read_flow
 from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri_of
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
@@ -50,6 +52,7 @@ def run_batch(request: RunRequest, observer: Observer) -> RunResult:
     settings = Settings.for_flow(flow.definition, os.environ)
     _check_files(settings)
     _check(request, flow)
+    request = _absolute(request)
     settings = _placed(settings, request, flow)
     with ExitStack() as stack:
         stack.enter_context(changed_environment(_variables(settings, request, flow)))
@@ -85,6 +88,12 @@ def _flow_of(request: RunRequest) -> Path:
     return Path(record.flow_path)
 
 
+def _absolute(request: RunRequest) -> RunRequest:
+    """Return a request whose paths hold whatever folder the process is in: promptflow changes it."""
+    flow, data = request.flow or Path(), request.data
+    return replace(request, flow=flow.absolute(), data=data and data.absolute())
+
+
 def _check_files(settings: Settings) -> None:
     """Raise `BadInput` if what keeps the batch, promptflow's database or the spool, is damaged or of a newer format."""
     run_record(promptflow_home(), "")
@@ -94,8 +103,11 @@ def _check_files(settings: Settings) -> None:
 
 
 def _check(request: RunRequest, flow: Flow) -> None:
-    if request.run and run_record(promptflow_home(), request.run) is None:
-        raise BadInput(f"There is no batch {request.run!r}; `pf run list` shows those there are.")
+    if request.run:
+        base = run_record(promptflow_home(), request.run)
+        if base is None:
+            raise BadInput(f"There is no batch {request.run!r}; `pf run list` shows those there are.")
+        check_outputs(request.column_mapping, BatchFolder.of(base).outputs_file, request.run)
     if request.resume_from or (request.data is None and request.run):
         return
     if request.data is None:

@@ -382,15 +382,23 @@ def test_a_linked_flow_is_refused_with_its_place(flow: Path, tmp_path: Path) -> 
     assert done.exit_code == 1 and f"pf-mlflow init {flow}" in done.output
 
 
-@pytest.mark.parametrize("made", ["flex", "basic.prompty", "prompty folder"])
+@pytest.mark.parametrize("made", ["flex", "basic.prompty", "prompty folder", "entry in flow.dag.yaml", "csharp"])
 def test_other_kinds_of_flows_are_told_what_to_do(made: str, tmp_path: Path) -> None:
     path = FLOWS / made
     if made == "prompty folder":
         path = tmp_path
         shutil.copy(FLOWS / "basic.prompty", tmp_path)
+    elif made == "entry in flow.dag.yaml":
+        path = tmp_path
+        (tmp_path / "flow.dag.yaml").write_text((FLOWS / "flex" / "flow.flex.yaml").read_text())
+    elif made == "csharp":
+        path = tmp_path
+        (tmp_path / "flow.dag.yaml").write_text("language: csharp\n" + (FLOWS / "bare" / "flow.dag.yaml").read_text())
+    before = sorted(path.iterdir()) if path.is_dir() else []
     done = init(path, "--yes")
     assert done.exit_code == 1 and "pf-mlflow sync BATCH" in done.output
-    assert ("pf_mlflow.attach()" in done.output) == (made == "flex")
+    assert ("pf_mlflow.attach()" in done.output) == (made in ("flex", "entry in flow.dag.yaml"))
+    assert (sorted(path.iterdir()) if path.is_dir() else []) == before
 
 
 def test_a_flex_flow_is_tracked_as_it_says(machine: Machine, tmp_path: Path) -> None:

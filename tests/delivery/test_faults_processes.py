@@ -107,8 +107,7 @@ def test_stopped_by_its_user(start_batch: StartBatch, server: str, by: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [-3600, 3_456_000])
-def test_clock_set(start_batch: StartBatch, server: str, tmp_path: Path, seconds: int) -> None:
+def test_clock_set_back_by_an_hour(start_batch: StartBatch, server: str, tmp_path: Path) -> None:
     libfaketime = pytest.importorskip("libfaketime")
     library = next(Path(libfaketime.__file__).parent.rglob("libfaketime.so.1"))
     clock = tmp_path / "clock"
@@ -121,7 +120,7 @@ def test_clock_set(start_batch: StartBatch, server: str, tmp_path: Path, seconds
         DONT_FAKE_MONOTONIC="1",
     )
     batch.await_middle()
-    clock.write_text(f"{seconds:+}\n")
+    clock.write_text("-3600\n")
     batch.release()
     batch.end()
     told = check(batch)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.running.checks import check_data, check_mapping
+from pf_mlflow.running.checks import check_data, check_mapping, check_outputs
 from pf_mlflow.sources.promptflow.flow import read_dag
+from pf_mlflow.sources.promptflow.private_names import data_rows
 from pf_mlflow.versions import SUPPORTED, check_versions
 
 
@@ -70,6 +72,18 @@ def test_read_dag(tmp_path: Path, content: bytes | None, expected: Mapping[str, 
         (b'\n\n["atom"]\n', """line 3 is no JSON object: b'["atom"]"""),
         (b'"atom"\n', "line 1 is no JSON object"),
         (b"null\n", "line 1 is no JSON object"),
+        (
+            b'{"n": 18446744073709551615, "s": "18446744073709551616", "f": 1e30, "m": -9223372036854775808}',
+            set("nsfm"),
+        ),
+        (
+            b'{"n": 1}\n{"n": 1, "m": 18446744073709551616}',
+            "line 2 has a number of more than 64 bits in the column 'm'",
+        ),
+        (b'{"m": [{"deep": -9223372036854775809}]}', "line 1 has a number of more than 64 bits in the column 'm'"),
+        (b'{"m": 100000000000000000000.5}', "line 1 has a number of more than 64 bits in the column 'm'"),
+        ('{"topic": "atom"}'.encode("utf-16"), "line 1 is no JSON ('utf-8' codec"),
+        (b'{"topic": ' + 100_000 * b"[" + 100_000 * b"]" + b"}", "line 1 is nested too deeply"),
         (None, "does not exist."),
     ],
 )
@@ -99,6 +113,49 @@ def test_a_folder_named_like_a_data_file_is_no_data(tmp_path: Path) -> None:
         check_data(tmp_path / "d.jsonl")
 
 
+READABLE = [
+    b'\xef\xbb\xbf{"topic": "\xe6\xb8\xa9"}\n{"topic": 2}\n',
+    b'{"topic": 18446744073709551615, "s": "18446744073709551616", "f": 1e30, "m": -9223372036854775808}\n',
+]
+UNREADABLE = [b'{"m": 18446744073709551616}\n', b'{"m": -9223372036854775809}\n', b'{"m": 100000000000000000000.5}\n']
+
+
+@pytest.mark.parametrize("content", [*READABLE, *UNREADABLE])
+def test_what_is_let_through_is_what_promptflow_reads(tmp_path: Path, content: bytes) -> None:
+    from promptflow.exceptions import UserErrorException
+
+    data = tmp_path / "d.jsonl"
+    data.write_bytes(content)
+    try:
+        columns = check_data(data)
+    except BadInput:
+        with pytest.raises(UserErrorException):
+            data_rows(data)
+    else:
+        assert content in READABLE and set().union(*data_rows(data)) == columns
+
+
+@pytest.mark.parametrize(
+    ("mapping", "says"),
+    [
+        ({"answer": "${run.outputs.joke}", "topic": "${data.joque}", "n": "5"}, None),
+        ({"answer": "${run.outputs.the.joke}"}, None),
+        (
+            {"answer": "${run.outputs.joque}"},
+            "The batch 'b1' has no output 'joque' (mapped to 'answer'); its outputs are ",
+        ),
+        ({"answer": "${run.outputs.line_number}"}, "its outputs are joke, the.joke."),
+    ],
+)
+def test_an_output_that_the_base_lacks(tmp_path: Path, mapping: dict[str, str], says: str | None) -> None:
+    outputs = tmp_path / "output.jsonl"
+    check_outputs(mapping, outputs, "b1")  # it still runs
+    outputs.write_text('{"line_number": 0, "joke": "Ha"}\n{"line_number": 1, "joke": "Ho", "the.joke": 1}\n')
+    with pytest.raises(BadInput) if says else nullcontext() as told:
+        check_outputs(mapping, outputs, "b1")
+    assert says is None or says in str(told and told.value)
+
+
 def test_other_formats_are_left_to_promptflow(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("topic\natom\n")
     assert check_data(tmp_path / "d.csv") is None
@@ -112,7 +169,7 @@ DAG = {"inputs": {"topic": {"type": "string"}, "style": {"type": "string", "defa
     [
         ({"topic": "${data.topic}"}, {"topic", "n"}, None),
         ({"topic": "${data.subject}", "n": "5"}, {"subject"}, None),
-        ({"topic": "${data.row.deep}", "n": "${run.outputs.n}"}, {"row"}, None),
+        ({"topic": "${data.row.deep}", "n": "${run.outputs.n}"}, {"row.deep"}, None),
         ({}, {"topic", "n"}, None),
         ({"topic": "${data.anything}"}, None, None),  # a format whose columns are not known here
         (
@@ -120,7 +177,7 @@ DAG = {"inputs": {"topic": {"type": "string"}, "style": {"type": "string", "defa
             {"topic", "n"},
             "d.jsonl has no column 'Topic' (mapped to 'topic'); its columns are n, topic.",
         ),
-        ({"topic": "${data.row.deep}"}, {"deep"}, "has no column 'row' (mapped to 'topic'); its columns are deep."),
+        ({"topic": "${data.row.deep}"}, {"row"}, "has no column 'row.deep' (mapped to 'topic'); its columns are row."),
         ({"tpoic": "x"}, {"topic"}, "The flow has no input 'tpoic'; its inputs are n, style, topic."),
         (
             {"topic": "atom"},

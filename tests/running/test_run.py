@@ -272,6 +272,23 @@ def test_what_is_not_there(machine: Machine, words_of_it: list[str], says: str) 
     assert done.returncode == 1 and says in done.stderr and done.stderr.count("Error:") == 1
 
 
+def test_a_marked_file_a_column_with_a_dot_and_an_entry_in_flow_dag_yaml(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "flow.dag.yaml").write_text("entry: main:main\ninputs: {topic: {type: string}}\n")
+    (tmp_path / "main.py").write_text("def main(topic: str):\n    return {'joke': f'a joke about {topic}'}\n")
+    (tmp_path / "marked.jsonl").write_bytes(
+        b"\xef\xbb\xbf" + '{"user.topic": "温泉"}\n{"user.topic": "tea"}\n'.encode()
+    )
+    command = ["pf-mlflow", "run", "--flow", ".", "--data", "marked.jsonl", "--name", "marked"]
+    done = machine.command(*command, "--column-mapping", "topic=${data.user.topic}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    batch = tracked(f"sqlite:///{tmp_path}/mlflow.db", "marked")
+    assert batch.column("params", "input_topic") == ["温泉", "tea"]
+    assert batch.column("params", "output") == ["a joke about 温泉", "a joke about tea"]
+    words = ["--run", "marked", "--column-mapping", "topic=${run.outputs.joque}"]
+    done = machine.command("pf-mlflow", "run", "--flow", str(tmp_path), *words)
+    assert done.returncode == 1 and "no output 'joque' (mapped to 'topic'); its outputs are joke." in done.stderr
+
+
 def counts(**values: Any) -> Counts:
     whole = {"total": 1000, "done": 0, "failed": 0, "delivered": 0, "tokens": 0, "elapsed": 0.0, "p50": None}
     return Counts(**{**whole, "p90": None, "is_stopping": False, **values})

@@ -16,6 +16,7 @@ from promptflow._sdk._orchestrator.run_submitter import RunSubmitter
 
 from pf_mlflow.running.engine.replaced import replaced
 from pf_mlflow.running.observer import StopRequest
+from pf_mlflow.sources.promptflow.private_names import byte_order_mark_read
 
 __all__ = ["submitted"]
 
@@ -36,6 +37,7 @@ def submitted(client: Any, stop: StopRequest, **arguments: Any) -> Any:
     with ExitStack() as stack:
         stack.enter_context(_honest_status(client, stop))
         stack.enter_context(_any_ended_run_can_be_resumed())
+        stack.enter_context(byte_order_mark_read())
         stack.enter_context(_noted_signals(stop))
         return _beside(lambda: client.run(**arguments))
 

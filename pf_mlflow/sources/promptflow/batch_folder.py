@@ -38,6 +38,11 @@ class BatchFolder:
     def _copy(self) -> Path:
         return self.path / "snapshot"
 
+    @property
+    def outputs_file(self) -> Path:
+        """The outputs of its completed lines, which promptflow writes when it ends."""
+        return self.path / "flow_outputs" / "output.jsonl"
+
     def lines(
         self, batch_uid: str, name: str, wanted: Callable[[int], bool] = lambda number: True
     ) -> Iterator[LineRecord]:
@@ -66,7 +71,7 @@ class BatchFolder:
 
     def decided(self, batch_uid: str) -> Iterator[LineRecord]:
         """Yield status and outputs of each line, in no order; from one file, where promptflow came to write it."""
-        path = self.path / "flow_outputs" / "output.jsonl"
+        path = self.outputs_file
         if not path.is_file():
             yield from (replace(line, inputs={}, spans=()) for line in self.lines(batch_uid, ""))
             return
@@ -90,7 +95,7 @@ class BatchFolder:
     def named_runs(self) -> dict[int, str]:
         """Return the child run ids that the batch's outputs name, by line."""
         try:
-            outputs = map(json.loads, (self.path / "flow_outputs" / "output.jsonl").read_text("utf-8").splitlines())
+            outputs = map(json.loads, self.outputs_file.read_text("utf-8").splitlines())
             return {one["line_number"]: one["child_run_id"] for one in outputs if one.get("child_run_id")}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}

@@ -19,6 +19,7 @@ __all__ = [
     "FLEX",
     "Flow",
     "FlowNodes",
+    "flex_file",
     "flow_nodes",
     "node_names",
     "node_shapes",
@@ -53,13 +54,24 @@ def read_flow(path: Path) -> Flow:
     if path.suffix.lower() == ".prompty":
         front = _settings(path, _front_matter(path))
         return Flow(path.resolve().parent, front, front.get("inputs") or {}, is_dag=False)
-    flex = path / FLEX if path.is_dir() else path
-    if flex.name == FLEX and flex.is_file():
+    if flex := flex_file(path):
         definition = _settings(flex, _parsed(flex, flex))
         return Flow(flex.resolve().parent, definition, definition.get("inputs"), is_dag=False)
     dag = read_dag(path)
     folder = path.resolve() if path.is_dir() else path.resolve().parent
     return Flow(folder, dag, dag.get("inputs") or {}, is_dag=True)
+
+
+def flex_file(path: Path) -> Path | None:
+    """Return the file of the flex flow at a path, `None` if there is none: an entry makes one, whatever its name."""
+    files = [path / FLEX, path / DAG] if path.is_dir() else [path]
+    file = next((one for one in files if one.is_file()), None)
+    if file is None or file.name == FLEX:
+        return file
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        return None
+    found = _parsed(file, file)
+    return file if isinstance(found, dict) and "entry" in found and "nodes" not in found else None
 
 
 def _front_matter(path: Path) -> Any:

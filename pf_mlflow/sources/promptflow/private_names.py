@@ -7,11 +7,14 @@ import logging
 import os
 import re
 import sqlite3
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
+from shutil import copyfileobj
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from pf_mlflow.sqlite_file import damage_named
@@ -21,6 +24,7 @@ __all__ = [
     "KEYRING_ENTRY",
     "as_recorded",
     "batch_logger",
+    "byte_order_mark_read",
     "connection_secrets",
     "current_batch",
     "current_line",
@@ -67,7 +71,31 @@ def data_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a data file, or of a folder of such, as promptflow reads them."""
     from promptflow._utils.load_data import load_data
 
-    return load_data(path)  # type: ignore[no-any-return]
+    with byte_order_mark_read():
+        return load_data(path)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def byte_order_mark_read() -> Iterator[None]:
+    """Let promptflow read JSON lines that begin with a byte order mark, as some editors write them."""
+    from promptflow._utils import load_data
+
+    read_file = load_data._pd_read_file
+
+    def read(path: str | Path, *words: Any, **options: Any) -> Any:
+        with Path(path).open("rb") as file:
+            if file.read(len(BOM_UTF8)) != BOM_UTF8:
+                return read_file(path, *words, **options)
+            with NamedTemporaryFile(suffix=Path(path).suffix) as copy:
+                copyfileobj(file, copy)
+                copy.flush()
+                return read_file(copy.name, *words, **options)
+
+    load_data._pd_read_file = read
+    try:
+        yield
+    finally:
+        load_data._pd_read_file = read_file
 
 
 def line_of_attributes(attributes: Any) -> CurrentLine | None:
