@@ -25,6 +25,7 @@ _RETRY_FOR = 1.0
 """Seconds for which an MLflow that does not answer is asked again."""
 _REQUEST_TIMEOUT = "10"
 """Seconds that MLflow may take for one answer, unless the user's own setting says otherwise."""
+_DELETED = "Somebody deleted the runs of the batch to score in MLflow; `mlflow runs restore` brings them back."
 _GOOD, _REFUSED, _DOWN = "good", "refused", "down"
 
 
@@ -35,13 +36,14 @@ class PrestartedDelivery:
         tracking_uri: Where the batch will go, with its password.
         experiment: The experiment's name.
         spool_dir: Folder of the spool.
+        base_uid: The batch that is scored, which must not be deleted in MLflow.
     """
 
-    def __init__(self, tracking_uri: str, experiment: str, spool_dir: Path) -> None:
+    def __init__(self, tracking_uri: str, experiment: str, spool_dir: Path, base_uid: str = "") -> None:
         self._tracking_uri = tracking_uri
         spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = delivery_process(spool_dir, PRESTART, experiment, **pipes)
+        self._process = delivery_process(spool_dir, PRESTART, experiment, base_uid, **pipes)
 
     def warning(self) -> str | None:
         """Wait for the answer: `None` if all is well, a sentence if MLflow cannot be reached now.
@@ -88,10 +90,10 @@ class PrestartedDelivery:
             self._process.stdin.close()
 
 
-def await_batch(experiment: str, spool_dir: Path) -> str:
+def await_batch(experiment: str, spool_dir: Path, base_uid: str = "") -> str:
     """Ask MLflow for an experiment, say what it answered, and return the uid of the batch given; `""` for none."""
     with suppress(BrokenPipeError):
-        sys.stdout.write(f"{_answer(experiment, spool_dir)}\n")
+        sys.stdout.write(f"{_answer(experiment, spool_dir, base_uid)}\n")
         sys.stdout.flush()
     log = sys.stderr.fileno()
     os.dup2(log, sys.stdout.fileno())  # whoever listened need not live as long
@@ -100,13 +102,16 @@ def await_batch(experiment: str, spool_dir: Path) -> str:
     return uid
 
 
-def _answer(experiment: str, spool_dir: Path) -> str:
+def _answer(experiment: str, spool_dir: Path, base_uid: str) -> str:
     from pf_mlflow.tracking.writer import StoreWriter
 
     try:
         store = StoreWriter(os.environ["MLFLOW_TRACKING_URI"], experiment, spool_dir)
         with _answered_soon():
-            CircuitBreaker(Deadline(_RETRY_FOR)).call(store.open_experiment)
+            call = CircuitBreaker(Deadline(_RETRY_FOR)).call
+            call(store.open_experiment)
+            if base_uid and call(lambda: store.is_deleted(base_uid)):
+                return f"{_REFUSED} {_DELETED}"
     except TrackingRefused as error:
         return f"{_REFUSED} {error}"
     except TrackingDown as error:

@@ -23,7 +23,7 @@ from pf_mlflow.scoring import LineFields, chosen_metrics
 from pf_mlflow.scoring.judges.endpoint import SKIPPED
 from pf_mlflow.settings import Settings, read_settings
 from pf_mlflow.settings.judges import read_judge_settings
-from pf_mlflow.sources.promptflow.flow import read_flow
+from pf_mlflow.sources.promptflow.flow import read_flow, saves_scores
 from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
 from pf_mlflow.sources.promptflow.local_batch import evaluation_of, known_batches, local_batch
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
@@ -69,6 +69,7 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
     request = _as_before(request) if request.retry_errors else request
     settings = read_settings()
     flow = request.flow or _own_flow(settings.spool_dir)
+    _check_saves_scores(flow)
     _check_metrics(request)
     base = _base(request)
     if base:
@@ -89,7 +90,23 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
         concurrency=request.concurrency,
         offline_warning=SKIPPED if request.judge_model else "",
     )
-    return run_batch(run, observer)
+    return _told(run_batch(run, observer))
+
+
+def _told(result: RunResult) -> RunResult:
+    """Return the result of an evaluation; that no line got a score is a failure."""
+    if result.failure or not result.summary or result.summary.scores.get("lines_evaluated"):
+        return result
+    return replace(result, failure="No line got a score: the node that saves them was given none.")
+
+
+def _check_saves_scores(path: Path) -> None:
+    flow = read_flow(path)
+    if flow.is_dag and not saves_scores(flow.folder):
+        raise BadInput(
+            f"The evaluation flow {str(path)!r} saves no scores: none of its nodes has a function named `save_scores`. "
+            f"Give it one that returns `pf_mlflow.checked_scores(scores)`, as {_FLOW}/nodes/save_scores.py does."
+        )
 
 
 def _check_metrics(request: EvaluationRequest) -> None:

@@ -15,15 +15,19 @@ from pf_mlflow.projection.score_payload import (
     EVALUATION,
     EVALUATION_STARTED,
     EVALUATION_UID,
+    cost_keys,
     evaluation_tags,
     score_keys,
     score_payload,
+    scores_of,
+    with_earlier_costs,
 )
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.projection.writer import Writer
 from pf_mlflow.records.batch import command_on
 from pf_mlflow.records.line import LineRecord
+from pf_mlflow.records.score import Score
 from pf_mlflow.records.source import Source
 from pf_mlflow.scoring.sums import evaluated
 from pf_mlflow.tracking.known_run import KnownRun
@@ -47,6 +51,10 @@ class _Child:
     run_id: str
     stale_metrics: frozenset[str]
     stale_tags: frozenset[str]
+    verdicts: tuple[Score, ...] = ()
+    """Those of an earlier evaluation; costs are added to theirs."""
+    costs: frozenset[str] = frozenset()
+    """Metrics with such sums, where this evaluation has been written before."""
 
 
 class ScoreWriter(Writer):
@@ -74,10 +82,15 @@ class ScoreWriter(Writer):
             if run.line_number is None:
                 existing.parent = run
                 continue
-            stale = score_keys(run.values.metrics), score_keys(run.values.tags)
+            stale = (score_keys(values) for values in (run.values.metrics, run.values.tags))
+            metrics, tags = (alike.setdefault(keys, keys) for keys in stale)
+            child = _Child(run.run_id, metrics, tags)
             if self._is_ours(run):
                 existing.complete[run.line_number] = run.run_id
-            self._children[run.line_number] = _Child(run.run_id, *(alike.setdefault(keys, keys) for keys in stale))
+                child = replace(child, costs=cost_keys(run.values.metrics))
+            elif cost_keys(run.values.metrics):
+                child = replace(child, verdicts=tuple(one for one in scores_of(run.values) if one.is_judged))
+            self._children[run.line_number] = child
         self.existing = existing
 
     def _is_ours(self, run: KnownRun) -> bool:
@@ -115,7 +128,9 @@ class ScoreWriter(Writer):
         if record is None or not record.scores or self._superseded:
             return LineWritten(line_number)
         store = store or self.store
+        record = replace(record, scores=with_earlier_costs(record.scores, child.verdicts))
         payload = score_payload(record, evaluation_tags(self.batch), child.stale_metrics)
+        payload.metrics = {key: value for key, value in payload.metrics.items() if key not in child.costs}
         try:
             store.drop_tags(child.run_id, child.stale_tags - payload.tags.keys())
             store.log(child.run_id, payload)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pf_mlflow.records.batch import Batch
@@ -18,10 +19,12 @@ __all__ = [
     "EVALUATION_STARTED",
     "EVALUATION_UID",
     "add_scores",
+    "cost_keys",
     "evaluation_tags",
     "score_keys",
     "score_payload",
     "scores_of",
+    "with_earlier_costs",
 ]
 
 EVALUATION = "promptflow.evaluation"
@@ -132,6 +135,30 @@ def score_payload(record: LineRecord, tags: Mapping[str, str], stale: Iterable[s
     add_scores(payload, record.scores)
     payload.metrics = {**dict.fromkeys(stale, float("nan")), **payload.metrics}
     return payload
+
+
+def cost_keys(values: Mapping[str, object]) -> frozenset[str]:
+    """Return those keys of a run's metrics that tell what judges took."""
+    return frozenset(key for key in values if key.startswith(JUDGED) and key.rpartition("/")[2] in _COSTS)
+
+
+def with_earlier_costs(scores: Iterable[Score], earlier: Iterable[Score]) -> tuple[Score, ...]:
+    """Return scores with what an earlier evaluation spent on them: on a verdict taken from it, on an error asked again.
+
+    Args:
+        scores: A line's.
+        earlier: The verdicts that its run shows.
+    """
+    before = {valid_key(score.name): score for score in earlier if score.is_judged and not score.is_joint}
+    return tuple(_added(score, before.get(valid_key(score.name))) for score in scores)
+
+
+def _added(score: Score, before: Score | None) -> Score:
+    if before is None or before.model != score.model or not (score.cached or before.error):
+        return score
+    costs = {kind: (getattr(before, kind), getattr(score, kind)) for kind in _COSTS}
+    known = {kind: [one for one in both if one is not None] for kind, both in costs.items()}
+    return replace(score, **{kind: sum(both) for kind, both in known.items() if both})
 
 
 def score_keys(values: Mapping[str, object]) -> frozenset[str]:

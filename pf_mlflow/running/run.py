@@ -14,6 +14,7 @@ from typing import Any
 
 from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import BadInput, BatchFailed, TrackingRefused
+from pf_mlflow.records.batch import Batch
 from pf_mlflow.running.checks import check_data, check_mapping, check_outputs
 from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, Connections, ModelChoice, choose_model, with_connections
 from pf_mlflow.running.monitor import Monitor
@@ -60,7 +61,9 @@ def run_batch(request: RunRequest, observer: Observer) -> RunResult:
         exit_notice.silence()
         delivery = None
         if settings.enabled:
-            delivery = PrestartedDelivery(settings.tracking_uri, settings.experiment, settings.spool_dir)
+            base = _scored(settings, request, flow)
+            place = settings.tracking_uri, settings.experiment, settings.spool_dir
+            delivery = PrestartedDelivery(*place, base.uid if base else "")
             stack.callback(delivery.dismiss)
         client = _client(request.engine)
         dag = with_connections(flow.definition, _defaults(request)) if flow.is_dag else {}
@@ -119,8 +122,7 @@ def _check(request: RunRequest, flow: Flow) -> None:
 
 def _placed(settings: Settings, request: RunRequest, flow: Flow) -> Settings:
     """Return settings with the batch's store and experiment: if it scores the lines of another, they are that one's."""
-    if request.run and flow.is_dag and flow_nodes(flow.folder).aggregates:
-        base = known_batches(Spool(settings.spool_dir), settings, request.run)[-1]
+    if base := _scored(settings, request, flow):
         place = {"tracking_uri": tracking_uri_of(base, settings), "experiment": base.experiment}
         if base.content == "none":  # what was kept out of its runs stays out of its scores
             place["content"] = base.content
@@ -128,6 +130,13 @@ def _placed(settings: Settings, request: RunRequest, flow: Flow) -> Settings:
         experiment = settings.experiment or flow.folder.name
         place = {"tracking_uri": settings.store_of(flow.folder), "experiment": experiment}
     return settings.model_copy(update=place)
+
+
+def _scored(settings: Settings, request: RunRequest, flow: Flow) -> Batch | None:
+    """Return the batch whose lines the flow scores, `None` if it scores none."""
+    if request.run and flow.is_dag and flow_nodes(flow.folder).aggregates:
+        return known_batches(Spool(settings.spool_dir), settings, request.run)[-1]
+    return None
 
 
 def _variables(settings: Settings, request: RunRequest, flow: Flow) -> dict[str, str]:

@@ -99,6 +99,10 @@ class StoreReader:
         first = self._page(f"tags.`promptflow.batch_uid` = '{batch_uid}'", view=ViewType.DELETED_ONLY, most=10)
         return next((run.info.run_id for run in first if LINE not in run.data.tags), None)
 
+    def is_deleted(self, batch_uid: str) -> bool:
+        """Tell whether somebody deleted the batch in MLflow."""
+        return self.parent_id(batch_uid) is None and self.deleted_parent(batch_uid) is not None
+
     @translates_errors
     def _page(
         self, where: str, token: str | None = None, view: str = ViewType.ACTIVE_ONLY, most: int | None = None

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,7 @@ from servers import CountingProxy, free_port
 from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.writer import StoreWriter
 
 
 @pytest.fixture
@@ -49,6 +51,20 @@ def test_it_ends_when_it_is_not_wanted(tmp_path: Path, uri: str) -> None:
     assert deliveries(tmp_path / "spool")
     delivery.dismiss()
     until(lambda: not deliveries(tmp_path / "spool"), "the process ends", 20)
+
+
+def test_a_batch_to_score_that_somebody_deleted_is_refused(tmp_path: Path, uri: str) -> None:
+    store = StoreWriter(uri, "jokes", tmp_path)
+    store.open_experiment()
+    base = batch(uid="base", tracking_uri=uri, experiment="jokes")
+    for uid, is_deleted in (("other", False), ("base", True)):
+        parent = store.create_parent(replace(base, uid=uid), "b", 1.0)
+        if is_deleted:
+            store.delete(parent)
+    assert not store.is_deleted("other") and not store.is_deleted("nobody")
+    delivery = PrestartedDelivery(uri, "jokes", tmp_path / "spool", "base")
+    with pytest.raises(TrackingRefused, match="deleted the runs of the batch to score.*mlflow runs restore"):
+        delivery.warning()
 
 
 ORPHAN = """

@@ -316,6 +316,7 @@ def test_metrics_of_ones_own(machine: Machine, answered: str) -> None:
         (["ev_asked", "--metrics", "missing.py"], ["missing.py"]),
         (["--data", "ev_bare.jsonl"], ["no column 'answer'", "text", "--column-mapping answer="]),
         (["ev_asked", "--flow", "nowhere"], ["no flow at 'nowhere'"]),
+        (["ev_asked", "--flow", str(QA)], [str(QA), "saves no scores", "save_scores"]),
     ],
 )
 def test_bad_input_is_one_sentence(machine: Machine, scored: Tracked, words: list[str], says: list[str]) -> None:

@@ -175,6 +175,8 @@ def test_errors_are_judged_again_and_nothing_else(machine: Machine, judge: Judge
     batch = shown(machine, "verdicts", "judged_again")
     assert_exact(batch)
     assert len(judge.asked) == sum(ERRORS.values())
+    paid = 4 * len(SAYS) + sum(ERRORS.values()) - 2  # but for those that answered 400
+    assert batch.parent.data.metrics["judge/prompt_tokens"] == paid * PROMPT_TOKENS
     assert batch.parent.data.metrics["judge/cached"] == 4 * len(SAYS) - sum(ERRORS.values())
     assert batch.children[0].data.tags[f"{JUDGED}/safety/cached"] == "true"
     judge.asked.clear()
@@ -183,6 +185,17 @@ def test_errors_are_judged_again_and_nothing_else(machine: Machine, judge: Judge
     judge.directive = meant  # type: ignore[method-assign]
     assert len(judge.asked) == sum(ERRORS.values())
     assert_exact(shown(machine, "verdicts", "judged_at_last"), {})
+
+
+def test_no_judge_is_asked_about_a_batch_that_somebody_deleted(machine: Machine, judge: JudgeServer) -> None:
+    judge.asked.clear()
+    client = MlflowClient(uri(machine))
+    parent = shown(machine, "verdicts", "judged_at_last").parent.info.run_id
+    client.delete_run(parent)
+    words = ["--judge-model", "another", "--judge-connection", "judge"]
+    text = evaluate(machine, "verdicts", *words, "--name", "judged_in_vain", code=1)
+    assert "Somebody deleted" in text and "mlflow runs restore" in text and not judge.asked
+    client.restore_run(parent)
 
 
 def test_content_none_leaves_no_text_of_a_judge(machine: Machine, judge: JudgeServer) -> None:

@@ -7,6 +7,7 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import batch, line_record
@@ -20,6 +21,7 @@ from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import FAILED
 from pf_mlflow.records.score import Score
 from pf_mlflow.records.source import BatchFacts
+from pf_mlflow.scoring.sums import JUDGED
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.spool.launch import one_evaluation_of
 from pf_mlflow.tracking.writer import StoreWriter
@@ -156,6 +158,23 @@ def test_written_again_it_is_the_same(store: StoreWriter) -> None:
     synced.read_existing()
     synced.open_parent()
     assert synced.close_parent().scores["bleu/v1/mean"] == pytest.approx(1 / 4) and not synced.changes
+
+
+def verdict(name: str, value: str | None, tokens: int | None, **more: Any) -> Score:
+    return Score(name, value, model="m", prompt_tokens=tokens, seconds=0.5, **more)
+
+
+def test_what_a_retry_costs_is_added_to_what_is_kept_or_asked_again(store: StoreWriter) -> None:
+    first = {0: [verdict("a", "yes", 10), verdict("b", None, 20, error="prose"), verdict("c", "no", 30)]}
+    retried = {0: [verdict("a", "yes", None, cached=True), verdict("b", "yes", 21), verdict("c", "yes", 33)]}
+    evaluation(store, "first", first)
+    for _ in range(2):  # the second time it is written again
+        evaluation(store, "retried", retried, started=300.0)
+        parent, children = runs(store)
+        costs = {name: children[0].data.metrics[f"{JUDGED}{name}/prompt_tokens"] for name in "abc"}
+        assert costs == {"a": 10, "b": 20 + 21, "c": 33}
+        assert parent.data.metrics["judge/prompt_tokens"] == 10 + 20 + 21 + 33
+        assert parent.data.metrics["judge/seconds"] == 0.5 * 5
 
 
 def test_a_line_without_a_run_is_refused_and_told(store: StoreWriter) -> None:
