@@ -151,7 +151,7 @@ class Batch:
 
 def check(batch: Batch, failed: Collection[int] = (), patience: float = 45.0) -> Tracked:
     """The batch ran to its end, no line failed but those that had to, and MLflow shows each line once, as it was."""
-    assert batch.outputs() == set(range(len(batch.topics))) - set(failed)
+    assert batch.outputs() == set(range(len(batch.topics))) - set(failed), batch.log.read_text()
     told = exact(batch, set(range(len(batch.topics))), patience)
     assert {number for number, child in told.children.items() if child.info.status == "FAILED"} == set(failed)
     assert told.parent.info.status == "FINISHED"
