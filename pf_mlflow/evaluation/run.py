@@ -67,8 +67,9 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
         TrackingRefused: MLflow said no for good; nothing was scored.
     """
     request = _as_before(request) if request.retry_errors else request
-    settings = read_settings()
+    settings, here = read_settings(), Path.cwd()
     flow = request.flow or _own_flow(settings.spool_dir)
+    inputs = read_flow(flow).inputs
     _check_saves_scores(flow)
     _check_metrics(request)
     base = _base(request)
@@ -76,11 +77,10 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
         _bring_in(base, settings, observer)
     if base and not base.lines_completed:
         return _nothing_to_score(base, request, settings)
-    data = request.data or data_of(base)
-    inputs = read_flow(flow).inputs
+    data = here / request.data if request.data else data_of(base)
     mapping = mapping_of(base, data, request.column_mapping, inputs, is_own=request.data is None)
     run = RunRequest(
-        flow,
+        here / flow,
         data,
         run=request.base,
         column_mapping=mapping | _asked_for(request),

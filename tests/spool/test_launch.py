@@ -117,6 +117,12 @@ def test_a_process_that_gives_no_sign_of_life_is_killed(spool: Spool, silent: fl
         assert is_alive(process.pid, begun) is not ends and is_held(spool.folder, "uid") is not ends
 
 
+def test_a_process_that_waits_for_one_answer_is_not_taken_to_hang() -> None:
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
+
+    assert 2 * MLFLOW_HTTP_REQUEST_TIMEOUT.default <= HUNG_AFTER <= 600  # within the time it is tried again
+
+
 def test_a_number_that_another_process_has_by_now_is_left_alone(spool: Spool) -> None:
     with holder(spool.folder, "uid") as process:
         spool.beat("uid", process.pid, started_at(psutil.Process(process.pid)) - 100, time.monotonic() - 2 * HUNG_AFTER)

@@ -162,7 +162,7 @@ def test_a_closed_batch_keeps_its_summary_and_what_was_not_delivered(spool: Spoo
 
 
 def test_what_is_left_over(spool: Spool) -> None:
-    for uid in ("open", "closed", "refused", "late", "long ago"):
+    for uid in ("open", "closed", "refused", "late", "a month ago", "long ago"):
         spool.add_batch(batch(uid=uid))
     for uid in ("closed", "refused", "late"):
         spool.complete_line(uid, 1, 100.0, "record")
@@ -171,10 +171,11 @@ def test_what_is_left_over(spool: Spool) -> None:
     for uid in ("closed", "refused", "late"):
         spool.close_batch(uid, "summary")
     with sqlite3.connect(spool.folder / Spool.FILE) as db:
-        db.execute("UPDATE batch SET created = created - ? WHERE uid = 'long ago'", (31 * 24 * 3600,))
-    assert [one.uid for one in spool.leftovers()] == ["open", "late"]
+        for uid, days in {"a month ago": 29, "long ago": 31}.items():
+            db.execute("UPDATE batch SET created = created - ? WHERE uid = ?", (days * 24 * 3600, uid))
+    assert [one.uid for one in spool.leftovers()] == ["a month ago", "open", "late"]
     assert [one.uid for one in spool.batches_named("b1")][0] == "long ago"
-    assert len(spool.batches_named("b1")) == 5 and spool.batches_named("b2") == []
+    assert len(spool.batches_named("b1")) == 6 and spool.batches_named("b2") == []
 
 
 @pytest.mark.parametrize("days, forgotten", [(364, False), (366, True)])

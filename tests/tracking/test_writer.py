@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -103,6 +103,32 @@ def test_more_runs_than_a_page_holds(store: StoreWriter, one: Batch, monkeypatch
     parent = store.create_parent(one, "b1", 100.0)
     children = [store.create_child(one, number, parent, 200.0 - number) for number in range(7)]
     assert [known.run_id for known in store.runs(one.uid)] == [parent, *reversed(children)]
+
+
+def test_more_than_a_thousand_runs_are_read_back_whole(tmp_path: Path, fresh_store: Path, one: Batch) -> None:
+    shutil.copy(fresh_store, tmp_path)
+    store = StoreWriter(f"sqlite:///{tmp_path}/mlflow.db", "joke-flow", tmp_path)
+    store.open_experiment()
+    parent, payload = store.create_parent(one, "b1", 100.0), line_payload(line_record(), "b1")
+    child, total = store.create_child(one, 0, parent, 101.0), 1001
+    store.complete(child, payload)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as db, db:
+        for table, key in (
+            ("runs", "run_uuid"),
+            *((name, "run_uuid") for name in ("tags", "params", "latest_metrics")),
+        ):
+            names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            values = ", ".join("printf('%032d', n)" if name == key else f't."{name}"' for name in names)
+            db.execute(
+                f"WITH RECURSIVE c(n) AS (VALUES(1) UNION ALL SELECT n + 1 FROM c WHERE n < {total - 1}) "
+                f"INSERT INTO {table} SELECT {values} FROM {table} t, c WHERE t.{key} = ?",
+                (child,),
+            )
+    known = list(store.runs(one.uid))
+    assert [run.run_id for run in known if run.line_number is None] == [parent]
+    assert {run.run_id for run in known} == {parent, child, *(f"{n:032}" for n in range(1, total))}
+    assert len(known) == total + 1
+    assert all(run.values.params == payload.params for run in known if run.run_id != parent)
 
 
 def test_deleted_runs_do_not_count(store: StoreWriter, client: MlflowClient, one: Batch) -> None:
