@@ -24,6 +24,7 @@ def test_settings_of_an_empty_environment() -> None:
     [
         ("MLFLOW_TRACKING_URI", "https://host", "tracking_uri", "https://host"),
         ("MLFLOW_EXPERIMENT_NAME", "Jokes ü", "experiment", "Jokes ü"),
+        ("MLFLOW_EXPERIMENT_ID", "7", "experiment", "MLFLOW_EXPERIMENT_ID=7"),
         ("PF_MLFLOW_ENABLED", "false", "enabled", False),
         ("PF_MLFLOW_ENABLED", "0", "enabled", False),
         ("PF_MLFLOW_ENABLED", "", "enabled", True),

@@ -12,11 +12,21 @@ from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import quote
 
 from platformdirs import user_state_path
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pf_mlflow.errors import BadInput
 
 __all__ = [
+    "EXPERIMENT_ID",
     "Settings",
     "Variables",
     "absolute_store",
@@ -29,6 +39,9 @@ __all__ = [
 
 _OURS = ("MLFLOW_", "PF_MLFLOW_")
 """How the names of settings begin."""
+
+EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID="
+"""How the name of an experiment begins of which only the id is known: MLflow's, which no worker asks."""
 
 _Kind = TypeVar("_Kind", bound="Variables")
 
@@ -100,6 +113,11 @@ class Settings(Variables):
         validation_alias="MLFLOW_EXPERIMENT_NAME",
         description="The experiment of the runs. Default: the name of the flow's folder.",
     )
+    experiment_id: str = Field(
+        "",
+        validation_alias="MLFLOW_EXPERIMENT_ID",
+        description="Its id instead, of one that there is. `MLFLOW_EXPERIMENT_NAME` comes first.",
+    )
     enabled: bool = Field(True, description="`false` switches everything off: the nodes only hand values on.")
     content: Literal["all", "none"] = Field(
         "all",
@@ -134,6 +152,12 @@ class Settings(Variables):
     @classmethod
     def _from_where_the_user_was(cls, uri: str, info: ValidationInfo) -> str:
         return absolute_store(uri, info.context or Path.cwd())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_id_if_by_no_name(cls, values: dict[str, Any]) -> dict[str, Any]:
+        id = values.get("MLFLOW_EXPERIMENT_ID")
+        return {"MLFLOW_EXPERIMENT_NAME": f"{EXPERIMENT_ID}{id}", **values} if id else values
 
     def model_post_init(self, context: Any) -> None:
         """Take the folder that the command was typed in from the validation's context."""

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 
 from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.settings import absolute_store, without_password
+from pf_mlflow.settings import EXPERIMENT_ID, absolute_store, without_password
 from pf_mlflow.tracking.artifacts import Artifacts
 from pf_mlflow.tracking.connection import open_store
 from pf_mlflow.tracking.database import check_database, sqlite_path
@@ -67,13 +68,26 @@ class StoreReader:
         """
         if self._store is None:
             self.open()
-        found = self._store.get_experiment_by_name(self.experiment) if self._store else None
+        found = self._experiment() if self._store else None
         if found and found.lifecycle_stage == "deleted":
             raise TrackingRefused(
                 f"The experiment {self.experiment!r} at {self.shown_uri} is deleted — restore it with "
                 f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME."
             )
         self.experiment_id = found.experiment_id if found else ""
+
+    def _experiment(self) -> Any:
+        if not self.experiment.startswith(EXPERIMENT_ID):
+            return self._store.get_experiment_by_name(self.experiment)
+        try:
+            return self._store.get_experiment(self.experiment.removeprefix(EXPERIMENT_ID))
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise TrackingRefused(
+                f"There is no experiment of {self.experiment} at {self.shown_uri} — `mlflow experiments search` lists "
+                "those there are; set the id of one, or MLFLOW_EXPERIMENT_NAME."
+            ) from error
 
     def runs(self, batch_uid: str, which: str = "") -> Iterator[KnownRun]:
         """Yield the batch's parent and child runs as MLflow shows them; `which`: more of a filter, with its `AND`."""

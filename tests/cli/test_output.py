@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -105,3 +106,15 @@ def test_damage_is_noticed_before_the_first_line(desk: Desk, damaged: str, monke
     data.write_text('{"a": 1}\n')
     with pytest.raises(BadInput, match="is damaged: file is not a database"):
         run_batch(RunRequest(flow, data), Observer())
+
+
+def test_the_experiment_of_an_id_is_where_the_runs_go(desk: Desk, fresh_store: Path) -> None:
+    shutil.copy(fresh_store, desk.folder)
+    chosen = desk.client.create_experiment("chosen")
+    desk.leave("b1", 2)
+    desk.deliver("b1", MLFLOW_TRACKING_URI=desk.uri, MLFLOW_EXPERIMENT_ID=chosen)
+    assert {run.info.experiment_id for run in desk.runs("b1").values()} == {chosen} and len(desk.runs("b1")) == 3
+    assert desk.type("show", "b1").exit_code == 0
+    desk.leave("b2", 1)
+    done = desk.type("sync", "b2", MLFLOW_TRACKING_URI=desk.uri, MLFLOW_EXPERIMENT_ID="77")
+    assert done.exit_code == 1 and "no experiment of MLFLOW_EXPERIMENT_ID=77" in done.stderr, done.output
