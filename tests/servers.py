@@ -102,9 +102,12 @@ class CountingProxy:
     def __init__(self, target: str) -> None:
         self.requests: list[tuple[str, str, bytes]] = []
         self.answer: int | None = None
-        """This status is the answer to everything."""
+        """This status is the answer to everything; 404 comes with a page, as of a proxy that has lost its server."""
         self.refused: bytes | None = None
-        """A `log-batch` with this text in it is answered 400."""
+        """A `log-batch` with this text in it is answered with `refusal`."""
+        self.refusal: tuple[int, bytes] = (400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "not this one"}')
+        self.twice: Counter[str] = Counter()
+        """How many requests of a kind are handed on twice; of the answers only the second is passed on."""
         self.login: str | None = None
         """Only requests with this `user:password` are handed on."""
         self.forbidden: set[str] = set()
@@ -132,7 +135,7 @@ class CountingProxy:
                 if kind == "runs/create" and outer._take(outer.late, "line" if b"parentRunId" in body else "parent"):
                     threading.Timer(LATE_BY, self._hand_on, [body]).start()
                     return self._cut()
-                answered = self._hand_on(body)
+                answered = [self._hand_on(body) for _ in range(1 + outer._take(outer.twice, kind))][-1]
                 if fault == "slow":
                     time.sleep(SLOW)
                 return self._cut() if fault == "cut" or outer._take(outer.lost, kind) else self._reply(*answered)
@@ -181,10 +184,11 @@ class CountingProxy:
         if not self._knows(login):
             return 401, b"You are not authenticated.", {"WWW-Authenticate": "Basic"}
         if self.refused and self.refused in body and kind == "runs/log-batch":
-            return 400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "not this one"}', {}
+            return *self.refusal, {}
         status = 403 if kind in self.forbidden else self.answer or (int(fault) if fault in ("429", "500") else 0)
         hint = {"Retry-After": "1"} if status == 429 and self.faults % 2 else {}
-        return (status, b'{"error_code": "%s", "message": "no"}' % _CODES[status], hint) if status else None
+        told = b'{"error_code": "%s", "message": "no"}' % _CODES[status] if status in _CODES else b"<html>no</html>"
+        return (status, told, hint) if status else None
 
     def _take(self, counter: Counter[str], kind: str) -> bool:
         if counter[kind] <= 0:

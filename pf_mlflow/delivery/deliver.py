@@ -74,12 +74,14 @@ class Delivered:
     """Whether somebody deleted the batch in MLflow, which is not for us to undo: nothing was done."""
     error: Exception | None = None
     """What kept it from being closed; the records stay in the spool."""
+    lost: str | None = None
+    """Why MLflow does not have the whole of long texts, or an evaluation's table."""
 
     @property
     def trouble(self) -> str | None:
-        """The error as a sentence."""
+        """The error as a sentence, or what was lost without one."""
         if self.error is None or isinstance(self.error, PfMlflowError):
-            return str(self.error) if self.error else None
+            return str(self.error) if self.error else self.lost
         return f"{type(self.error).__name__}: {self.error}"
 
 
@@ -158,12 +160,16 @@ class _Delivery:
                 self._spooled.flush()
 
     def _close(self) -> None:
+        if not self._store.is_database:
+            self._writer.has_doubt |= self._breaker.call(self._writer.has_twins)
         if self._writer.has_doubt:
             self._breaker.call(self._writer.read_existing)
         summary = self._breaker.call(self._writer.close_parent)
         self._spooled.close(summary)
         self._done.is_closed, self._done.is_settled = True, self._spooled.is_settled
         self._done.lines = summary.lines_total
+        if lost := self._store.lost:
+            self._done.lost = f"{lost[0]} — long texts are cut ({len(lost)} times), and say so."
 
     def _on_failure(self, error: TrackingDown) -> None:
         self._observer.no_answer(error, self._breaker.is_open)

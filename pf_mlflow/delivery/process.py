@@ -97,6 +97,8 @@ def deliver(spool: Spool, batch: Batch, settings: Settings, patience: float) -> 
     done = deliver_once(spool, source, tracking_uri_of(batch, settings), policy, report)
     if done.is_closed:
         log.info("batch %s: closed with %d lines", batch.name, done.lines)
+        if done.trouble:
+            report.trouble(done.trouble)
         return done
     with spool_may_fail():
         trouble = done.trouble or "Somebody deleted its runs in MLflow; `mlflow runs restore` brings them back."

@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 from pf_mlflow.doctor.check_result import ERROR, OK, WARNING, CheckResult
 from pf_mlflow.doctor.probe import Probe
 from pf_mlflow.doctor.setup import Setup
-from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
+from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden
 from pf_mlflow.settings import without_password
 from pf_mlflow.sqlite_file import rehearse_write
 
@@ -151,7 +151,7 @@ def _takes_writes(store: Any) -> bool:
         store.check_writable()
     except TrackingForbidden:
         raise
-    except TrackingRefused:  # a server that does not know this request
+    except TrackingError:  # a server that does not know this request
         return False
     return True
 

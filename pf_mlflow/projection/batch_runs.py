@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pf_mlflow.errors import TrackingDown, TrackingForbidden, TrackingRefused
+from pf_mlflow.errors import RequestRejected, TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
 from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.fingerprint import agrees, fingerprint, of_outputs
 from pf_mlflow.projection.line_payload import line_payload
@@ -70,6 +70,12 @@ class BatchWriter(Writer):
     def _read(self, but: Container[str] = ()) -> None:
         runs = (run for run in self.store.runs(self.batch.uid) if run.run_id not in but)
         self.existing = ExistingRuns.of(runs, cache(self.source.named_runs))
+
+    def has_twins(self) -> bool:
+        """Tell whether MLflow has a run that goes on and that nobody here knows: a proxy may send a request twice."""
+        known = {run.run_id for run in (self.existing.parent, *self.existing.incomplete.values()) if run}
+        goes_on = self.store.runs(self.batch.uid, " AND attributes.status = 'RUNNING'")
+        return any(run.run_id not in known for run in goes_on)
 
     def open_parent(self) -> str | None:
         """Make the parent run if there is none, and return its id; single executions have none."""
@@ -143,9 +149,7 @@ class BatchWriter(Writer):
         try:
             store.drop_tags(known.run_id, outdated)
             store.complete(known.run_id, payload.without(known.values))
-        except TrackingForbidden:
-            raise
-        except TrackingRefused as error:
+        except (TrackingRefused, RequestRejected) as error:
             if "length" in str(error) and self._param_limit > _OLD_PARAM_LIMIT:
                 self._param_limit = _OLD_PARAM_LIMIT
                 return self._complete(store, known, record)
@@ -164,14 +168,16 @@ class BatchWriter(Writer):
         return payload
 
     def _refuse(
-        self, store: StoreWriter, known: KnownRun, payload: RunPayload, stats: LineStats, error: TrackingRefused
+        self, store: StoreWriter, known: KnownRun, payload: RunPayload, stats: LineStats, error: TrackingError
     ) -> LineWritten:
-        """End the run of a line whose values MLflow does not take; raise if it takes nothing of this batch."""
+        """End the run of a line whose values do not get into MLflow; raise if nothing of this batch does."""
         store.open_experiment()  # a deleted experiment takes nothing
         bare = RunPayload(payload.status, payload.start_ms, payload.end_ms)
         bare.add_tag(NOT_LOGGED, str(error))
         try:
             store.complete(known.run_id, bare)
+        except TrackingForbidden:
+            raise
         except TrackingRefused as again:
             log.warning("batch %s, line %d: %s", self.batch.name, stats.line_number, again)
         tags = {**known.values.tags, **bare.tags}

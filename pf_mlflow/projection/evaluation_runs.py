@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pf_mlflow.errors import TrackingForbidden, TrackingRefused
+from pf_mlflow.errors import RequestRejected, TrackingForbidden, TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
 from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.results_table import ResultsTable
@@ -136,7 +136,8 @@ class ScoreWriter(Writer):
             store.log(child.run_id, payload)
         except TrackingForbidden:
             raise
-        except TrackingRefused as error:
+        except (TrackingRefused, RequestRejected) as error:
+            store.open_experiment()  # which fails if nothing gets through
             return LineWritten(line_number, child.run_id, refused=str(error))
         return LineWritten(line_number, child.run_id)
 

@@ -50,6 +50,10 @@ class Writer(ABC):
         """Tell whether a line ended otherwise than its run shows, so that it is to be written once more."""
         return False
 
+    def has_twins(self) -> bool:
+        """Tell whether MLflow has runs that were made without an answer to anybody here."""
+        return False
+
     @abstractmethod
     def open_parent(self) -> str | None:
         """See to the parent run and return its id, `None` if the batch has none."""

@@ -16,7 +16,7 @@ from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 
 from pf_mlflow.settings import without_password
 from pf_mlflow.tracking.database import sqlite_path
-from pf_mlflow.tracking.errors import ARTIFACTS, translated_errors
+from pf_mlflow.tracking.errors import artifact_errors
 
 __all__ = ["Artifacts"]
 
@@ -30,7 +30,7 @@ class Artifacts:
         uri = add_databricks_profile_info_to_artifact_uri(_absolute(run.info.artifact_uri, tracking_uri), tracking_uri)
         more = {"tracking_uri": tracking_uri} if _TAKES_TRACKING_URI else {}
         self._shown_uri = without_password(tracking_uri)
-        with translated_errors(self._shown_uri, ARTIFACTS):
+        with artifact_errors(self._shown_uri):
             self._repository: Any = get_artifact_repository(uri, **more)
 
     def log_texts(self, texts: Mapping[str, str]) -> None:
@@ -43,12 +43,12 @@ class Artifacts:
 
     def log_file(self, file: Path, folder: str | None = None) -> None:
         """Log a file under its name."""
-        with translated_errors(self._shown_uri, ARTIFACTS):
+        with artifact_errors(self._shown_uri):
             self._repository.log_artifact(str(file), folder)
 
     def text(self, path: str) -> str:
         """Return a text."""
-        with TemporaryDirectory() as folder, translated_errors(self._shown_uri, ARTIFACTS):
+        with TemporaryDirectory() as folder, artifact_errors(self._shown_uri):
             return Path(self._repository.download_artifacts(path, folder)).read_text("utf-8")
 
 

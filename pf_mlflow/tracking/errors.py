@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,16 +11,25 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from mlflow.exceptions import MlflowException
+from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos.databricks_pb2 import ErrorCode
 from requests.exceptions import RequestException, RetryError
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
-from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
+from pf_mlflow.errors import (
+    ArtifactsFailed,
+    RequestRejected,
+    TrackingDown,
+    TrackingError,
+    TrackingForbidden,
+    TrackingRefused,
+)
 from pf_mlflow.settings import without_password
 
-__all__ = ["ARTIFACTS", "capture_retry_after", "translated_errors", "translates_errors"]
+__all__ = ["artifact_errors", "capture_answers", "translated_errors", "translates_errors"]
 
 _UNUSABLE_DATABASE = (
     "unable to open database file",
@@ -31,17 +41,20 @@ _UNUSABLE_DATABASE = (
 _LONGEST_RETRY_AFTER = 120.0
 """Seconds that a server may ask for; whoever waited for hours would be taken to hang."""
 
+log = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _last_answer = threading.local()
 
 
-def capture_retry_after() -> None:
-    """Let this process note each `Retry-After`: MLflow's client drops the answer that it stands in."""
+def capture_answers() -> None:
+    """Let this process note each answer's status and `Retry-After`: MLflow's client drops them."""
     increment: Any = Retry.increment
-    if getattr(increment, "captures_retry_after", False):
+    if getattr(increment, "captures_answers", False):
         return
+    is_retry = Retry.is_retry
 
     def noting(self: Retry, *args: Any, response: Any = None, **more: Any) -> Retry:
         with suppress(InvalidHeader):
@@ -50,8 +63,13 @@ def capture_retry_after() -> None:
         retry: Retry = increment(self, *args, response=response, **more)
         return retry
 
-    noting.captures_retry_after = True  # type: ignore[attr-defined]
+    def noting_status(self: Retry, method: str, status_code: int, has_retry_after: bool = False) -> bool:
+        _last_answer.status = status_code
+        return is_retry(self, method, status_code, has_retry_after)
+
+    noting.captures_answers = True  # type: ignore[attr-defined]
     Retry.increment = noting  # type: ignore[method-assign, assignment]
+    Retry.is_retry = noting_status  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
@@ -63,11 +81,15 @@ class _Failure:
     """The first line of what it says, without passwords."""
     status: int | None
     """The HTTP status of an answer, `None` if there was none."""
+    is_mlflows: bool
+    """Whether MLflow itself has answered, and not what stands before it."""
 
     @classmethod
     def of(cls, error: Exception) -> _Failure:
-        reason = str(getattr(error, "message", error)).strip().partition("\n")[0]
-        return cls(error, without_password(reason)[:500], _status(error))
+        text = str(getattr(error, "message", error)).strip()
+        if body := re.search(r"Response body: '(.*)", text, re.DOTALL):
+            text = f"no answer of MLflow's: {' '.join(body[1].split())[:200]}"
+        return cls(error, without_password(text.partition("\n")[0])[:500], *_answer(error))
 
     def is_a(self, *kinds: type[Exception]) -> bool:
         return isinstance(self.error, kinds)
@@ -76,17 +98,15 @@ class _Failure:
         return any(text in self.reason for text in texts)
 
 
-def _status(error: Exception) -> int | None:
+def _answer(error: Exception) -> tuple[int | None, bool]:
+    """Return the status of an answer, and whether it was MLflow's own."""
     cause = error.__cause__ or error.__context__
     is_unreachable = isinstance(cause, (RequestException, OSError)) and not isinstance(cause, RetryError)
+    status: int | None = getattr(_last_answer, "status", None)
     if not isinstance(error, MlflowException) or is_unreachable:
-        return None
-    if tried := re.search(r"too many (\d+) error responses", str(error.message)):
-        return int(tried[1])
-    try:
-        return int(error.get_http_status_code())
-    except (TypeError, ValueError):
-        return 500
+        return (status, False) if isinstance(error, ParseError) else (None, False)
+    is_own = isinstance(error, RestException) and error.json.get("error_code") in ErrorCode.keys()
+    return (int(error.get_http_status_code()), True) if status is None or is_own else (status, False)
 
 
 _UNUSABLE = "MLflow cannot use {uri}: {reason}"
@@ -100,7 +120,8 @@ Rule = tuple[Callable[[_Failure], bool], type[TrackingError], str]
 _ANSWERS: Sequence[Rule] = (
     (lambda it: it.status == 401, TrackingForbidden, f"{_ANSWERED} — {_SET_LOGIN}."),
     (lambda it: it.status == 403, TrackingForbidden, f"{_ANSWERED} — {_ASK_FOR_RIGHT}."),
-    (lambda it: it.status in (400, 404, 409), TrackingRefused, _ANSWERED),
+    (lambda it: it.is_mlflows and it.status in (400, 404, 409), TrackingRefused, _ANSWERED),
+    (lambda it: it.status in (400, 413, 414, 422, 431), RequestRejected, _ANSWERED),
     (lambda it: True, TrackingDown, _ANSWERED),
 )
 _TRACKING: Sequence[Rule] = (
@@ -110,13 +131,7 @@ _TRACKING: Sequence[Rule] = (
     (lambda it: it.status is None, TrackingDown, "MLflow at {uri} cannot be reached: {reason}"),
     *_ANSWERS,
 )
-"""Rules for runs and experiments; the first that fits holds."""
-ARTIFACTS: Sequence[Rule] = (
-    (lambda it: it.is_a(ImportError), TrackingRefused, _LACKS_PACKAGE),
-    (lambda it: it.status is None, TrackingDown, "Artifacts of MLflow at {uri} cannot be reached: {reason}"),
-    *_ANSWERS,
-)
-"""Rules for files of runs, which lie elsewhere; the first that fits holds."""
+"""The first that fits holds."""
 
 
 def translates_errors(method: Callable[P, T]) -> Callable[P, T]:
@@ -131,18 +146,32 @@ def translates_errors(method: Callable[P, T]) -> Callable[P, T]:
 
 
 @contextmanager
-def translated_errors(uri: str, rules: Sequence[Rule] = _TRACKING) -> Iterator[None]:
-    """Let nothing but `TrackingError`s out of what asks a store; `ARTIFACTS` are the rules for files of runs."""
-    _last_answer.retry_after = None
+def translated_errors(uri: str) -> Iterator[None]:
+    """Let nothing but `TrackingError`s out of what asks a store for runs and experiments."""
+    _last_answer.retry_after = _last_answer.status = None
     try:
         yield
-    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-        raise _translated(_Failure.of(error), uri, rules) from error
+    except (MlflowException, ParseError, SQLAlchemyError, ImportError, OSError) as error:
+        raise _translated(_Failure.of(error), uri) from error
 
 
-def _translated(failure: _Failure, uri: str, rules: Sequence[Rule]) -> TrackingError:
-    kind, sentence = next((kind, sentence) for fits, kind, sentence in rules if fits(failure))
+@contextmanager
+def artifact_errors(uri: str) -> Iterator[None]:
+    """Let nothing but `ArtifactsFailed` out of what asks for files of runs."""
+    _last_answer.retry_after = _last_answer.status = None
+    try:
+        yield
+    except Exception as error:  # each store of files has a client library of its own
+        log.info("artifacts at %s", uri, exc_info=True)
+        failure = _Failure.of(error)
+        may_pass = failure.is_a(RequestException) or (failure.status or 0) >= 429
+        message = f"Artifacts of MLflow at {uri} cannot be used: {failure.reason}"
+        raise ArtifactsFailed(message, failure.reason, may_pass) from error
+
+
+def _translated(failure: _Failure, uri: str) -> TrackingError:
+    kind, sentence = next((kind, sentence) for fits, kind, sentence in _TRACKING if fits(failure))
     message = sentence.format(uri=uri, reason=failure.reason, status=failure.status)
-    if kind is TrackingDown and failure.status is not None:
-        return TrackingDown(message, _last_answer.retry_after)
+    if issubclass(kind, TrackingDown) and failure.status is not None:
+        return kind(message, _last_answer.retry_after)
     return kind(message)

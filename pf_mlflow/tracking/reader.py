@@ -15,7 +15,7 @@ from pf_mlflow.settings import EXPERIMENT_ID, absolute_store, without_password
 from pf_mlflow.tracking.artifacts import Artifacts
 from pf_mlflow.tracking.connection import open_store
 from pf_mlflow.tracking.database import check_database, sqlite_path
-from pf_mlflow.tracking.errors import capture_retry_after, translates_errors
+from pf_mlflow.tracking.errors import capture_answers, translates_errors
 from pf_mlflow.tracking.known_run import LINE, SINGLE, KnownRun
 
 __all__ = ["StoreReader"]
@@ -40,7 +40,7 @@ class StoreReader:
         self._lock_dir = lock_dir
         self._store: Any = None
         """MLflow's own, `None` as long as there is none."""
-        capture_retry_after()
+        capture_answers()
 
     @translates_errors
     def open(self) -> None:

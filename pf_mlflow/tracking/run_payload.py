@@ -18,10 +18,10 @@ __all__ = [
     "PARAM_LIMIT",
     "RunPayload",
     "TAG_LIMIT",
-    "batches_of",
     "length_of_whole",
     "milliseconds",
     "path_of_whole",
+    "requests_of",
 ]
 
 PARAM_LIMIT = 6000
@@ -35,8 +35,8 @@ NOT_LOGGED = "promptflow.not_logged"
 _LARGEST = 2.0**63
 """Metrics from here on are no measurements; neither NaN nor infinity is below it."""
 _LONG_VALUES = "long_values"
-_MOST_ENTRIES = 100
-"""Params, or tags, that MLflow takes in one request."""
+_MOST_ENTRIES = {"params": 100, "tags": 100, "metrics": 800}
+"""Values of each kind in one request: MLflow takes 100 params, 100 tags, and 1,000 of all."""
 _MOST_BYTES = 700_000
 """Bytes of JSON in one request, of which MLflow takes 1 MB."""
 _MOST_JSON = 12
@@ -83,6 +83,18 @@ class RunPayload:
         value = self.params.get(key)
         return value and self.texts.get(path_of_whole(value) or "", value)
 
+    def without_texts(self, reason: str) -> RunPayload:
+        """Return this without the whole of its long values, which say why it could not be kept."""
+
+        def told(values: Mapping[str, str]) -> dict[str, str]:
+            wholes = {key: self.texts.get(path_of_whole(value) or "") for key, value in values.items()}
+            return {
+                key: _without(whole, len(values[key]), reason) if whole else values[key]
+                for key, whole in wholes.items()
+            }
+
+        return replace(self, params=told(self.params), tags=told(self.tags), texts={})
+
     def add_param(self, key: str, value: Any, limit: int = PARAM_LIMIT) -> None:
         """Add a param under a name that MLflow takes; a value that is too long is cut and kept whole as a text."""
         key = _free_key(valid_key(key), self.params)
@@ -102,8 +114,16 @@ class RunPayload:
             return text
         path = _free_key(f"{_LONG_VALUES}/{re.sub(r'[^A-Za-z0-9._-]', '_', key)}", self.texts, ".txt")
         self.texts[path] = text
-        mark = f" … [cut: {len(text)} characters, all of them in the artifact {path}]"
-        return text[: limit - len(mark)] + mark
+        return _cut(text, limit, f"all of them in the artifact {path}")
+
+
+def _cut(text: str, limit: int, where: str) -> str:
+    mark = f" … [cut: {len(text)} characters, {where}]"
+    return text[: limit - len(mark)] + mark
+
+
+def _without(whole: str, limit: int, reason: str) -> str:
+    return _cut(whole, limit, f"whole text not kept: {reason[: min(limit // 11, 120)]}")
 
 
 def path_of_whole(value: str) -> str | None:
@@ -123,23 +143,35 @@ def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def batches_of(values: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Split params or tags into requests that MLflow takes."""
-    characters = sum(len(key) + len(value) for key, value in values.items())
-    if values and len(values) <= _MOST_ENTRIES and _MOST_JSON * characters + _FRAME * len(values) <= _MOST_BYTES:
-        yield dict(values)
+def requests_of(payload: RunPayload) -> Iterator[RunPayload]:
+    """Split what a run is to show, but for texts, into requests that MLflow takes; none if it is nothing."""
+    if _is_small(payload):
+        yield payload
         return
-    part: dict[str, str] = {}
-    size = 0
-    for key, value in values.items():
-        item = len(json.dumps(key)) + len(json.dumps(value)) + _FRAME
-        if part and (len(part) == _MOST_ENTRIES or size + item > _MOST_BYTES):
-            yield part
-            part, size = {}, 0
-        part[key] = value
-        size += item
-    if part:
+    part, size = _part(), 0
+    for kind in ("params", "tags", "metrics"):
+        for key, value in getattr(payload, kind).items():
+            item = len(json.dumps(key)) + len(json.dumps(value)) + _FRAME
+            if size + item > _MOST_BYTES or len(getattr(part, kind)) == _MOST_ENTRIES[kind]:
+                yield part
+                part, size = _part(), 0
+            getattr(part, kind)[key] = value
+            size += item
+    if size:
         yield part
+
+
+def _part() -> RunPayload:
+    return RunPayload("", 0, 0)
+
+
+def _is_small(payload: RunPayload) -> bool:
+    """Tell without much ado whether one request takes it, and it is not nothing."""
+    counts = {kind: len(getattr(payload, kind)) for kind in _MOST_ENTRIES}
+    texts = (*payload.params.items(), *payload.tags.items(), *((key, "") for key in payload.metrics))
+    characters = sum(len(key) + len(value) for key, value in texts)
+    is_small = _MOST_JSON * characters + 2 * _FRAME * len(texts) <= _MOST_BYTES
+    return is_small and 0 < len(texts) and all(counts[kind] <= most for kind, most in _MOST_ENTRIES.items())
 
 
 def _free_key(key: str, taken: Mapping[str, Any], suffix: str = "") -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from functools import wraps
-from itertools import zip_longest
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from mlflow.entities import ExperimentTag, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from pf_mlflow.errors import TrackingRefused
+from pf_mlflow.errors import ArtifactsFailed, TrackingDown, TrackingRefused
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.tracking.artifacts import Artifacts
 from pf_mlflow.tracking.connection import open_store
@@ -24,16 +24,23 @@ from pf_mlflow.tracking.errors import translated_errors, translates_errors
 from pf_mlflow.tracking.known_run import batch_tags, child_name, child_tags
 from pf_mlflow.tracking.links import is_database
 from pf_mlflow.tracking.reader import StoreReader
-from pf_mlflow.tracking.run_payload import RunPayload, batches_of, milliseconds
+from pf_mlflow.tracking.run_payload import RunPayload, milliseconds, requests_of
 from pf_mlflow.tracking.transaction import one_transaction
 
 __all__ = ["StoreWriter"]
 
 _PROOF = "pf_mlflow.doctor"
+_TRIES = 4
+"""How often a file is offered that might be taken the next time."""
+_PAUSE = wait_exponential(0.25, max=2)
 
 W = TypeVar("W", bound="StoreWriter")
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, ArtifactsFailed) and error.may_pass
 
 
 def _writes(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P], T]:
@@ -56,11 +63,18 @@ class StoreWriter(StoreReader):
     def __init__(self, tracking_uri: str, experiment: str, lock_dir: Path, dry_run: bool = False) -> None:
         super().__init__(tracking_uri, experiment, lock_dir)
         self.dry_run = dry_run
+        self.lost: list[str] = []
+        """Why files of runs could not be kept; what they hold is nowhere else."""
+
+    @property
+    def is_database(self) -> bool:
+        """Whether no server stands before it."""
+        return is_database(self.tracking_uri)
 
     @property
     def threads(self) -> int:
         """How many writers pay: requests to a server overlap, a database gets many lines in one transaction."""
-        return 1 if is_database(self.tracking_uri) else 8
+        return 1 if self.is_database else 8
 
     @property
     def lines_per_transaction(self) -> int:
@@ -68,7 +82,7 @@ class StoreWriter(StoreReader):
 
         1 where there are none, on servers.
         """
-        return 25 if is_database(self.tracking_uri) else 1
+        return 25 if self.is_database else 1
 
     @translates_errors
     def open(self) -> None:
@@ -105,7 +119,7 @@ class StoreWriter(StoreReader):
 
         What is refused within it undoes itself alone. For one thread; on a server each write holds by itself.
         """
-        if self.dry_run or not is_database(self.tracking_uri):
+        if self.dry_run or not self.is_database:
             yield self
             return
         with translated_errors(self.shown_uri), one_transaction(self._store, self.experiment_id) as store:
@@ -131,6 +145,8 @@ class StoreWriter(StoreReader):
     def _create(self, start: float, tags: dict[str, str], name: str) -> str:
         run_tags = [RunTag(key, value) for key, value in tags.items()]
         run = self._store.create_run(self.experiment_id, tags["mlflow.user"], milliseconds(start), run_tags, name)
+        if not run.info.run_id:  # JSON of somebody else's
+            raise TrackingDown(f"MLflow at {self.shown_uri} made a run and did not say which.")
         return str(run.info.run_id)
 
     def complete(self, run_id: str, payload: RunPayload) -> None:
@@ -140,25 +156,38 @@ class StoreWriter(StoreReader):
 
     @_writes
     def log(self, run_id: str, payload: RunPayload) -> None:
-        """Log params, tags and metrics of a run, all in one request where MLflow takes them so; long texts before."""
-        if payload.texts:
-            self._artifacts(run_id).log_texts(payload.texts)
+        """Log params, tags and metrics of a run, all in one request where MLflow takes them so; long texts before.
+
+        Where these cannot be kept, the cut values say so.
+        """
+        try:
+            self._log_texts(run_id, payload.texts)
+        except ArtifactsFailed as error:
+            self.lost.append(str(error))
+            payload = payload.without_texts(error.reason)
         at = payload.end_ms or milliseconds(time.time())
-        metrics = [Metric(key, value, at, 0) for key, value in payload.metrics.items()]
-        nothing: dict[str, str] = {}
-        parts = zip_longest(batches_of(payload.params), batches_of(payload.tags), fillvalue=nothing)
-        for some_params, some_tags in [*parts] or [(nothing, nothing)]:
-            params = [Param(key, value) for key, value in some_params.items()]
-            tags = [RunTag(key, value) for key, value in some_tags.items()]
-            if params or metrics or tags:
-                self._store.log_batch(run_id, metrics, params, tags)
-            metrics = []
+        for part in requests_of(payload):
+            metrics = [Metric(key, value, at, 0) for key, value in part.metrics.items()]
+            params = [Param(key, value) for key, value in part.params.items()]
+            tags = [RunTag(key, value) for key, value in part.tags.items()]
+            self._store.log_batch(run_id, metrics, params, tags)
+
+    def _log_texts(self, run_id: str, texts: Mapping[str, str]) -> None:
+        """Log long texts; what may pass is tried again, until it did not pass once."""
+        if texts:
+            stop = stop_after_attempt(1 if self.lost else _TRIES)
+            again = Retrying(stop=stop, wait=_PAUSE, retry=retry_if_exception(_may_pass), reraise=True)
+            again(lambda: self._artifacts(run_id).log_texts(texts))
 
     @_writes
     def log_table(self, run_id: str, path: Path) -> None:
         """Log a file as an artifact that MLflow shows as a table, and `mlflow.load_table` reads."""
         run = self._store.get_run(run_id)
-        Artifacts(run, self.tracking_uri).log_file(path)
+        try:
+            Artifacts(run, self.tracking_uri).log_file(path)
+        except ArtifactsFailed as error:
+            self.lost.append(str(error))
+            return
         tables = json.loads(run.data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
         if not any(table["path"] == path.name for table in tables):
             listed = json.dumps([*tables, {"path": path.name, "type": "table"}])

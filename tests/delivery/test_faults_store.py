@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from batches import Batch, check, until
-from machine import runs_of
+from machine import runs_of, tracked
 from mlflow import MlflowClient
 from servers import LATE_BY, CountingProxy, MlflowServer
 
@@ -153,3 +154,60 @@ def test_a_create_that_the_server_does_late_leaves_no_second_run(
     batch.sync()
     check(batch)
     assert batch.removed() == late
+
+
+@pytest.mark.slow
+def test_a_proxy_answers_for_a_server_that_is_away(start_batch: StartBatch, server: str, proxy: CountingProxy) -> None:
+    batch = start_batch(server, MLFLOW_TRACKING_URI=proxy.uri)
+    batch.await_middle()
+    proxy.answer = 404
+    batch.release()
+    batch.end()
+    proxy.answer = None
+    check(batch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [403, 413, 422])
+def test_a_line_that_a_proxy_does_not_let_pass(
+    start_batch: StartBatch, server: str, proxy: CountingProxy, status: int
+) -> None:
+    proxy.refused, proxy.refusal = b"not this one", (status, b"<html>no</html>")
+    topics = [f"[[latency=0.2]] {status} passes {number}" for number in range(11)]
+    batch = start_batch(server, [*topics, f"[[latency=0.2]] {status} not this one"], MLFLOW_TRACKING_URI=proxy.uri)
+    batch.end()
+    batch.await_no_delivery()
+    told = tracked(server, batch.name)
+    assert f"answered {status}" in told.children[11].data.tags["promptflow.not_logged"]
+    assert told.parent.data.metrics["lines_completed"] == len(batch.topics)
+    proxy.refused = None
+    batch.sync()
+    check(batch)
+
+
+@pytest.mark.slow
+def test_a_proxy_that_sends_requests_twice(start_batch: StartBatch, server: str, proxy: CountingProxy) -> None:
+    proxy.twice["runs/create"] = 6
+    batch = start_batch(server, MLFLOW_TRACKING_URI=proxy.uri)
+    batch.release()
+    batch.end()
+    batch.await_no_delivery()
+    check(batch)
+    assert batch.removed() == 6
+
+
+@pytest.mark.slow
+def test_artifacts_that_cannot_be_kept(start_batch: StartBatch, fresh_store: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(fresh_store, tmp_path / "mlflow.db"))
+    (tmp_path / "a file").touch()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE experiments SET artifact_location = ?", [str(tmp_path / "a file" / "1")])
+    topics = [f"[[latency=0.2]] artifacts {number} {'x' * 7000 * (number == 3)}" for number in range(4)]
+    batch = start_batch(f"sqlite:///{path}", topics, MLFLOW_EXPERIMENT_NAME="joke-flow")
+    batch.end()
+    batch.await_no_delivery()
+    children = tracked(batch.uri, batch.name).children
+    assert [children[number].data.params["output"] for number in range(3)] == [f"a joke about {t}" for t in topics[:3]]
+    assert "characters, whole text not kept: [Errno 20] Not a directory" in children[3].data.params["output"]
+    assert {child.info.status for child in children.values()} == {"FINISHED"}
+    assert "Artifacts of MLflow" in batch.machine.logs(batch.name)

@@ -236,3 +236,15 @@ def test_an_outage_is_told_and_taken_back(tmp_path: Path, proxy: CountingProxy) 
     thread.join()
     assert told[0] and "answered 500" in told[0] and "tried again; nothing is lost" in told[0]
     assert going.told is None and len(going.runs()) == 1 + 1
+
+
+def test_runs_that_a_proxy_had_made_twice_are_there_once(tmp_path: Path, proxy: CountingProxy) -> None:
+    going = Going(tmp_path, proxy.uri)
+    for number in range(4):
+        going.keep(number)
+    going.end()
+    proxy.twice["runs/create"] = 3
+    going.deliver()
+    runs = going.runs()  # each line's once
+    assert {run.values.status for run in runs.values()} == {"FINISHED"} and len(runs) == 1 + 4
+    assert runs[None].values.metrics["lines_total"] == 4

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from servers import CountingProxy
 
-from pf_mlflow.errors import TrackingDown, TrackingError, TrackingRefused
+from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import FAILED, INTERRUPTED, LineRecord
@@ -264,6 +264,36 @@ def test_an_answer_that_gets_lost_makes_no_second_run(
     assert len(shown(far, one.uid)) == 2 and child["info"]["status"] == "FINISHED"
     writer.read_existing()
     assert writer.changes.removed == 0 and writer.existing.complete == {7: child["info"]["run_id"]}
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 414, 422])
+def test_a_line_that_does_not_get_through_a_proxy_is_that_line_s_trouble(
+    far: StoreWriter, proxy: CountingProxy, one: Batch, status: int
+) -> None:
+    writer = ready(far, one)
+    proxy.refused, proxy.refusal = b"too much", (status, b"<html>no</html>")
+    big = record(7, spans=(), outputs={"joke": "too much"})
+    write(writer, big, record(8))
+    assert writer.close_parent().lines_completed == 2
+    runs = {run.line_number: run.values for run in far.runs(one.uid)}
+    assert f"answered {status}: no answer of MLflow's" in runs[7].tags[NOT_LOGGED]
+    assert (runs[7].status, runs[8].status, runs[8].params["output"]) == ("FINISHED", "FINISHED", "Ha!")
+    proxy.refused = None
+    write(again := ready(far, one), big)
+    assert (again.changes.completed, far.run(again.existing.complete[7]).values.params["output"]) == (1, "too much")
+
+
+@pytest.mark.parametrize(("status", "kind"), [(413, TrackingDown), (403, TrackingForbidden)])
+def test_a_proxy_that_lets_nothing_through_is_no_line_s_trouble(
+    far: StoreWriter, proxy: CountingProxy, one: Batch, status: int, kind: type[TrackingError]
+) -> None:
+    writer = ready(far, one)
+    proxy.refused, proxy.refusal = b"run_id", (status, b"<html>no</html>")
+    with pytest.raises(kind):
+        writer.write(7, 100.0, record())
+    proxy.refused = None
+    write(writer, record())
+    assert writer.changes.refused == 0 and writer.existing.complete.keys() == {7}
 
 
 @pytest.mark.parametrize("dies", [False, True])

@@ -9,7 +9,7 @@ import pytest
 from builders import any_text, batch, json_text, json_values, line_record, llm_node, span
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from mlflow.entities import Param
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.protos.service_pb2 import LogBatch
 from mlflow.utils import validation
 from mlflow.utils.proto_json_utils import message_to_json
@@ -18,7 +18,7 @@ from pf_mlflow.projection.line_payload import line_payload, tells_lines_apart
 from pf_mlflow.records.keys import readable
 from pf_mlflow.records.line import FAILED, LineRecord, Tokens
 from pf_mlflow.tracking.known_run import batch_tags, child_name, child_tags
-from pf_mlflow.tracking.run_payload import PARAM_LIMIT, TAG_LIMIT, RunPayload, batches_of, milliseconds
+from pf_mlflow.tracking.run_payload import PARAM_LIMIT, TAG_LIMIT, RunPayload, milliseconds, requests_of
 
 HUGE = ["文" * 200_000, "😀" * 200_000, "\0" * 200_000, "\ud800" * 200_000]
 
@@ -143,24 +143,30 @@ def test_a_metric_is_absent_where_its_value_is_unknown(value: Any, expected: dic
     assert payload.metrics == expected
 
 
-def request_json(part: Mapping[str, str]) -> str:
-    params = [Param(key, value).to_proto() for key, value in part.items()]
-    return str(message_to_json(LogBatch(run_id="a" * 32, params=params)))
+def request_json(part: RunPayload) -> str:
+    params = [Param(key, value).to_proto() for key, value in part.params.items()]
+    tags = [RunTag(key, value).to_proto() for key, value in part.tags.items()]
+    metrics = [Metric(key, value, 1_700_000_000_000, 0).to_proto() for key, value in part.metrics.items()]
+    return str(message_to_json(LogBatch(run_id="a" * 32, params=params, tags=tags, metrics=metrics)))
 
 
 repeated = st.builds(lambda char, times: char * times, st.characters(codec="utf-8"), st.integers(0, 6000))
 
 
-@given(st.dictionaries(st.text(string.ascii_letters, max_size=250), repeated, max_size=150))
-@example({f"key {n}": "😀" * 6000 for n in range(60)})
-@example({f"{n:0250}": "" for n in range(301)})
-@example({})
+@given(st.dictionaries(st.text(string.ascii_letters, max_size=250), repeated, max_size=150), st.integers(0, 2_500))
+@example({f"key {n}": "😀" * 6000 for n in range(60)}, 900)
+@example({f"{n:0250}": "" for n in range(301)}, 0)
+@example({}, 2_500)
+@example({}, 0)
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_requests_stay_within_mlflow_s_limits_and_lose_nothing(params: dict[str, str]) -> None:
-    parts = list(batches_of(params))
-    assert [item for part in parts for item in part.items()] == list(params.items())
+def test_requests_stay_within_mlflow_s_limits_and_lose_nothing(texts: dict[str, str], numbers: int) -> None:
+    metrics = {f"{number:0200}": number / 7 for number in range(numbers)}
+    parts = list(requests_of(RunPayload("", 0, 0, texts, metrics, texts)))
+    for kind, values in (("params", texts), ("tags", texts), ("metrics", metrics)):
+        assert [item for part in parts for item in getattr(part, kind).items()] == list(values.items())
     for part in parts:
-        assert 0 < len(part) <= validation.MAX_PARAMS_TAGS_PER_BATCH
+        assert part.params or part.tags or part.metrics
+        validation._validate_batch_log_limits(part.metrics, part.params, part.tags)
         validation._validate_batch_log_api_req(request_json(part))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
-from contextlib import closing
+import sys
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import mlflow.artifacts
@@ -12,9 +14,8 @@ import pytest
 from builders import batch
 from mlflow import MlflowClient
 
-from pf_mlflow.errors import TrackingDown
 from pf_mlflow.tracking.reader import StoreReader
-from pf_mlflow.tracking.run_payload import RunPayload
+from pf_mlflow.tracking.run_payload import PARAM_LIMIT, TAG_LIMIT, RunPayload, length_of_whole
 from pf_mlflow.tracking.writer import StoreWriter
 
 ONE = batch(uid="files")
@@ -97,12 +98,49 @@ def test_mlflow_finds_them(store: StoreWriter, tmp_path: Path) -> None:
         assert Path(got).read_bytes().decode() == text
 
 
-def test_trouble_with_them_is_said_of_them(store: StoreWriter) -> None:
+def unwritable(store: StoreWriter, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file of a run be kept."""
+    root = {"a file is there": "./mlruns/1", "no package": "s3://bucket/1"}[fault]
+    monkeypatch.setitem(sys.modules, "boto3", None)
     with closing(sqlite3.connect(folder_of(store) / "mlflow.db")) as db, db:
-        db.execute("UPDATE experiments SET artifact_location = './mlruns/1'")
+        db.execute("UPDATE experiments SET artifact_location = ?", [root])
     (folder_of(store) / "mlruns").write_text("a file where the folder is to be")
     store.open_experiment()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "why"), [("a file is there", r"\[Errno 20\] Not a directory"), ("no package", "import of boto3 halted")]
+)
+def test_values_are_there_without_them_and_say_so(
+    store: StoreWriter, monkeypatch: pytest.MonkeyPatch, fault: str, why: str, in_transaction: bool
+) -> None:
+    unwritable(store, fault, monkeypatch)
+    payload = RunPayload("FINISHED", 0, 1_000)
+    payload.add_param("output", TEXT)
+    payload.add_param("long_too", TEXT, 500)
+    payload.add_param("input_topic", "tea")
+    payload.add_tag("promptflow.error", TEXT)
+    with store.transaction() if in_transaction else nullcontext(store) as writer:
+        run_id = writer.create_single(ONE, 7, 100.0)
+        writer.complete(run_id, payload)
+    run = store.run(run_id).values
+    assert (run.status, run.params["input_topic"]) == ("FINISHED", "tea")
+    for text, limit in (
+        (run.params["output"], PARAM_LIMIT),
+        (run.params["long_too"], 500),
+        (run.tags["promptflow.error"], TAG_LIMIT),
+    ):
+        assert len(text) == limit and text.startswith(TEXT[:400]) and length_of_whole(text) == len(TEXT)
+        assert re.search(rf" … \[cut: {len(TEXT)} characters, whole text not kept: {why}.*\]$", text)
+    assert len(store.lost) == 1 and re.search(f"Artifacts of MLflow at sqlite:///.*: {why}", store.lost[0])
+
+
+def test_a_table_that_cannot_be_kept_keeps_nothing_else_back(
+    store: StoreWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unwritable(store, "no package", monkeypatch)
     run_id = store.create_single(ONE, 7, 100.0)
-    with pytest.raises(TrackingDown, match="Artifacts of MLflow at sqlite:///.* cannot be reached: .*"):
-        store.log(run_id, RunPayload("", 0, 0, texts={PATH: TEXT}))
-    assert MlflowClient(store.tracking_uri).get_run(run_id).info.status == "RUNNING"
+    (tmp_path / "table.json").write_text("{}")
+    store.log_table(run_id, tmp_path / "table.json")
+    assert "mlflow.loggedArtifacts" not in store.run(run_id).values.tags and len(store.lost) == 1

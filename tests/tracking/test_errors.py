@@ -13,8 +13,8 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from sqlalchemy.exc import ArgumentError, OperationalError
 from urllib3.util.retry import Retry
 
-from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
-from pf_mlflow.tracking.errors import capture_retry_after, translates_errors
+from pf_mlflow.errors import RequestRejected, TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
+from pf_mlflow.tracking.errors import capture_answers, translates_errors
 from pf_mlflow.tracking.writer import StoreWriter
 
 
@@ -22,7 +22,7 @@ class Answering:
     """A server that answers every request alike."""
 
     def __init__(self) -> None:
-        self.status, self.retry_after = 503, [""]
+        self.status, self.retry_after, self.body = 503, [""], b"slow down"
         self.requests = 0
         outer = self
 
@@ -33,7 +33,7 @@ class Answering:
                 for value in filter(None, outer.retry_after):
                     self.send_header("Retry-After", value)
                 self.end_headers()
-                self.wfile.write(b"slow down")
+                self.wfile.write(outer.body)
 
             do_POST = do_GET
 
@@ -124,10 +124,43 @@ def test_it_is_captured_by_the_thread_that_asked(answering: Answering, store: St
 
 
 def test_listening_twice_is_listening_once() -> None:
-    capture_retry_after()
-    once = Retry.increment
-    capture_retry_after()
-    assert Retry.increment is once
+    capture_answers()
+    once = Retry.increment, Retry.is_retry
+    capture_answers()
+    assert (Retry.increment, Retry.is_retry) == once
+
+
+OWN = b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "not this one"}'
+PAGE = b"<html>\n<h1>Sign in</h1></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "sentence"),
+    [
+        (400, OWN, TrackingRefused, "answered 400: INVALID_PARAMETER_VALUE: not this one"),
+        (404, PAGE, TrackingDown, "answered 404: no answer of MLflow's: <html> <h1>Sign in</h1></html>"),
+        (404, b'{"error_code": "RESOURCE_DOES', TrackingDown, "answered 404: no answer of MLflow's"),
+        (404, b'{"detail": "Not Found"}', TrackingDown, "answered 404: INTERNAL_ERROR: Response: {'detail'"),
+        (200, PAGE, TrackingDown, "answered 200: no answer of MLflow's: <html>"),
+        (200, b'{"experiment": 7}', TrackingDown, "answered 200"),
+        (405, PAGE, TrackingDown, "answered 405"),
+        (503, PAGE, TrackingDown, "answered 503"),
+        (413, PAGE, RequestRejected, "answered 413"),
+        (413, b'{"message": "Request Too Long"}', RequestRejected, "answered 413"),
+        (414, PAGE, RequestRejected, "answered 414"),
+        (422, PAGE, RequestRejected, "answered 422"),
+        (400, PAGE, RequestRejected, "answered 400"),
+        (401, b"You are not authenticated.", TrackingForbidden, "MLFLOW_TRACKING_USERNAME"),
+        (403, b"Permission denied", TrackingForbidden, "ask for the right"),
+    ],
+)
+def test_what_is_final_is_told_by_mlflow_itself(
+    answering: Answering, store: StoreWriter, status: int, body: bytes, kind: type[TrackingError], sentence: str
+) -> None:
+    answering.status, answering.body, answering.retry_after = status, body, [""]
+    with pytest.raises(TrackingError) as raised:
+        store.open_experiment()
+    assert type(raised.value) is kind and sentence in str(raised.value) and "\n" not in str(raised.value)
 
 
 class Store:
@@ -154,8 +187,6 @@ LOCKED = OperationalError("INSERT", {}, Exception("database is locked"))
         (MlflowException("no such run", RESOURCE_DOES_NOT_EXIST), TrackingRefused, "answered 404: no such run"),
         (MlflowException("two\nlines of it"), TrackingDown, "answered 500: two"),
         (chained("gone", ConnectionResetError("by peer")), TrackingDown, "cannot be reached: gone"),
-        (MlflowException("API request failed: too many 503 error responses"), TrackingDown, "answered 503"),
-        (MlflowException("API request failed: too many 403 error responses"), TrackingForbidden, "ask for the right"),
         (LOCKED, TrackingDown, "cannot be reached: "),
         (MlflowException("Detected out-of-date database schema"), TrackingRefused, "MLflow cannot use"),
         (MlflowException("attempt to write a readonly database"), TrackingRefused, "MLflow cannot use"),
