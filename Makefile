@@ -62,7 +62,7 @@ clean:  ## Remove the environment and what runs left behind
 
 .venv/run.installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing into .venv, once (about a minute) …"
-	$(PIP) install -c constraints.txt -e '.[eval]'
+	$(PIP) install -c constraints.txt -e .
 	@touch $@
 
 .venv/dev.installed: pyproject.toml constraints.txt | .venv/bin/python

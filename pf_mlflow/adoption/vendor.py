@@ -22,6 +22,7 @@ _LEFT_OUT = (
     "running/",
 )
 """What people call; all else runs in a flow or delivers its lines."""
+_DATA = ("syllables.txt.xz", "CMUDICT_LICENSE")
 COPY = "pf_mlflow.zip"
 FIND_COPY = f'sys.path.append(str(Path(__file__).parents[1] / "{COPY}"))'
 """How a node finds the copy, behind all else on the path: an installed package goes first."""
@@ -31,7 +32,8 @@ def vendored_package() -> bytes:
     """Return what runs in a flow and delivers its lines as one zip: of one version the same bytes everywhere."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:  # stored: compressed, its bytes would depend on zlib's version
-        for name in sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")):
+        paths = [path for pattern in ("*.py", *_DATA) for path in PACKAGE.rglob(pattern)]
+        for name in sorted(path.relative_to(PACKAGE).as_posix() for path in paths):
             if not name.startswith(_LEFT_OUT):
                 entry = zipfile.ZipInfo(f"{PACKAGE.name}/{name}")
                 entry.create_system = 3  # else Windows writes another number here

@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from pf_mlflow.running.observer import Observer
 from pf_mlflow.running.request import RunRequest
 from pf_mlflow.running.result import RunResult, result_without_lines
 from pf_mlflow.running.run import run_batch
-from pf_mlflow.scoring import LineFields, chosen_metrics
+from pf_mlflow.scoring import LineFields, Metric, chosen_metrics, known_metrics
 from pf_mlflow.scoring.judges.endpoint import SKIPPED
 from pf_mlflow.settings import Settings, read_settings
 from pf_mlflow.settings.judges import read_judge_settings
@@ -111,9 +111,17 @@ def _check_saves_scores(path: Path) -> None:
 
 def _check_metrics(request: EvaluationRequest) -> None:
     """Raise `BadInput` for a metric or judge that there is not, or a setting of judges that cannot be used."""
-    chosen_metrics(LineFields(), request.metrics or None, with_judges=bool(request.judge_model))
+    chosen = chosen_metrics(LineFields(), request.metrics or None, with_judges=bool(request.judge_model))
+    formulas = [one for one in (chosen if request.metrics else known_metrics()) if isinstance(one, Metric)]
+    if missing := [one for one in formulas if not one.is_installed]:
+        names, packages = (", ".join(dict.fromkeys(words)) for words in _named(missing))
+        raise BadInput(f"{names} cannot be given without {packages}: pip install {packages.replace(',', '')}")
     if request.judge_model:
         read_judge_settings()
+
+
+def _named(metrics: Sequence[Metric]) -> tuple[list[str], list[str]]:
+    return [metric.name for metric in metrics], [metric.package for metric in metrics]
 
 
 def _as_before(request: EvaluationRequest) -> EvaluationRequest:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any
 
 from pf_mlflow.scoring import readability
 from pf_mlflow.scoring.metric import Metric, library
@@ -33,7 +31,7 @@ ari_grade = readability.ari_grade
 flesch_kincaid_grade = readability.flesch_kincaid_grade
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_MOST_CELLS = 1_000_000
+_PLAIN_WORD = re.compile("[a-z0-9]+")
 
 
 def exact_match(answer: str, ground_truth: str) -> float:
@@ -66,46 +64,42 @@ def _squad_units(text: str) -> list[str]:
 
 def rouge1(answer: str, ground_truth: str) -> float:
     """Return the F-measure of the units that both have (Lin 2004), as `rouge_score` without stemming."""
-    return _rouge("rouge1", answer, ground_truth)
+    return _rouge(answer, ground_truth, 1)
 
 
 def rouge2(answer: str, ground_truth: str) -> float:
     """Return the F-measure of the pairs of neighbouring units that both have (Lin 2004), as `rouge_score`."""
-    return _rouge("rouge2", answer, ground_truth)
+    return _rouge(answer, ground_truth, 2)
 
 
 def rougeL(answer: str, ground_truth: str) -> float:
     """Return the F-measure of the longest common subsequence of units (Lin 2004), as `rouge_score`."""
     ours, theirs = _rouge_units(answer), _rouge_units(ground_truth)
-    if len(ours) * len(theirs) <= _MOST_CELLS:
-        return _rouge("rougeL", answer, ground_truth)
-    # the library keeps a table with a cell per pair of units: gigabytes for two long texts
-    return 2 * _longest_common(ours, theirs) / (len(ours) + len(theirs))
+    return _f_measure(_longest_common(ours, theirs), len(ours), len(theirs))
 
 
-def _rouge(kind: str, answer: str, ground_truth: str) -> float:
-    return float(_rouge_scorer(kind).score(ground_truth, answer)[kind].fmeasure)
+def _rouge(answer: str, ground_truth: str, size: int) -> float:
+    ours, theirs = (_grams(_rouge_units(text), size) for text in (answer, ground_truth))
+    return _f_measure((ours & theirs).total(), ours.total(), theirs.total())
 
 
-@lru_cache
-def _rouge_scorer(kind: str) -> Any:
-    scorer = library("rouge_score.rouge_scorer", "rouge-score")
-    return scorer.RougeScorer([kind], tokenizer=_RougeUnits())
+def _grams(found: Sequence[str], size: int) -> Counter[tuple[str, ...]]:
+    return Counter(zip(*(found[start:] for start in range(size)), strict=False))
 
 
-class _RougeUnits:
-    """What `RougeScorer` takes for a tokenizer."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return _rouge_units(text)
+def _f_measure(shared: int, ours: int, theirs: int) -> float:
+    return 2 * shared / (ours + theirs) if shared else 0.0
 
 
 def _rouge_units(text: str) -> list[str]:
     """Return what `rouge_score` makes of Latin letters, and the units of other scripts, which it would drop."""
-    default = library("rouge_score.tokenize", "rouge-score").tokenize
     if only_latin(text):
-        return list(default(text, None))
-    return [part for unit in separated_units(text) for part in (default(unit, None) if only_latin(unit) else [unit])]
+        return _plain_words(text)
+    return [part for unit in separated_units(text) for part in (_plain_words(unit) if only_latin(unit) else [unit])]
+
+
+def _plain_words(text: str) -> list[str]:
+    return _PLAIN_WORD.findall(text.lower())
 
 
 def _longest_common(ours: Sequence[str], theirs: Sequence[str]) -> int:
@@ -143,17 +137,23 @@ def answer_length(answer: str) -> float:
     return float(len(units(answer)))
 
 
-def _match(name: str, function: Callable[[str, str], float]) -> Metric:
+def _match(name: str, function: Callable[[str, str], float], package: str = "") -> Metric:
     """Return a comparison with the ground truth; an answer that is missing is compared as an empty one."""
-    return Metric(name, ("ground_truth",), lambda fields: function(fields.answer or "", fields.ground_truth or ""))
+    return Metric(
+        name,
+        ("ground_truth",),
+        lambda fields: function(fields.answer or "", fields.ground_truth or ""),
+        package=package,
+    )
 
 
-def _grade(name: str, function: Callable[[str], float]) -> Metric:
+def _grade(name: str, function: Callable[[str], float], package: str = "") -> Metric:
     return Metric(
         name,
         ("answer",),
         lambda fields: function(fields.answer or ""),
         unfit=lambda fields: readability.unreadable(fields.answer),
+        package=package,
     )
 
 
@@ -163,8 +163,8 @@ HEURISTICS = (
     _match("rouge1", rouge1),
     _match("rouge2", rouge2),
     _match("rougeL", rougeL),
-    _match("bleu", bleu),
-    _grade("flesch_kincaid_grade_level", flesch_kincaid_grade),
+    _match("bleu", bleu, "sacrebleu"),
+    _grade("flesch_kincaid_grade_level", flesch_kincaid_grade, "pyphen"),
     _grade("ari_grade_level", ari_grade),
     Metric("answer_length", (), lambda fields: answer_length(fields.answer or "")),
 )

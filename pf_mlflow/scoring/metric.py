@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["Metric", "MissingLibrary", "library", "sentence"]
 
 
 class MissingLibrary(Exception):
-    """A package of the `eval` extra is not installed."""
+    """A package that a metric needs is not installed."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Metric:
         function: Returns the value, or a whole `Score`; whatever it raises is the error of its score.
         unfit: Returns why it is not defined for a line that has its fields, or `None`.
         by_default: Whether lines get it that name no metrics.
+        package: What must be installed for it, beside this package.
     """
 
     name: str
@@ -34,6 +35,12 @@ class Metric:
     function: Callable[[LineFields], Score | float | bool | str]
     unfit: Callable[[LineFields], str | None] = lambda fields: None
     by_default: bool = True
+    package: str = ""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether what it needs can be imported."""
+        return not self.package or importlib.util.find_spec(self.package.replace("-", "_")) is not None
 
     def why_not(self, fields: LineFields) -> str | None:
         """Return why a line cannot have this score; `None` where it can."""
@@ -58,7 +65,7 @@ def library(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingLibrary(f"`{package}`; install it with: pip install 'pf-mlflow[eval]'") from error
+        raise MissingLibrary(f"`{package}`; install it with: pip install {package}") from error
 
 
 def sentence(error: BaseException) -> str:

