@@ -8,6 +8,8 @@ from typing import Any
 
 from machine import Machine, Tracked, tracked
 
+from pf_mlflow.sources.promptflow.flow import read_flow
+
 _OF_THE_WAY = {"run_display_name", "promptflow.run_id", "promptflow.batch_uid", "mlflow.parentRunId"}
 _TIMES = ("duration", "duration/mean", "duration/p50", "duration/p90", "duration/p99", "line_duration")
 
@@ -15,7 +17,8 @@ _TIMES = ("duration", "duration/mean", "duration/p50", "duration/p90", "duration
 def run(machine: Machine, flow: Path, data: Path, name: str, *words: str) -> Tracked:
     """Execute the lines by `pf-mlflow run`, threads if nothing else is said."""
     command = ["pf-mlflow", "run", "--flow", str(flow), "--data", str(data), "--name", name, "--json"]
-    done = machine.command(*command, *_mapping(data), *words)
+    done = machine.command(*command, *_mapping(flow, data), *words)
+    assert done.returncode in (0, 3), done.stdout + done.stderr
     shown = tracked(_store(machine), name)
     told, counted = json.loads(done.stdout), shown.parent.data.metrics["lines_failed"]
     assert (told["lines_failed"], done.returncode) == (counted, 3 if counted or told["failure"] else 0), done.stderr
@@ -25,8 +28,18 @@ def run(machine: Machine, flow: Path, data: Path, name: str, *words: str) -> Tra
 def plain(machine: Machine, flow: Path, data: Path, name: str, **env: str) -> Tracked:
     """Execute the lines by `pf run create`, whose flow's nodes tell of them."""
     words = ["run", "create", "--flow", str(flow), "--data", str(data), "--name", name]
-    machine.command("pf", *words, *_mapping(data), **env)
+    machine.command("pf", *words, *_mapping(flow, data), **env)
     return tracked(_store(machine), name, 45)
+
+
+def make_tell(machine: Machine, flow: Path) -> None:
+    """Have a flow tell of its lines also under `pf`: a DAG by its nodes, a flex flow by its module."""
+    if read_flow(flow).is_dag:
+        done = machine.command("pf-mlflow", "init", str(flow), "--yes")
+        assert done.returncode == 0, done.stdout + done.stderr
+    else:
+        module = flow / f"{str(read_flow(flow).definition['entry']).partition(':')[0]}.py"
+        module.write_text(f"import pf_mlflow\n\npf_mlflow.attach()\n{module.read_text('utf-8')}", "utf-8")
 
 
 def sync(machine: Machine, name: str) -> Tracked:
@@ -43,8 +56,10 @@ def _store(machine: Machine) -> str:
     return f"sqlite:///{machine.cwd / 'mlflow.db'}"
 
 
-def _mapping(data: Path) -> list[str]:
+def _mapping(flow: Path, data: Path) -> list[str]:
     columns = json.loads(data.read_text("utf-8").splitlines()[0])
+    inputs = read_flow(flow).inputs
+    columns = [name for name in columns if inputs is None or name in inputs]
     return [word for name in columns for word in ("--column-mapping", f"{name}=${{data.{name}}}")]
 
 
@@ -56,7 +71,18 @@ def without_times(batch: Tracked) -> dict[str, Any]:
         texts = {key: value for key, value in {**run.data.params, **run.data.tags}.items() if key not in _OF_THE_WAY}
         return {"status": run.info.status, **metrics, **texts}
 
-    return {"parent": told(batch.parent), **{number: told(run) for number, run in sorted(batch.children.items())}}
+    parent = told(batch.parent)
+    del parent["mlflow.runName"]
+    return {"parent": parent, **{number: told(run) for number, run in sorted(batch.children.items())}}
+
+
+def the_same(one: Tracked, other: Tracked) -> None:
+    """Both say the same of lines and batch, times aside."""
+    mine, theirs = without_times(one), without_times(other)
+    for values in (mine, theirs):
+        values["parent"].pop("flow_hash", None)  # a flow's nodes are files of it
+    for key in sorted(mine.keys() | theirs.keys(), key=str):
+        assert mine.get(key) == theirs.get(key), f"{key}: {mine.get(key)} is not {theirs.get(key)}"
 
 
 def kept(machine: Machine, name: str) -> dict[int, dict[str, Any]]:

@@ -60,9 +60,10 @@ class FakeLlm:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 status, body = outer.answer(request)
                 outer.requests[status] += 1
-                data = json.dumps(body).encode()
+                streams = request.get("stream") and status == 200
+                data = _streamed(body) if streams else json.dumps(body).encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", "text/event-stream" if streams else "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -83,7 +84,7 @@ class FakeLlm:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def answer(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        prompt = str(request["messages"][-1]["content"])
+        prompt = str(request["messages"][-1]["content"] if "messages" in request else request["prompt"])
         do = dict(DIRECTIVE.findall(prompt))
         self.asked.add(prompt.strip())
         time.sleep(float(do.get("latency", self.latency)))
@@ -117,3 +118,14 @@ class FakeLlm:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def _streamed(answer: dict[str, Any]) -> bytes:
+    """Return an answer as its words one after the other, and its usage last."""
+    words = re.findall(r"\S+\s*", answer["choices"][0]["message"]["content"])
+    chunk = {**answer, "object": "chat.completion.chunk", "usage": None}
+    deltas = [{"index": 0, "finish_reason": None, "delta": {"role": "assistant", "content": word}} for word in words]
+    ends = [{"index": 0, "finish_reason": "stop", "delta": {}}]
+    chunks = [chunk | {"choices": [choice]} for choice in deltas + ends]
+    chunks.append(chunk | {"choices": [], "usage": answer.get("usage")})
+    return b"".join(f"data: {json.dumps(one)}\n\n".encode() for one in chunks) + b"data: [DONE]\n\n"

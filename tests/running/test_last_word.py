@@ -2,48 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 from agreement import as_promptflow_has_it, run, sync, without_times
+from kinds import FLEX, KINDS
 from machine import FLOWS, Machine, Tracked
 
-MESSAGE = json.dumps(
-    {"content": "a joke about atom", "refusal": None, "role": "assistant"}
-    | dict.fromkeys(["annotations", "audio", "function_call", "tool_calls"])
-)
-"""The output of a node that asked a model: it is shown though it is no output of the flow."""
-NO_JSON = "FlowOutputUnserializable"
-KINDS: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
-    "plain": ({"kind": "text"}, "text", None),
-    "a date": ({"kind": "date"}, None, NO_JSON),
-    "a date within": ({"kind": "deep"}, None, NO_JSON),
-    "an answer's message": ({"kind": "message"}, MESSAGE, NO_JSON),
-    "bytes": ({"kind": "bytes"}, None, NO_JSON),
-    "a stream": ({"kind": "stream"}, "Hello", None),
-    "a tuple": ({"kind": "tuple"}, '[1, "two"]', None),
-    "none": ({"kind": "none"}, "None", None),
-    "infinity": ({"kind": "infinite"}, "inf", None),
-    "an error": ({"kind": "boom"}, None, "IndexError"),
-    "no bool": ({"kind": "text", "sure": "maybe"}, None, "InputTypeError"),
-    "null": ({"kind": "text", "sure": None}, None, "InputTypeError"),
-}
-"""Lines of `kinds`, with the output or the error type that MLflow shows."""
-FLEX: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
-    "plain": ({"kind": "text"}, "text", None),
-    "a date": ({"kind": "date"}, None, NO_JSON),
-    "a stream": ({"kind": "stream"}, "Hello", None),
-    "a traced stream": ({"kind": "traced stream"}, "Hello", None),
-    "a dict": ({"kind": "dict"}, "Hello", None),
-    "a stream in a dict": ({"kind": "dict with a stream"}, "Hello", None),
-    "a dataclass": ({"kind": "dataclass"}, "Hello", None),
-    "a list": ({"kind": "list"}, '["Hel", "lo"]', None),
-    "none": ({"kind": "none"}, "None", None),
-    "an error": ({"kind": "boom"}, None, "IndexError"),
-    "no number": ({"kind": "text", "count": "many"}, None, "InputTypeError"),
-}
-"""Lines of `plain_flex`."""
 BATCHES = {"kinds": (KINDS, {"sure": True}), "plain_flex": (FLEX, {"count": 3})}
 
 

@@ -203,6 +203,7 @@ def test_a_failure_without_description() -> None:
         ("LLM", {}, {"usage": None}, None),
         ("LLM", {}, "text", None),
         ("LLM", {}, ["streamed"], None),
+        ("LLM", {}, [{"usage": None}, {"usage": {"prompt_tokens": 5, "completion_tokens": 2}}], Tokens(5, 2, 5 + 2)),
         ("Function", {}, {"usage": {"total_tokens": 99}}, None),  # a tool's output may look the same
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span, saved_scores
 from pf_mlflow.sources.promptflow.flow import FlowNodes
 from pf_mlflow.sources.promptflow.run_record import seconds
-from pf_mlflow.sources.promptflow.spans import ROOT, answer_tokens, error_of, with_last_word
+from pf_mlflow.sources.promptflow.spans import ROOT, answer_model, answer_tokens, error_of, with_last_word
 
 __all__ = ["line_of_run_info"]
 
@@ -24,7 +24,7 @@ def line_of_run_info(
     if len(spans) <= 1:  # tracing was off
         spans = (Span(ROOT, "flow", "Flow", start, end), *_node_spans(folder, number))
     of_batch = str(info["run_id"]).rpartition("_")[0]
-    inputs = {k: v for k, v in (info.get("inputs") or {}).items() if k != "line_number"}
+    inputs = {k: v for k, v in (spans[0].inputs or info.get("inputs") or {}).items() if k != "line_number"}
     record = LineRecord(
         batch_uid,
         number,
@@ -64,7 +64,7 @@ def _spans(call: Mapping[str, Any] | None, parent: str | None, node: str | None,
         error=error.get("message") if error else None,
         error_type=error.get("type") if error else None,
         tokens=answer_tokens(output) if is_llm else None,
-        model=output.get("model") if is_llm and isinstance(output, Mapping) else None,
+        model=answer_model(output) if is_llm else None,
     )
     for index, below in enumerate(call.get("children") or []):
         yield from _spans(below, path, node, f"{path}.{index}")

@@ -17,6 +17,7 @@ from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, Span, Tokens, 
 __all__ = [
     "NANOSECONDS",
     "ROOT",
+    "answer_model",
     "answer_tokens",
     "error_of",
     "is_root",
@@ -171,9 +172,20 @@ def tokens_of(usage: Mapping[str, Any], prefix: str = "") -> Tokens | None:
 
 
 def answer_tokens(answer: Any) -> Tokens | None:
-    """Return the counts in an LLM's answer, `None` if it has none."""
-    usage = answer.get("usage") if isinstance(answer, Mapping) else None
+    """Return the counts in an LLM's answer, `None` if it has none; one that was streamed is its chunks."""
+    usage = _told(answer, "usage")
     return tokens_of(usage) if isinstance(usage, Mapping) else None
+
+
+def answer_model(answer: Any) -> str | None:
+    """Return the model that an LLM's answer names; one that was streamed is its chunks."""
+    return _text_or_none(_told(answer, "model"))
+
+
+def _told(answer: Any, key: str) -> Any:
+    chunks = answer if isinstance(answer, list) else [answer]
+    told = (chunk[key] for chunk in reversed(chunks) if isinstance(chunk, Mapping) and chunk.get(key))
+    return next(told, None)
 
 
 def _count(value: Any) -> int | None:

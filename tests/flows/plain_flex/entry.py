@@ -1,4 +1,5 @@
 import datetime
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -33,5 +34,6 @@ def answer(kind: str, count: int = 3):
         "list": lambda: ["Hel", "lo"],
         "none": lambda: None,
         "boom": lambda: [][1],
+        "exit": lambda: sys.exit(3),
     }
     return kinds.get(kind, lambda: kind)()

@@ -1,0 +1,77 @@
+"""The same lines by `pf-mlflow run`, by `pf run create` and by `sync`: MLflow says the same of them, and promptflow too."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agreement import as_promptflow_has_it, make_tell, plain, run, sync, the_same
+from kinds import FLEX, KINDS
+from machine import FLOWS, Machine, Tracked
+
+pytestmark = pytest.mark.slow
+
+TOPICS = ["atom", "[[usage=none]]", "[[usage=nested]]", "[[status=401]]", "[[status=400]]", '[[say=""]]', "あ" * 9000]
+TIME_OUT = "7"
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "kinds": [{"sure": True, **row} for row, *_ in KINDS.values()],
+    "plain_flex": [{"count": 3, **row} for row, *_ in FLEX.values() if row["kind"] != "exit"],
+    "edge": [
+        *({"topic": topic} for topic in TOPICS),
+        *({"topic": f"[[give={kind}]]"} for kind in ("dict", "list", "none", "empty", "infinity", "numpy")),
+        {"topic": "[[raise=boom]]"},
+    ],
+    "bare": [{"topic": topic} for topic in TOPICS],
+    "several": [{"question": topic} for topic in TOPICS],
+    "chatty": [{"topic": topic, "number": n, "more": {"of": topic}} for n, topic in enumerate(["a", "[[raise=no]]"])],
+    "async_dag": [{"topic": "atom"}, {"topic": "hang"}],
+    "flex": [{"topic": "atom"}, {"topic": "boom"}],
+    "async_flex": [{"topic": "atom"}, {"topic": "hang"}],
+    "class_flex": [{"topic": "atom"}],
+    "basic.prompty": [{"topic": "atom"}, {"topic": "[[status=400]]"}],
+}
+WITHOUT_PLAIN = {
+    "basic.prompty",  # it has no place from where it could tell of its lines
+    *("async_dag", "async_flex"),  # they answer with the thread they run in
+}
+PUBLIC = sorted(path.parent.name for path in (FLOWS / "public").glob("*/data.jsonl"))
+
+
+def rows_of(flow: str) -> list[dict[str, Any]]:
+    if flow in ROWS:
+        return ROWS[flow]
+    return [json.loads(row) for row in (FLOWS / flow / "data.jsonl").read_text("utf-8").splitlines()]
+
+
+def copied(flow: str, folder: Path) -> Path:
+    """A copy of all flows, since some include what lies beside them."""
+    repository = folder / "repository"
+    for name in ("nodes", "tests/flows"):
+        shutil.copytree(FLOWS.parent.parent / name, repository / name, symlinks=True)
+    shutil.copy(FLOWS.parent.parent / "joke.jinja2", repository)
+    return repository / "tests" / "flows" / flow
+
+
+@pytest.mark.parametrize("flow", [*ROWS, *(f"public/{name}" for name in PUBLIC)])
+def test_a_flow_is_shown_the_same_by_all_ways(machine: Machine, tmp_path: Path, flow: str) -> None:
+    name = f"ways_{flow.replace('/', '_').replace('.', '_')}"
+    data = machine.data(name, rows_of(flow))
+    bare = copied(flow, tmp_path / "bare")
+    shown = run(machine, bare, data, name, "--line-timeout", TIME_OUT)
+    as_promptflow_has_it(machine, name, shown)
+    the_same(shown, sync(machine, name))
+    if flow in WITHOUT_PLAIN:
+        return
+    telling = copied(flow, tmp_path / "telling")
+    make_tell(machine, telling)
+    told = plain(machine, telling, data, f"{name}_plain", PF_LINE_TIMEOUT_SEC=TIME_OUT)
+    if "InputTypeError" in shown.column(
+        "tags", "promptflow.error_type"
+    ):  # at its end promptflow fails over such a line
+        assert told.parent.info.status == "KILLED"
+        the_same(Tracked(told.parent, shown.children), told)
+    else:
+        the_same(shown, told)
