@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from machine import Machine, Tracked, tracked
 from pf_mlflow.sources.promptflow.flow import read_flow
 
 _OF_THE_WAY = {"run_display_name", "promptflow.run_id", "promptflow.batch_uid", "mlflow.parentRunId"}
-_TIMES = ("duration", "duration/mean", "duration/p50", "duration/p90", "duration/p99", "line_duration")
+_TIMES = re.compile(r"(.*\.|line_)?duration(/.*)?")
 
 
 def run(machine: Machine, flow: Path, data: Path, name: str, *words: str) -> Tracked:
@@ -67,8 +68,10 @@ def without_times(batch: Tracked) -> dict[str, Any]:
     """All that tells of lines and batch but times, ids and the names that the way gave them."""
 
     def told(run: Any) -> dict[str, Any]:
-        metrics = {key: value for key, value in run.data.metrics.items() if key not in _TIMES}
+        metrics = {key: value for key, value in run.data.metrics.items() if not _TIMES.fullmatch(key)}
         texts = {key: value for key, value in {**run.data.params, **run.data.tags}.items() if key not in _OF_THE_WAY}
+        for key in [key for key, value in texts.items() if "data:image/" in value[:20]]:
+            del texts[key]  # an input that promptflow keeps as a file
         return {"status": run.info.status, **metrics, **texts}
 
     parent = told(batch.parent)

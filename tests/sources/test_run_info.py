@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -110,3 +111,13 @@ def test_a_call_that_told_no_usage(tmp_path: Path, usage: Any) -> None:
 @pytest.mark.parametrize("text", ["ü 東京 😀", "two\nlines\r\n", "line\u2028separator", "next\x85line", "a\x0c\x1cb\0"])
 def test_text_of_any_kind(tmp_path: Path, text: str) -> None:
     assert the_line(tmp_path, run_info(0, output={"joke": text})).outputs == {"joke": text}
+
+
+def test_an_image_among_the_outputs_is_named_by_its_content(tmp_path: Path) -> None:
+    picture = tmp_path / "of any name.png"
+    picture.write_bytes(b"png")
+    kept = {"data:image/png;path": str(picture)}
+    gone = {"data:image/png;path": str(tmp_path / "gone.png")}
+    line = the_line(tmp_path, run_info(0, output={"picture": kept, "more": [{"of": kept}, gone, "text"]}))
+    named = f"Image({hashlib.sha1(b'png').hexdigest()[:8]})"
+    assert line.outputs == {"picture": named, "more": [{"of": named}, gone, "text"]}

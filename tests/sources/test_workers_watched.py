@@ -25,7 +25,10 @@ from pf_mlflow.spool.store import Spool
 @pytest.fixture
 def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
     monkeypatch.setenv("PF_DISABLE_TRACING", "false")
-    monkeypatch.setenv("PF_HOME_DIRECTORY", str(tmp_path / "home"))
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "pf.yaml").write_text("telemetry:\n  enabled: 'false'\ntrace:\n  destination: none\n")
+    monkeypatch.setenv("PF_HOME_DIRECTORY", str(home))
     monkeypatch.setattr(pool, "_exec_line", getattr(pool._exec_line, "__wrapped__", pool._exec_line))
     monkeypatch.setattr("pf_mlflow.sources.live.live_source.deliver_in_background", lambda spool, uid: None)
     monkeypatch.chdir(FLOWS / "plain_flex")

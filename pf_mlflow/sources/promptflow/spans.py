@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -128,7 +130,7 @@ def with_last_word(
             only in them a stream is joined.
     """
     completed = info["status"] == COMPLETED
-    outputs = info.get("output") or {} if completed else {}
+    outputs = _with_named_images(info.get("output") or {}) if completed else {}
     error_type, error = error_of(info.get("error"), record.spans)
     changed = {
         span.id: replace(span, output=outputs[handed_on[node]], has_output=True)
@@ -143,6 +145,18 @@ def with_last_word(
         error=error,
         spans=tuple(changed.get(span.id, span) for span in record.spans),
     )
+
+
+def _with_named_images(value: Any) -> Any:
+    """Return outputs with each image, which promptflow keeps as a file, as it names it before: by its content."""
+    if isinstance(value, list):
+        return [_with_named_images(one) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    path = next((str(path) for kind, path in value.items() if re.fullmatch(r"data:image/[^;]+;path", kind)), "")
+    if len(value) == 1 and Path(path).is_file():
+        return f"Image({hashlib.sha1(Path(path).read_bytes()).hexdigest()[:8]})"
+    return {name: _with_named_images(one) for name, one in value.items()}
 
 
 def error_of(error: Mapping[str, Any] | None, spans: Sequence[Span]) -> tuple[str | None, str | None]:
