@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pf_mlflow.errors import BadInput
 
-__all__ = ["FolderChange", "read_text"]
+__all__ = ["FolderChange", "inside", "is_inside", "read_text"]
 
 _SHOWN_ONE_BY_ONE = 5
 """New files of one folder up to which each is named."""
@@ -32,7 +32,7 @@ class FolderChange:
             self.files[path] = content
 
     def _now(self, path: str) -> bytes | None:
-        full = self.folder / path
+        full = inside(self.folder, path)
         return full.read_bytes() if full.is_file() else None
 
     def lines(self, unsaid: Iterable[str] = ()) -> Iterator[str]:
@@ -49,9 +49,10 @@ class FolderChange:
         """Write it all; if one file cannot be written, put back those that were.
 
         Raises:
-            BadInput: a file cannot be written.
+            BadInput: a file cannot be written, or stands outside of the folder.
         """
         before = {path: self._now(path) for path in self.files}
+        emptied = [inside(self.folder, name) for name in self.emptied]
         parents = {parent for path in self.files for parent in (self.folder / path).parents}
         made = [parent for parent in parents if not parent.exists()]
         done: list[str] = []
@@ -65,7 +66,7 @@ class FolderChange:
                     self._write(path, before[path])
             _remove_if_empty(made)
             raise BadInput(f"{error.filename} cannot be written ({error.strerror}); nothing was changed.") from error
-        _remove_if_empty(self.folder / name for name in self.emptied)
+        _remove_if_empty(emptied)
 
     def _write(self, path: str, content: bytes | None) -> None:
         full = self.folder / path
@@ -76,6 +77,22 @@ class FolderChange:
         full.unlink(missing_ok=True)
         for compiled in (full.parent / "__pycache__").glob(f"{full.stem}.*.pyc"):
             compiled.unlink()
+
+
+def inside(folder: Path, path: str) -> Path:
+    """Return where a relative path leads; raise `BadInput` if that is outside of the folder, by `..` or by a link."""
+    full = folder / path
+    if not is_inside(folder, full):
+        raise BadInput(
+            f"{path} leads out of {folder}, to {full.resolve()}, and nothing is touched there. Put a folder or file of "
+            "the flow's own in its place. Nothing was changed."
+        )
+    return full
+
+
+def is_inside(folder: Path, path: Path) -> bool:
+    """Tell whether a path, there or not, leads into a folder when links and `..` are followed."""
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _remove_if_empty(folders: Iterable[Path]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pf_mlflow.adoption.changes import FolderChange, read_text
+from pf_mlflow.adoption.changes import FolderChange, inside, read_text
 from pf_mlflow.adoption.vendor import COPY
 from pf_mlflow.adoption.yaml_edit import Edit, taken_back
 from pf_mlflow.errors import BadInput
@@ -44,7 +44,7 @@ class Manifest:
         """Return what was put into a folder, `None` if nothing was.
 
         Raises:
-            BadInput: the manifest cannot be read.
+            BadInput: the manifest cannot be read, or names what is not in the folder.
         """
         path = flow_dir / cls.NAME
         if not path.is_file():
@@ -52,9 +52,12 @@ class Manifest:
         try:
             data = json.loads(read_text(path))
             edited = [EditedFile(e["path"], [Edit(**x) for x in e["edits"]], e["created"]) for e in data["edited"]]
-            return cls(data["version"], dict(data["files"]), list(data["folders"]), edited)
+            manifest = cls(data["version"], dict(data["files"]), list(data["folders"]), edited)
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{path} is damaged ({error!r}); bring it back, from git for example.") from error
+        for name in (*manifest.files, *manifest.folders, *(one.path for one in edited)):
+            inside(flow_dir, name)
+        return manifest
 
     def to_bytes(self) -> bytes:
         """Return it as it is kept."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.__version__ import __version__
-from pf_mlflow.adoption.changes import FolderChange, read_text
+from pf_mlflow.adoption.changes import FolderChange, is_inside, read_text
 from pf_mlflow.adoption.manifest import EditedFile, Manifest, digest
 from pf_mlflow.adoption.requirements import IN_NO_INDEX, conflicts, is_own, missing, own_requirement
 from pf_mlflow.adoption.target import check_flow, flow_folder
@@ -113,7 +113,8 @@ class _Planning:
         """Return the first folder in which no file of the author's is in the way."""
         for name in ("nodes", "mlflow_nodes", "pf_mlflow_nodes"):
             clash = any(self._is_other(f"{name}/{node}.py", node) for node in CALLS)
-            if not clash and name not in self._included and not (self._folder / name).is_file():
+            full = self._folder / name
+            if not clash and name not in self._included and not full.is_file() and is_inside(self._folder, full):
                 return name
         raise BadInput(f"{self._folder} has folders nodes, mlflow_nodes and pf_mlflow_nodes; rename one of them.")
 
@@ -164,8 +165,9 @@ class _Planning:
 
     def _append(self, path: str, lines: Sequence[str], *instead: Edit) -> None:
         full = self._folder / path
-        if lines and full.is_symlink() and not full.resolve().is_relative_to(self._folder.resolve()):
-            self._plan.notes.append(f"{full} is a link to {full.resolve()}; add there what is missing: {_said(lines)}.")
+        if not is_inside(self._folder, full):
+            if lines:
+                self._plan.notes.append(f"{full} is {full.resolve()}; add there what is missing: {_said(lines)}.")
             return
         text, edits = applied(read_text(full) if full.is_file() else "", instead)
         if lines:

@@ -207,6 +207,13 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
+def move_out(path: Path) -> None:
+    """Let a link stand for a folder or file of the flow."""
+    outside = path.parent.with_name(f"outside_{path.name}")
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
 @pytest.mark.parametrize(
     ("since", "says"),
     [
@@ -217,8 +224,12 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
         ),
         (edit(".pf_mlflow.json", "{", ""), [".pf_mlflow.json is damaged", "git"]),
         (lambda flow: (flow / ".pf_mlflow.json").unlink(), ["has no .pf_mlflow.json", "by hand"]),
+        (edit(".pf_mlflow.json", '"nodes/finalize.py":', '"../victim.py":'), ["../victim.py leads out of"]),
+        (edit(".pf_mlflow.json", '"path": ".gitignore"', '"path": "../bashrc"'), ["../bashrc leads out of"]),
+        (edit(".pf_mlflow.json", '"nodes"', '"../nodes"'), ["../nodes leads out of"]),
+        (lambda flow: move_out(flow / "nodes"), ["nodes/", "leads out of"]),
     ],
-    ids=["node file", "YAML", "note damaged", "note gone"],
+    ids=["node file", "YAML", "note damaged", "note gone", "file outside", "edit outside", "folder outside", "linked"],
 )
 def test_removal_refuses_what_is_not_its_own_any_more(
     flow: Path, since: Callable[[Path], None], says: list[str]
@@ -372,6 +383,21 @@ def test_what_it_cannot_do_safely_it_refuses(
     assert done.output.count("Error:") == 1
     for words_of_it in says:
         assert words_of_it in done.output
+
+
+def test_nothing_outside_of_the_folder_is_touched(flow: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "req.txt").write_text("theirs\n")
+    (flow / "nodes").symlink_to(outside)
+    dag = flow / "flow.dag.yaml"
+    dag.write_text(dag.read_text() + "environment:\n  python_requirements_txt: ../outside/req.txt\n")
+    before = contents(outside)
+    done = init(flow, "--yes")
+    assert done.exit_code == 0 and (flow / "mlflow_nodes" / "finalize.py").is_file()
+    assert f"{outside / 'req.txt'}; add there what is missing" in done.output.replace("\n", "")
+    assert init(flow, "--remove", "--yes").exit_code == 0
+    assert contents(outside) == before
 
 
 def test_a_linked_flow_is_refused_with_its_place(flow: Path, tmp_path: Path) -> None:
