@@ -6,15 +6,15 @@ import os
 import shlex
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_random
 
 from pf_mlflow.errors import BadInput
 
-__all__ = ["Damaged", "SqliteFile", "damage_named", "rehearse_write"]
+__all__ = ["Damaged", "SqliteFile", "damage_named", "is_private", "make_private", "rehearse_write"]
 
 _FORMAT = 1000
 """The least version that this code cannot use: what only adds counts 1, 2, 3, …, since older code can go on with it."""
@@ -120,6 +120,7 @@ class SqliteFile:
         self._refuse_other_format(_version(db))
         if _version(db) == 0:  # it holds only for a file that is still empty, and waits for whoever writes
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("PRAGMA secure_delete = ON")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         self._migrate(db)
@@ -158,6 +159,24 @@ def _statements(script: str) -> Iterator[str]:
 def _version(db: sqlite3.Connection) -> int:
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     return version
+
+
+def make_private(folder: Path, patterns: Collection[str]) -> None:
+    """Keep others out of the files of ours, and out of their folder unless it holds other files too."""
+    if os.name == "nt" or not folder.is_dir():
+        return
+    with suppress(OSError):  # which somebody else owns
+        ours = [path for pattern in patterns for path in folder.glob(pattern)]
+        for path in ours:
+            path.chmod(0o700 if path.is_dir() else 0o600)
+        if len(ours) == sum(1 for _ in folder.iterdir()):
+            folder.chmod(0o700)
+
+
+def is_private(folder: Path) -> bool:
+    """Tell whether nobody but this user can put something into a folder."""
+    status = folder.stat()
+    return os.name == "nt" or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
 
 
 def rehearse_write(path: Path) -> None:

@@ -165,7 +165,7 @@ class _Delivery:
         if self._writer.has_doubt:
             self._breaker.call(self._writer.read_existing)
         summary = self._breaker.call(self._writer.close_parent)
-        self._spooled.close(summary)
+        self._spooled.close(summary, is_awaited=self._policy.follows)
         self._done.is_closed, self._done.is_settled = True, self._spooled.is_settled
         self._done.lines = summary.lines_total
         if lost := self._store.lost:

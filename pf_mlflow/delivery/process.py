@@ -18,19 +18,22 @@ from pf_mlflow.delivery.retry_policy import Deadline
 from pf_mlflow.delivery.spooled_batch import spool_may_fail
 from pf_mlflow.delivery.write_queue import QueuedLine
 from pf_mlflow.errors import TrackingDown
+from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings, read_settings
 from pf_mlflow.sources.promptflow.local_batch import tracking_uri_of
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.spool.launch import deliver_in_background, is_held, lock_of, one_evaluation_of, start_delivery
-from pf_mlflow.spool.processes import started_at
+from pf_mlflow.spool.processes import is_alive, started_at
 from pf_mlflow.spool.store import Spool
 
 __all__ = ["deliver", "main"]
 
 _POLL = 0.05
 """Seconds between two looks at a batch that is waited for."""
+_SUMS_ARE_READ = 5.0
+"""Seconds in which a client that waits for a batch has read its sums."""
 _BEAT_EVERY = 5.0
 """Seconds between two signs of life."""
 
@@ -80,10 +83,24 @@ def _deliver_alone(spool: Spool, batch: Batch, settings: Settings, patience: flo
     """Deliver a batch unless another process does; return whether MLflow has all that the spool had of it."""
     try:
         with lock_of(spool.folder, batch.uid).acquire(timeout=2), one_evaluation_of(spool.folder, batch):
-            return deliver(spool, batch, settings, patience).is_settled
+            is_settled = deliver(spool, batch, settings, patience).is_settled
     except Timeout:
         log.info("batch %s: another process is at it", batch.name)
         return False
+    _drop_texts(spool, batch)
+    return is_settled
+
+
+def _drop_texts(spool: Spool, batch: Batch) -> None:
+    """Take the texts out of a closed batch's sums once its client has had the time to show them."""
+    with spool_may_fail():
+        state = spool.state(batch.uid)
+        if not state or not state.summary:
+            return
+        until = time.monotonic() + _SUMS_ARE_READ
+        while is_alive(batch.client_pid, batch.client_started) and time.monotonic() < until:
+            time.sleep(_POLL)
+        spool.keep_sums(batch.uid, BatchSummary.from_json(state.summary).without_texts().to_json())
 
 
 def deliver(spool: Spool, batch: Batch, settings: Settings, patience: float) -> Delivered:

@@ -134,8 +134,9 @@ class SpooledBatch:
             with spool_may_fail():
                 self._spool.set_parent(self._uid, run_id, experiment_id)
 
-    def close(self, summary: BatchSummary) -> None:
-        """Write down that MLflow has all of the batch."""
+    def close(self, summary: BatchSummary, is_awaited: bool = True) -> None:
+        """Write down that MLflow has all of the batch; texts are only for a client who waits for its sums."""
         if not self._dry_run:
             with spool_may_fail():
-                self._spool.close_batch(self._uid, summary.to_json())
+                kept = summary if is_awaited else summary.without_texts()
+                self._spool.close_batch(self._uid, kept.to_json())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pf_mlflow.projection.line_payload import is_model_setting
@@ -116,6 +116,14 @@ class BatchSummary:
     def to_json(self) -> str:
         """Return the summary as JSON."""
         return json.dumps(asdict(self))
+
+    def without_texts(self) -> BatchSummary:
+        """Return it without what a line was asked or failed with, for a place that outlives the batch."""
+        slowest, failed, worst = (
+            tuple(replace(line, label="", error=None) for line in lines)
+            for lines in (self.slowest, self.failed, self.worst)
+        )
+        return replace(self, slowest=slowest, failed=failed, worst=worst)
 
     @classmethod
     def from_json(cls, text: str) -> BatchSummary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from pf_mlflow.__version__ import __version__
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.spool.processes import end_process
 from pf_mlflow.spool.store import Spool
+from pf_mlflow.sqlite_file import is_private
 
 __all__ = [
     "HUNG_AFTER",
@@ -43,6 +46,8 @@ _LOOK_EVERY = 1.0
 
 _WINDOWS_DETACHED = 0x00000208 if os.name == "nt" else 0
 
+log = logging.getLogger(__name__)
+
 _looked: dict[str, float] = {}
 
 # The package may stand in a flow folder, which must not stay on the path: a file there could shadow a library.
@@ -56,7 +61,7 @@ def lock_of(folder: Path, name: str) -> FileLock:
     """Return the lock that whoever writes a batch to MLflow holds; the system frees it when its holder dies."""
     locks = folder / "locks"
     locks.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return FileLock(locks / f"{name}.lock")
+    return FileLock(locks / f"{name}.lock", mode=0o600)
 
 
 def one_evaluation_of(folder: Path, batch: Batch) -> AbstractContextManager[object]:
@@ -106,7 +111,7 @@ def delivery_process(spool_dir: Path, *words: str, **streams: Any) -> subprocess
     imported_from = _lasting(_IMPORTED_FROM, spool_dir / "packages")
     path = spool_dir / _LOG
     full = path.exists() and path.stat().st_size > _LOG_LIMIT
-    with path.open("wb" if full else "ab") as log:
+    with open(path, "wb" if full else "ab", opener=partial(os.open, mode=0o600)) as output:
         return subprocess.Popen(
             [sys.executable, "-c", _BOOT, str(imported_from), str(spool_dir), *words],
             cwd=spool_dir,
@@ -114,13 +119,16 @@ def delivery_process(spool_dir: Path, *words: str, **streams: Any) -> subprocess
             start_new_session=True,
             creationflags=_WINDOWS_DETACHED,
             text=True,
-            **{"stdout": log, "stderr": log, **streams},
+            **{"stdout": output, "stderr": output, **streams},
         )
 
 
 def _lasting(imported_from: Path, kept: Path) -> Path:
     """Return where the package stays: a flow with `additional_includes` runs in a copy that goes with the batch."""
     if Path(tempfile.gettempdir()).resolve() not in imported_from.parents:
+        return imported_from
+    if not all(is_private(folder) for folder in (kept, kept.parent) if folder.is_dir()):
+        log.warning("%s: others can write there, so no copy of this package is kept or used", kept)
         return imported_from
     is_zip = imported_from.suffix == ".zip"
     package = imported_from if is_zip else imported_from / "pf_mlflow"

@@ -15,7 +15,7 @@ from pathlib import Path
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.spool.entries import BatchState, OpenWorker, SpooledLine
 from pf_mlflow.spool.schema import MIGRATIONS, NEXT_SEQ
-from pf_mlflow.sqlite_file import SqliteFile
+from pf_mlflow.sqlite_file import SqliteFile, make_private
 
 __all__ = ["Spool", "is_full"]
 
@@ -38,6 +38,7 @@ class Spool:
     """
 
     FILE = "spool.db"
+    _OURS = ("spool.db*", "verdicts.db*", "delivery.log", "locks", "packages")
     _KEPT_AFTER_CLOSING = 365 * 24 * 3600.0
     _LEFT_FOR_GOOD = 30 * 24 * 3600.0
     """Seconds after which what is left over is only delivered when asked for by name."""
@@ -46,6 +47,7 @@ class Spool:
 
     def __init__(self, folder: Path, limit_mb: int | None = None) -> None:
         self.folder = folder
+        make_private(folder, self._OURS)
         settings = [f"wal_autocheckpoint = {self._CHECKPOINT[limit_mb is None]}"]
         if limit_mb is not None:
             settings.append(f"max_page_count = {limit_mb * 2**20 // _PAGE}")
@@ -172,6 +174,18 @@ class Spool:
             db.execute("DELETE FROM line WHERE batch_uid IN (SELECT uid FROM batch WHERE closed < ?)", long_ago)
             db.execute("DELETE FROM batch WHERE closed < ?", long_ago)
         self._db.all("PRAGMA incremental_vacuum(2000)")
+        self._empty_log()
+
+    def keep_sums(self, batch_uid: str, summary: str) -> None:
+        """Put other sums in the place of those of a closed batch."""
+        self._db.write("UPDATE batch SET summary = ? WHERE uid = ?", summary, batch_uid)
+        self._empty_log()
+
+    def _empty_log(self) -> None:
+        """Bring what was deleted out of the log too, which holds every text that ever was in the file."""
+        self._db.all("PRAGMA busy_timeout = 500")  # lines of other batches wait meanwhile
+        self._db.all("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.all("PRAGMA busy_timeout = 10000")
 
     # Who delivers, and how a batch stands
 

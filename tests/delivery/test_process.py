@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -94,6 +95,16 @@ def test_a_batch_that_is_over_is_delivered_and_closed(going: Going) -> None:
     state = going.spool.state(going.batch.uid)
     assert state and state.closed and state.parent_run_id == runs[None].run_id and going.told is None
     assert (state.owner_pid, going.spool.waiting(going.batch.uid), going.spool.leftovers()) == (os.getpid(), 0, [])
+
+
+def test_sums_that_nobody_waits_for_hold_no_text(going: Going) -> None:
+    going.keep(1)
+    going.end()
+    delivery._deliver_alone(going.spool, going.batch, read_settings(), patience=-1.0)
+    state = going.spool.state(going.batch.uid)
+    assert state and state.closed and state.summary
+    (slowest,) = json.loads(state.summary)["slowest"]
+    assert (slowest["line_number"], slowest["label"], slowest["error"]) == (1, "", None)
 
 
 def test_lines_are_written_while_the_batch_goes_on(going: Going) -> None:

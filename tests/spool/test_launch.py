@@ -186,6 +186,16 @@ def start_from(path: Path, spool: Spool, *removed: Path) -> None:
     subprocess.run([sys.executable, "-c", STARTS, *words], cwd=spool.folder, check=True)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
+@pytest.mark.parametrize("place", ["", "packages"])
+def test_no_package_is_kept_where_others_could_put_theirs(place: str, spool: Spool, tmp_path: Path) -> None:
+    path = flow_with_package(tmp_path / "flow", as_zip=False)
+    (spool.folder / "packages").mkdir(parents=True)
+    (spool.folder / place).chmod(0o777)
+    start_from(path, spool)
+    assert delivered_by(spool) == str(path / "pf_mlflow" / "reports" / "tables.py")
+
+
 def delivered_by(spool: Spool) -> str:
     (spool.folder / "gone").touch()
     until = time.monotonic() + 20

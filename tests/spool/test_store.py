@@ -351,6 +351,31 @@ def test_nobody_else_may_read_it(spool: Spool) -> None:
     assert modes == {"spool": 0o700, "spool.db": 0o600, "spool.db-wal": 0o600, "spool.db-shm": 0o600}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
+@pytest.mark.parametrize(("other", "folder_mode"), [(None, 0o700), ("thesis.txt", 0o755)])
+def test_what_others_could_read_of_it_they_cannot_any_more(tmp_path: Path, other: str | None, folder_mode: int) -> None:
+    names = ("spool.db", "delivery.log", *([other] if other else []))
+    for name in names:
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o644)
+    tmp_path.chmod(0o755)
+    Spool(tmp_path)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"spool.db": 0o600, "delivery.log": 0o600, **({other: 0o644} if other else {})}
+    assert tmp_path.stat().st_mode & 0o777 == folder_mode
+
+
+def test_no_text_of_a_closed_batch_is_left_in_it(spool: Spool) -> None:
+    spool.add_batch(batch())
+    for number in range(90):
+        spool.open_line("uid", number, 100.0, draft=f"SECRET asked {number} {'x' * 5000}")
+        spool.complete_line("uid", number, 100.0, f"SECRET answered {number} {'x' * 9000}")
+    deliver(spool)
+    spool.close_batch("uid", '{"slowest": "SECRET sum"}')
+    spool.keep_sums("uid", "{}")
+    assert [path.name for path in spool.folder.iterdir() if b"SECRET" in path.read_bytes()] == []
+
+
 def test_threads_and_processes_write_to_a_fresh_spool_at_once(spool: Spool) -> None:
     workers = [spawn.Process(target=write_lines, args=(spool.folder, n, 50)) for n in range(3)]
     workers += [threading.Thread(target=write_lines, args=(spool.folder, n, 50)) for n in range(3, 6)]
