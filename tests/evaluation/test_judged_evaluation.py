@@ -227,6 +227,7 @@ def test_content_none_leaves_no_text_of_a_judge(machine: Machine, judge: JudgeSe
     ]
 
 
+@pytest.mark.slow
 def test_plain_pf_asks_judges_of_its_own(machine: Machine, judge: JudgeServer) -> None:
     judge.asked.clear()
     (machine.cwd / "brief.yaml").write_text("name: brief\nguidelines: Be brief.\nvalues: [1, 2, 3, 4, 5]\npass: 4\n")
@@ -250,15 +251,22 @@ def test_plain_pf_asks_judges_of_its_own(machine: Machine, judge: JudgeServer) -
     [
         (["--metrics", "correctness"], ["correctness is a judge", "--judge-model"]),
         (["--metrics", "own.yaml", "--judge-model", MODEL], ["no judge file", "own.yaml"]),
-        (["--judge-model", MODEL, "--judge-connection", "nobody"], ["nobody"]),
         (["--retry-errors"], ["--retry-errors needs the batch"]),
     ],
 )
 def test_bad_input_is_one_sentence(machine: Machine, judge: JudgeServer, words: list[str], says: list[str]) -> None:
     data = machine.data("badly_judged", answers("badly_judged", ["yes"]))
-    text = evaluate(machine, "--data", str(data), "--name", "badly_judged", *words, code=1)
+    told = machine.type("evaluate", "--data", str(data), "--name", "badly_judged", *words)
+    assert told.exit_code == 1
+    text = told.output
     assert len([line for line in text.splitlines() if line.startswith("Error:")]) == 1 and "Traceback" not in text
     assert all(word in " ".join(text.split()) for word in says), text
+
+
+def test_a_connection_that_is_not_there_is_named(machine: Machine) -> None:
+    data = machine.data("unconnected", answers("unconnected", ["yes"]))
+    words = ["--data", str(data), "--judge-model", MODEL, "--judge-connection", "nobody"]
+    assert "nobody" in evaluate(machine, *words, code=1)
 
 
 def test_the_offline_model_is_no_judge(new_machine: Any) -> None:

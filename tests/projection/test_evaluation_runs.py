@@ -13,6 +13,7 @@ import pytest
 from builders import batch, line_record
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from servers import CountingProxy
 
 from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
@@ -111,6 +112,15 @@ def test_on_the_lines_they_are_of_and_summed_up(store: StoreWriter) -> None:
     }
     assert (parent.data.metrics["lines_evaluated"], parent.data.metrics["lines_not_evaluated"]) == (3, 1)
     assert parent.info.status == "FINISHED" and parent.data.tags["promptflow.evaluation"] == "first"
+
+
+def test_one_request_a_line(proxy: CountingProxy, tmp_path: Path) -> None:
+    store = StoreWriter(proxy.uri, f"scores of {tmp_path.name}", tmp_path)
+    store.open_experiment()
+    with_base(store)
+    proxy.requests.clear()
+    evaluation(store, "first", FIRST)
+    assert proxy.counted()["runs/log-batch"] == len(FIRST) + 1  # and the parent's
 
 
 def test_a_later_one_leaves_nothing_of_an_earlier_one(store: StoreWriter) -> None:
