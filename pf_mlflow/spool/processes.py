@@ -65,9 +65,17 @@ def end_session(leader: subprocess.Popen[Any]) -> None:
 def client_process() -> psutil.Process:
     """Return the process that runs the batch: promptflow's manager and workers are its multiprocessing children."""
     process = psutil.Process()
-    while _is_multiprocessing_child(process) and (parent := process.parent()) and parent.pid != 1:
+    while _is_multiprocessing_child(process) and (parent := process.parent()) and not _is_reaper(parent):
         process = parent
     return process
+
+
+def _is_reaper(process: psutil.Process) -> bool:
+    """Tell whether orphans are this one's children; in a container the first process may be the client itself."""
+    try:
+        return process.pid == 1 and process.exe() != psutil.Process().exe()
+    except psutil.Error:  # another user's
+        return True
 
 
 def someone_works_in(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,3 +116,30 @@ def test_the_client_is_above_promptflow_s_own_children(deeper: bool) -> None:
     child.start()
     assert queue.get(timeout=30) == os.getpid()
     child.join()
+
+
+ALONE = """
+import multiprocessing
+from pf_mlflow.spool.processes import client_process
+
+def work(): print(client_process().pid)
+
+def manage():
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start(), worker.join()
+
+if __name__ == "__main__":
+    manager = multiprocessing.get_context("spawn").Process(target=manage)
+    manager.start(), manager.join()
+"""
+
+
+@pytest.mark.parametrize(("command", "client"), [("exec {python} {script}", 1), ("{python} {script}; true", 2)])
+def test_the_first_process_of_a_container_may_be_the_client(tmp_path: Path, command: str, client: int) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(ALONE)
+    isolated = ["unshare", "-Urpf", "--mount-proc"]
+    if not shutil.which("unshare") or subprocess.run([*isolated, "true"], capture_output=True).returncode:
+        pytest.skip("needs process namespaces")
+    words = [*isolated, "sh", "-c", command.format(python=sys.executable, script=script)]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == f"{client}\n"
