@@ -157,6 +157,35 @@ def test_lines_of_an_async_flow_are_coroutines(machine: Machine, flow: str) -> N
     assert max(starts) - min(starts) < 1000  # ms: they waited a second each, at once
 
 
+LEAVING = """
+import sys
+from promptflow.core import tool
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+@tool
+{kind}def act(topic: str) -> str:
+    if topic == "exit":
+        sys.exit(0)
+    if topic == "mute":
+        raise Mute
+    return topic
+"""
+
+
+@pytest.mark.parametrize("kind", ["", "async "])
+def test_whatever_a_node_raises_its_line_has_one_result(machine: Machine, tmp_path: Path, kind: str) -> None:
+    dag = (FLOWS / "async_dag" / "flow.dag.yaml").read_text().replace("wait", "act")
+    (tmp_path / "flow.dag.yaml").write_text(dag)
+    (tmp_path / "act.py").write_text(LEAVING.format(kind=kind))
+    name = f"leaving_{bool(kind)}"
+    code, told = run(machine, tmp_path, [{"topic": topic} for topic in ("tea", "exit", "mute", "milk")], name)
+    assert (code, told["lines_completed"], told["lines_failed"]) == (3, 2, 2), told
+    assert tracked(store(machine), name).column("tags", "promptflow.error_type") == [None, "SystemExit", "Mute", None]
+
+
 def test_a_class_takes_its_arguments_and_sums_up(machine: Machine) -> None:
     lines = [{"topic": f"topic {number}"} for number in range(12)]
     code, _ = run(machine, FLOWS / "class_flex", lines, "class_flex", "--init", "mark=!")

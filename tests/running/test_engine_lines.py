@@ -64,6 +64,11 @@ def test_a_line_that_has_its_result_cannot_be_given_up() -> None:
     assert given.results() == ["fine"]
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -72,6 +77,7 @@ def test_a_line_that_has_its_result_cannot_be_given_up() -> None:
         (KeyboardInterrupt(), "left by KeyboardInterrupt: "),
         (asyncio.CancelledError(), "left by CancelledError: "),
         (StopIteration(), ""),
+        (Mute(), "Mute, whose text cannot be read"),
     ],
 )
 def test_whatever_is_raised_is_the_result_of_the_line(error: BaseException, told: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import cache
@@ -15,6 +15,7 @@ from promptflow._utils.exception_utils import ExceptionPresenter
 from promptflow._utils.logger_utils import bulk_logger
 from promptflow.contracts.run_info import FlowRunInfo, RunInfo, Status
 from promptflow.contracts.run_mode import RunMode
+from promptflow.executor._async_nodes_scheduler import AsyncNodesScheduler
 from promptflow.executor._result import LineResult
 from promptflow.executor._script_executor import ScriptExecutor
 from promptflow.executor.flow_executor import DEFAULT_CONCURRENCY_BULK
@@ -23,6 +24,7 @@ from promptflow.tracing._operation_context import OperationContext
 from pf_mlflow.running.engine.line_logs import LineLogs, SharedNodeLogs
 from pf_mlflow.running.engine.line_storage import LineStorage
 from pf_mlflow.running.engine.lines import Line, Lines, as_exception
+from pf_mlflow.running.engine.replaced import replaced
 from pf_mlflow.running.observer import Observer
 
 __all__ = ["LineExecutor"]
@@ -63,6 +65,7 @@ class LineExecutor:
         with ExitStack() as stack:
             stack.enter_context(self._logs)
             stack.enter_context(self._prints.in_place())
+            stack.enter_context(replaced(AsyncNodesScheduler, "run_task_with_semaphore", _executed))
             stack.callback(setattr, self._holder, "_storage", self._storage.inner)
             self._holder._storage = self._storage
             if self._is_script:
@@ -88,10 +91,7 @@ class LineExecutor:
         """Return the result of a line of an async flow; in a task of the line's own."""
         OperationContext.set_instance(OperationContext.get_instance().copy())
         with self._logs.of_line(line.number):
-            try:
-                return self._finished(line, await self._executor.exec_line_async(**self._arguments(line)))
-            except (SystemExit, KeyboardInterrupt) as error:  # asyncio would let either end its loop, and the batch
-                raise as_exception(error) from error
+            return self._finished(line, await _unleavable(self._executor.exec_line_async(**self._arguments(line))))
 
     def _arguments(self, line: Line) -> dict[str, Any]:
         more = {"sync_iterator_to_async": False} if self.is_async and not self._is_script else {}
@@ -147,6 +147,20 @@ class LineExecutor:
         except Exception as trouble:  # noqa: BLE001 - a full disk, say: the line has its result all the same
             bulk_logger.error(f"Line {line.number} cannot be kept in promptflow's folder: {trouble}")
         return self._ended(line, LineResult({}, {}, info, {}), {})
+
+
+async def _executed(scheduler: AsyncNodesScheduler, node: Awaitable[Any]) -> Any:
+    """Execute a node of an async flow, which is a task of its own."""
+    async with scheduler._semaphore:
+        return await _unleavable(node)
+
+
+async def _unleavable(work: Awaitable[Any]) -> Any:
+    """Await a task's work; asyncio would let `sys.exit()` in it end its loop, and with that the batch."""
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise as_exception(error) from error
 
 
 @cache

@@ -69,7 +69,8 @@ class Lines:
         try:
             yield
         except Exception as raised:  # noqa: BLE001 - it is the line's result
-            error = raised
+            mute = [one for one in _chain(raised) if _text_of(one) is None]
+            error = as_exception(mute[-1]) if mute else raised
         except BaseException as raised:  # noqa: BLE001 - `sys.exit()` in a node must not end the worker
             error = as_exception(raised)
         with self._lock:
@@ -118,5 +119,24 @@ class Lines:
 
 def as_exception(raised: BaseException) -> Exception:
     """Return what may be any line's error, under the name of what was raised: promptflow keeps type and message."""
-    name = type(raised).__name__
-    return type(name, (Exception,), {})(f"left by {name}: {raised}")  # type: ignore[no-any-return]
+    name, text = type(raised).__name__, _text_of(raised)
+    told = f"left by {name}: {text}" if text is not None else f"{name}, whose text cannot be read"
+    return type(name, (Exception,), {})(told)  # type: ignore[no-any-return]
+
+
+def _chain(raised: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that it came from, of all of which promptflow keeps the text."""
+    seen: set[int] = set()
+    one: BaseException | None = raised
+    while one and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__
+
+
+def _text_of(raised: BaseException) -> str | None:
+    """Return an exception's message, `None` where its class fails to make one."""
+    try:
+        return str(raised)
+    except Exception:  # noqa: BLE001 - a user's `__str__` may raise anything
+        return None
