@@ -6,6 +6,7 @@ command does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +38,29 @@ def __getattr__(name: str) -> Any:
     return getattr(nodes, name)
 
 
-def run(flow: str | Path, data: str | Path | None = None, **options: Any) -> RunResult:
+def run(
+    flow: str | Path | None = None,
+    data: str | Path | None = None,
+    *,
+    column_mapping: Mapping[str, str] | None = None,
+    name: str | None = None,
+    display_name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    variant: str | None = None,
+    connections: Mapping[str, Mapping[str, str]] | None = None,
+    init: Mapping[str, str] | None = None,
+    run: str | None = None,
+    resume_from: str | None = None,
+    resume_changed: bool = False,
+    engine: str = "threads",
+    concurrency: int | None = None,
+    limit: int | None = None,
+    line_timeout: int | None = None,
+    wait: bool = True,
+) -> RunResult:
     """Run a flow over a data file as `pf-mlflow run` does, and return what became of the batch when MLflow has it.
 
-    Args:
-        flow: Folder of the flow, or a prompty.
-        data: The lines: a JSONL file.
-        options: Further fields of `pf_mlflow.running.request.RunRequest`: `column_mapping`, `name`, `concurrency`.
+    The options are those of the command, whose `--help` tells of them. Batches of one process take turns.
 
     Raises:
         PfMlflowError: what is wrong, and what to do about it, in one sentence.
@@ -52,4 +69,23 @@ def run(flow: str | Path, data: str | Path | None = None, **options: Any) -> Run
     from pf_mlflow.running.request import RunRequest
     from pf_mlflow.running.run import run_batch
 
-    return run_batch(RunRequest(Path(flow), Path(data) if data else None, **options), Observer())
+    request = RunRequest(
+        flow=Path(flow) if flow else None,
+        data=Path(data) if data else None,
+        column_mapping={} if column_mapping is None else column_mapping,
+        name=name,
+        display_name=display_name,
+        tags={} if tags is None else tags,
+        variant=variant,
+        connections={} if connections is None else connections,
+        init={} if init is None else init,
+        run=run,
+        resume_from=resume_from,
+        resume_changed=resume_changed,
+        engine=engine,
+        concurrency=concurrency,
+        limit=limit,
+        line_timeout=line_timeout,
+        wait=wait,
+    )
+    return run_batch(request, Observer())

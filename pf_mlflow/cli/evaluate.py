@@ -47,7 +47,8 @@ def evaluate(as_json: bool, metrics: str | None, **options: Any) -> None:
     Answers, questions, ground truths and contexts are found by their names in the batch's outputs and data. A second
     evaluation takes the place of the first.
 
-    Exit code: 0 all lines were scored, 3 some were not, 1 error, 2 wrong command line, 130 interrupted.
+    Exit code: 0 all lines were scored, 3 some were not, 4 MLflow does not have all scores, 1 error, 2 wrong command
+    line, 130 interrupted.
 
     Example: pf-mlflow evaluate my_batch
     """

@@ -16,6 +16,7 @@ from pf_mlflow.running.result import RunResult
 __all__ = ["Pairs", "leave", "print_result"]
 
 SOME_FAILED = 3
+NOT_DELIVERED = 4
 INTERRUPTED = 130
 
 
@@ -44,6 +45,10 @@ def print_result(result: RunResult) -> None:
         warn(result.failure)
     if result.trouble:
         warn(result.trouble)
+    elif not result.delivered and result.waited:
+        warn("MLflow does not have all of it yet; the records wait in the spool.")
+    if not result.waited and not result.delivered:
+        out.print("Its lines are on their way to MLflow, which was not waited for.")
     if result.batch:
         batch = result.batch
         print_place(name, batch.tracking_uri, batch.experiment, result.parent_run_id, result.link)
@@ -54,6 +59,10 @@ def print_result(result: RunResult) -> None:
 def _next(result: RunResult) -> dict[str, str]:
     """Return what to do now, by its label."""
     steps: dict[str, str] = {}
+    if not result.waited and not result.delivered:
+        steps["Later:"] = own_command(*on_batch("show", result.name))
+    elif not result.delivered and (result.parent_run_id or not result.batch):
+        steps["Next:"] = own_command(*on_batch("sync", result.name))
     if result.batch and result.batch.base_uid:
         if any(name.endswith("/mean") for name in (result.summary.scores if result.summary else ())):
             steps["Worst:"] = own_command(*on_batch("show", result.batch.base_name, "--worst", "METRIC"))
@@ -62,8 +71,9 @@ def _next(result: RunResult) -> dict[str, str]:
         return steps
     if result.lines_failed and result.batch:
         steps["Errors:"] = own_command(*on_batch("show", result.name, "--failed"))
-    if result.interrupted or result.lines_failed:
-        steps["Go on:" if result.interrupted else "Again:"] = own_command("run", "--resume-from", result.name)
+    is_stopped = result.status == "Canceled"
+    if is_stopped or result.lines_failed:
+        steps["Go on:" if is_stopped else "Again:"] = own_command("run", "--resume-from", result.name)
     return steps
 
 
@@ -82,4 +92,6 @@ def _exit_code(result: RunResult) -> int:
         return INTERRUPTED
     if result.status != "Completed":
         return 1
+    if not result.delivered and result.waited:
+        return NOT_DELIVERED
     return SOME_FAILED if result.lines_failed or result.lines_not_evaluated or result.failure else 0

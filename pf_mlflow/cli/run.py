@@ -12,13 +12,12 @@ from pf_mlflow.cli.evaluate import evaluation_request
 from pf_mlflow.cli.live import ConsoleObserver
 from pf_mlflow.cli.output import one_sentence, print_json, stdout_kept
 from pf_mlflow.cli.result import Pairs, leave, print_result
+from pf_mlflow.errors import BadInput
 from pf_mlflow.evaluation.run import evaluate as run_evaluation
 from pf_mlflow.running.request import PROCESSES, THREADS, RunRequest
 from pf_mlflow.running.run import run_batch
 
 __all__ = ["run"]
-
-_DEFAULT_LINES = {THREADS: 32, PROCESSES: 4}
 
 
 @click.command()
@@ -33,6 +32,9 @@ _DEFAULT_LINES = {THREADS: 32, PROCESSES: 4}
 )
 @click.option("--run", "base", metavar="BATCH", help="A batch whose outputs are inputs: '${run.outputs.NAME}'.")
 @click.option("--resume-from", metavar="BATCH", help="Take over a batch's completed lines, and execute the others.")
+@click.option(
+    "--resume-changed", is_flag=True, help="With --resume-from: take them over though data or flow changed since."
+)
 @click.option("--name", help="Name of the batch. Default: promptflow makes one up.")
 @click.option("--display-name", help="Name of the batch's run in MLflow. Default: the batch's name.")
 @click.option("--tags", type=Pairs(), multiple=True, help="A tag of promptflow's run record; several times.")
@@ -45,9 +47,9 @@ _DEFAULT_LINES = {THREADS: 32, PROCESSES: 4}
     help="Connection, model or deployment_name of a node instead of the flow's; several times.",
 )
 @click.option("--init", type=Pairs(), multiple=True, help="An argument of a flex flow's class; several times.")
-@click.option("--concurrency", type=click.IntRange(min=1), help="Lines at once. Default: 32, of processes 4.")
-@click.option("--limit", type=click.IntRange(min=1), help="Execute the first lines only, so many.")
-@click.option("--line-timeout", type=click.IntRange(min=1), help="Seconds a line may take. Default: 600.")
+@click.option("--concurrency", type=int, help="Lines at once. Default: 32, of processes 4.")
+@click.option("--limit", type=int, help="Execute the first lines only, so many.")
+@click.option("--line-timeout", type=int, help="Seconds a line may take. Default: 600.")
 @click.option(
     "--engine",
     type=click.Choice([THREADS, PROCESSES]),
@@ -57,6 +59,7 @@ _DEFAULT_LINES = {THREADS: 32, PROCESSES: 4}
 )
 @click.option("--evaluate", type=click.Path(path_type=Path), metavar="FLOW", help="Then score its lines by this flow.")
 @click.option("--metrics", help="With --evaluate: metrics, or files with your own, with commas.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until MLflow has every line.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else on stdout.")
 def run(as_json: bool, evaluate: Path | None, metrics: str | None, **options: Any) -> None:
     """Run a flow over a data file; every line becomes an MLflow child run.
@@ -64,7 +67,8 @@ def run(as_json: bool, evaluate: Path | None, metrics: str | None, **options: An
     Takes DAG flows with and without our nodes, flex flows and prompties. Ctrl-C stops taking lines and waits for those
     that run, once more it does not wait; `--resume-from` goes on with the rest.
 
-    Exit code: 0 all lines completed, 3 some or their sums failed, 1 error, 2 wrong command line, 130 interrupted.
+    Waits until MLflow has all of it, as long as anything moves. Exit code: 0 all lines completed, 3 some or their sums
+    failed, 4 MLflow does not have all, 1 error, 2 wrong command line, 130 interrupted.
 
     Example: pf-mlflow run --flow . --data data/topics.jsonl --column-mapping topic='${data.topic}'
     """
@@ -76,30 +80,20 @@ def run(as_json: bool, evaluate: Path | None, metrics: str | None, **options: An
             with ConsoleObserver(quiet=as_json) as console:
                 result = run_batch(request, console)
                 if evaluate and not result.interrupted and result.status == "Completed":
-                    asked = evaluation_request(result.name, metrics, flow=evaluate)
+                    asked = evaluation_request(result.name, metrics, flow=evaluate, wait=request.wait)
                     result = run_evaluation(asked, console).after(result)
     print_json(result.as_dict()) if as_json else print_result(result)
     leave(result)
 
 
 def _request(**options: Any) -> RunRequest:
-    if options["resume_from"]:
-        _refuse_beside(options, "--resume-from", ["flow", "data", "column_mapping", "base", "variant", "connections"])
-    elif not options["data"] and not options["base"]:
-        raise click.UsageError("There is nothing to run on: name a file with --data, or a batch with --run.")
-    if options["limit"] and options["engine"] == PROCESSES:
-        raise click.UsageError("--limit is for threads only.")
     for name in ("column_mapping", "tags", "init"):
         options[name] = dict(options[name])
     options["connections"] = _by_node(options["connections"])
-    options["concurrency"] = options["concurrency"] or _DEFAULT_LINES[options["engine"]]
-    return RunRequest(run=options.pop("base"), **options)
-
-
-def _refuse_beside(options: dict[str, Any], option: str, others: list[str]) -> None:
-    if given := [name for name in others if options[name]]:
-        names = ", ".join("--run" if name == "base" else f"--{name.replace('_', '-')}" for name in given)
-        raise click.UsageError(f"{option} takes all of the earlier batch; leave out {names}.")
+    try:
+        return RunRequest(run=options.pop("base"), wait=not options.pop("no_wait"), **options)
+    except BadInput as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _by_node(pairs: tuple[tuple[str, str], ...]) -> dict[str, dict[str, str]]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.evaluation.row_check import first_with_data, wrong_rows
 from pf_mlflow.running.checks import check_data
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
+from pf_mlflow.sources.promptflow.row_check import first_with_data, wrong_rows
 from pf_mlflow.sources.promptflow.run_record import RunRecord
 
 __all__ = ["data_of", "mapping_of"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pf_mlflow.evaluation.row_check import check_row
 from pf_mlflow.records.score import read_scores
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 from pf_mlflow.sources.promptflow.private_names import current_batch, current_line, promptflow_home
+from pf_mlflow.sources.promptflow.row_check import check_row
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
 
 __all__ = ["checked_scores", "sum_up"]

@@ -15,10 +15,12 @@ from pathlib import Path
 from pf_mlflow.__version__ import __version__
 from pf_mlflow.errors import BadInput
 from pf_mlflow.evaluation.inputs import data_of, mapping_of
+from pf_mlflow.running.cut_off import ended_record
 from pf_mlflow.running.observer import Observer
 from pf_mlflow.running.request import RunRequest
 from pf_mlflow.running.result import RunResult, result_without_lines
 from pf_mlflow.running.run import run_batch
+from pf_mlflow.running.turns import own_turn
 from pf_mlflow.scoring import LineFields, Metric, chosen_metrics, known_metrics
 from pf_mlflow.scoring.judges.endpoint import SKIPPED
 from pf_mlflow.settings import Settings, read_settings
@@ -27,7 +29,7 @@ from pf_mlflow.sources.promptflow.flow import read_flow, saves_scores
 from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
 from pf_mlflow.sources.promptflow.local_batch import evaluation_of, known_batches, local_batch
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
-from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
+from pf_mlflow.sources.promptflow.run_record import RunRecord
 from pf_mlflow.spool.store import Spool
 
 __all__ = ["EvaluationRequest", "evaluate"]
@@ -57,6 +59,8 @@ class EvaluationRequest:
     """Whether the last evaluation of the batch is run again, to ask the judges that failed."""
     name: str | None = None
     concurrency: int = 32
+    wait: bool = True
+    """Whether to wait until MLflow has the scores."""
 
 
 def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
@@ -66,13 +70,18 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
         BadInput: a batch, file, column, metric or setting that cannot be used; nothing was scored.
         TrackingRefused: MLflow said no for good; nothing was scored.
     """
+    with own_turn():
+        return _evaluate_in_turn(request, observer)
+
+
+def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResult:
     request = _as_before(request) if request.retry_errors else request
     settings, here = read_settings(), Path.cwd()
     flow = request.flow or _own_flow(settings.spool_dir)
     inputs = read_flow(flow).inputs
     _check_saves_scores(flow)
     _check_metrics(request)
-    base = _base(request)
+    base = _base(request, settings)
     if base:
         _bring_in(base, settings, observer)
     if base and not base.lines_completed:
@@ -88,6 +97,7 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
         default_connection={_NODE: _CONNECTION} if request.judge_model and not request.judge_connection else {},
         name=request.name,
         concurrency=request.concurrency,
+        wait=request.wait,
         offline_warning=SKIPPED if request.judge_model else "",
     )
     return _told(run_batch(run, observer))
@@ -160,17 +170,12 @@ def _own_flow(spool_dir: Path) -> Path:
     return copy
 
 
-def _base(request: EvaluationRequest) -> RunRecord | None:
+def _base(request: EvaluationRequest, settings: Settings) -> RunRecord | None:
     if request.base is None:
         if request.data is None:
             raise BadInput("There is nothing to score; name a batch, or a file of answers with --data.")
         return None
-    record = run_record(promptflow_home(), request.base)
-    if record is None:
-        raise BadInput(f"There is no batch {request.base!r} on this machine; `pf run list` shows those there are.")
-    if not record.is_over:
-        raise BadInput(f"The batch {request.base!r} still runs; score it when it is over.")
-    return record
+    return ended_record(request.base, settings)
 
 
 def _bring_in(base: RunRecord, settings: Settings, observer: Observer) -> None:

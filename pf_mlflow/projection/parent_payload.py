@@ -21,6 +21,8 @@ def opening_payload(batch: Batch, provenance: Provenance) -> RunPayload:
     for name in ("variant", "data", "data_hash", "git_commit"):
         if value := getattr(provenance, name):
             payload.add_param(name, value)
+    if provenance.copied_from:
+        payload.add_tag("promptflow.copied_from", provenance.copied_from)
     return payload
 
 

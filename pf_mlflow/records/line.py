@@ -11,7 +11,7 @@ from pf_mlflow.errors import BadInput
 from pf_mlflow.records import known_fields
 from pf_mlflow.records.score import Score, read_scores
 
-__all__ = ["COMPLETED", "FAILED", "INTERRUPTED", "LineRecord", "SAVES", "Span", "Tokens", "saved_scores"]
+__all__ = ["COMPLETED", "FAILED", "INTERRUPTED", "LineRecord", "SAVES", "Span", "Tokens", "ranges", "saved_scores"]
 
 COMPLETED = "Completed"
 FAILED = "Failed"
@@ -149,3 +149,14 @@ def saved_scores(spans: Iterable[Span]) -> tuple[Score, ...]:
             except BadInput:
                 continue
     return tuple(found)
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Return line numbers as text, as `0-15, 18`."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)

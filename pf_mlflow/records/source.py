@@ -42,6 +42,8 @@ class Provenance:
     flow_hash: str | None = None
     """Hash of the files of the flow that ran; known when the batch is over."""
     git_commit: str | None = None
+    copied_from: str | None = None
+    """Which lines are those of an earlier batch, with their flow and data."""
 
 
 class Source(Protocol):

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pf_mlflow.errors import BadInput
 from pf_mlflow.running.model_choice import Connections
 
 __all__ = ["PROCESSES", "THREADS", "RunRequest"]
 
 THREADS, PROCESSES = "threads", "processes"
+_AT_ONCE = {THREADS: 32, PROCESSES: 4}
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,57 @@ class RunRequest:
     """A batch whose outputs are inputs of this one."""
     resume_from: str | None = None
     """A batch whose completed lines are taken over; its flow, data and mapping are this one's too."""
+    resume_changed: bool = False
+    """Whether they are taken over though rows of the data or the flow changed."""
     engine: str = THREADS
-    concurrency: int = 32
+    concurrency: int | None = None
+    """Lines at once; `None` is 32, and 4 of processes."""
     limit: int | None = None
     """How many lines are executed at the most, the first ones."""
     line_timeout: int | None = None
     """Seconds; `None` is promptflow's own, 600."""
+    wait: bool = True
+    """Whether to wait until MLflow has all of it."""
     offline_warning: str = ""
     """What to warn of if only the built-in model, which is no real one, would answer."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked of the options alone, for the command as for a script.
+
+        Raises:
+            BadInput: naming the first that cannot be used.
+        """
+        if self.engine not in _AT_ONCE:
+            raise BadInput(f"engine={self.engine!r} cannot be used: it is {THREADS} or {PROCESSES}.")
+        for name in ("concurrency", "limit", "line_timeout"):
+            _check_count(name, getattr(self, name))
+        for name in ("column_mapping", "tags", "init", "connections"):
+            _check_mapping(name, getattr(self, name))
+        if self.limit and self.engine == PROCESSES:
+            raise BadInput("limit is for threads only.")
+        self._check_what_to_run_on()
+
+    def _check_what_to_run_on(self) -> None:
+        if self.resume_from:
+            names = ("flow", "data", "column_mapping", "run", "variant")
+            if given := [name for name in names if getattr(self, name)]:
+                raise BadInput(f"resume_from takes all of the earlier batch; leave out {', '.join(given)}.")
+        elif self.resume_changed:
+            raise BadInput("resume_changed needs a batch to go on with: resume_from.")
+        elif self.data is None and not self.run:
+            raise BadInput("There is nothing to run the flow on; name a file with data, or a batch with run.")
+
+    @property
+    def lines_at_once(self) -> int:
+        """How many lines are executed at once."""
+        return self.concurrency or _AT_ONCE[self.engine]
+
+
+def _check_count(name: str, value: object) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise BadInput(f"{name}={value!r} cannot be used: it is a whole number from 1 on.")
+
+
+def _check_mapping(name: str, value: object) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise BadInput(f"{name}={value!r} cannot be used: it is a dict whose keys are names.")

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pf_mlflow.projection.summary import BatchSummary
-from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.batch import Batch, command_on
 from pf_mlflow.running.model_choice import ModelChoice
 from pf_mlflow.running.monitor import Monitor
 from pf_mlflow.settings import Settings
 from pf_mlflow.sources.live.api import batch_started
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
+from pf_mlflow.sources.promptflow.flow import saves_scores
 from pf_mlflow.sources.promptflow.outcome import failure_of
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record
 from pf_mlflow.spool.entries import BatchState
-from pf_mlflow.spool.launch import deliver_in_background
+from pf_mlflow.spool.launch import deliver_in_background, is_held
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.links import run_link
 
 __all__ = ["RunResult", "result_of", "result_without_lines"]
+
+_PATIENCE = 60.0
+"""Seconds without progress after which the delivery of a batch is not waited for any longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +55,19 @@ class RunResult:
     """`None` while MLflow does not have all its lines."""
     trouble: str | None = None
     """What keeps its lines from MLflow."""
+    delivered: bool = True
+    """Whether MLflow has all that is to be logged of it."""
+    waited: bool = True
+    """Whether it was waited for."""
 
     def after(self, base: RunResult) -> RunResult:
         """Return the result of an evaluation with what must not be forgotten of the batch that it scored."""
-        left, trouble = self.threads_left or base.threads_left, self.trouble or base.trouble
-        return replace(self, threads_left=left, trouble=trouble)
+        return replace(
+            self,
+            threads_left=self.threads_left or base.threads_left,
+            trouble=self.trouble or base.trouble,
+            delivered=self.delivered and base.delivered,
+        )
 
     @property
     def lines_not_evaluated(self) -> int:
@@ -77,19 +90,19 @@ class RunResult:
             "experiment": batch.experiment if batch else None,
             "parent_run_id": self.parent_run_id,
             "link": self.link,
+            "delivered": self.delivered,
             "trouble": self.trouble,
+            "next": None if self.delivered else command_on("sync", self.name),
             "failure": self.failure,
         }
 
 
-def result_of(run: Any, model: ModelChoice, settings: Settings, monitor: Monitor, seconds: float) -> RunResult:
-    """Wait for the delivery of a batch that promptflow has run, and return what became of it."""
+def result_of(
+    run: Any, model: ModelChoice, settings: Settings, monitor: Monitor, seconds: float, wait: bool
+) -> RunResult:
+    """Wait for the delivery of a batch that promptflow has run, if asked to, and return what became of it."""
     home = promptflow_home()
     record = run_record(home, run.name)
-    spool = Spool(settings.spool_dir)
-    uid = batch_uid(home, run.name, record.created_on) if record else ""
-    if settings.enabled and spool.state(uid) is None and (batch := batch_started(run.name)):
-        deliver_in_background(spool, batch.uid)  # no node of the flow has opened a line
     result = RunResult(
         name=run.name,
         status=run.status,
@@ -100,7 +113,9 @@ def result_of(run: Any, model: ModelChoice, settings: Settings, monitor: Monitor
         interrupted=monitor.stop.stops,
         threads_left=monitor.gave_up or monitor.stop.hurries,
     )
-    return _delivered(result, spool, uid if settings.enabled else "")
+    if record is None or not settings.enabled or (record.is_evaluation() and not saves_scores(record.flow_as_run)):
+        return result
+    return _delivered(result, Spool(settings.spool_dir), batch_uid(home, run.name, record.created_on), wait)
 
 
 def _why(record: RunRecord, status: str) -> str | None:
@@ -120,23 +135,34 @@ def _first_failure(record: RunRecord) -> str | None:
 
 def result_without_lines(batch: Batch, spool: Spool, settings: Settings) -> RunResult:
     """Deliver a batch that has no lines, and return what became of it."""
-    if settings.enabled:
-        spool.add_batch(batch)
-    return _delivered(RunResult(name=batch.name, status="Completed"), spool, batch.uid)
-
-
-def _delivered(result: RunResult, spool: Spool, uid: str) -> RunResult:
-    """Add what MLflow has of a batch when it has all, or nothing has gone to it for a minute, or trouble is known."""
-    state = _await_delivery(spool, uid)
-    if state is None:
+    result = RunResult(name=batch.name, status="Completed")
+    if not settings.enabled:
         return result
+    spool.add_batch(batch)
+    return _delivered(result, spool, batch.uid)
+
+
+def _delivered(result: RunResult, spool: Spool, uid: str, wait: bool = True) -> RunResult:
+    """Add what MLflow has of a batch when it has all, or nothing has moved for a minute, or its delivery gave up."""
+    try:
+        if spool.state(uid) is None and (batch := batch_started(result.name)):
+            deliver_in_background(spool, batch.uid)  # no node of the flow has opened a line
+        state, interrupted = _await_delivery(spool, uid, _PATIENCE if wait else 0.0)
+        left = spool.waiting(uid)
+    except (OSError, sqlite3.Error) as error:
+        return replace(result, delivered=False, waited=wait, trouble=f"The spool cannot be used: {error}.")
+    if state is None:
+        return replace(result, delivered=False, waited=wait)
     return replace(
         result,
         batch=state.batch,
         parent_run_id=state.parent_run_id,
         link=_link(state),
-        summary=BatchSummary.from_json(state.summary) if state.summary else None,
+        summary=BatchSummary.from_json(state.summary) if state.summary and state.closed else None,
         trouble=state.trouble,
+        delivered=bool(state.closed) and not left,
+        waited=wait,
+        interrupted=result.interrupted or interrupted,
     )
 
 
@@ -144,14 +170,23 @@ def _link(state: BatchState) -> str | None:
     return run_link(state.batch.tracking_uri, state.experiment_id, state.parent_run_id)
 
 
-def _await_delivery(spool: Spool, uid: str, patience: float = 60.0) -> BatchState | None:
-    waiting, until = -1, time.monotonic() + patience
-    while (state := spool.state(uid)) and not state.closed and not state.trouble:
-        left = spool.waiting(uid)
-        if left != waiting:
-            waiting, until = left, time.monotonic() + patience
-        if time.monotonic() > until:
+def _await_delivery(spool: Spool, uid: str, patience: float) -> tuple[BatchState | None, bool]:
+    """Return how a batch stands when MLflow has it or nobody need wait any more, and whether somebody would not."""
+    seen, until = None, 0.0
+    while (state := spool.state(uid)) and not state.closed and not _has_given_up(spool, state):
+        sign = (spool.waiting(uid), state.parent_run_id, None if state.trouble else state.beat)
+        if sign != seen:
+            seen, until = sign, time.monotonic() + patience
+        if time.monotonic() >= until:
             break
         deliver_in_background(spool, uid)  # the process of the batch may have been killed
-        time.sleep(0.1)
-    return state
+        try:
+            time.sleep(0.1)
+        except KeyboardInterrupt:
+            return spool.state(uid), True
+    return state, False
+
+
+def _has_given_up(spool: Spool, state: BatchState) -> bool:
+    """Tell whether trouble was told and nobody is at the batch any more."""
+    return state.trouble is not None and not is_held(spool.folder, state.batch.uid)

@@ -16,19 +16,23 @@ from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import BadInput, BatchFailed, TrackingRefused
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.running.checks import check_data, check_mapping, check_outputs
+from pf_mlflow.running.cut_off import ended_record
+from pf_mlflow.running.main_guard import check_guarded
 from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, Connections, ModelChoice, choose_model, with_connections
 from pf_mlflow.running.monitor import Monitor
 from pf_mlflow.running.observer import Observer
-from pf_mlflow.running.request import THREADS, RunRequest
+from pf_mlflow.running.request import PROCESSES, THREADS, RunRequest
 from pf_mlflow.running.result import RunResult, result_of
-from pf_mlflow.settings import Settings, changed_environment, without_password
+from pf_mlflow.running.resume import check_unchanged
+from pf_mlflow.running.turns import own_turn
+from pf_mlflow.settings import Settings, changed_environment, read_settings, without_password
 from pf_mlflow.sources.live import exit_notice
 from pf_mlflow.sources.live.api import attach, use_settings
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 from pf_mlflow.sources.promptflow.flow import Flow, flow_nodes, read_flow
 from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri_of
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
-from pf_mlflow.sources.promptflow.run_record import run_record
+from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.versions import check_versions
 
@@ -47,9 +51,17 @@ def run_batch(request: RunRequest, observer: Observer) -> RunResult:
         BadInput: a file, column, connection or setting that cannot be used; nothing was run.
         TrackingRefused: MLflow said no for good; nothing was run.
     """
+    with own_turn():
+        return _run_in_turn(request, observer)
+
+
+def _run_in_turn(request: RunRequest, observer: Observer) -> RunResult:
     started = time.monotonic()
     check_versions()
-    flow = read_flow(_flow_of(request))
+    if request.engine == PROCESSES:
+        check_guarded()
+    earlier = _resumed(request)
+    flow = read_flow(Path(earlier.flow_path or "") if earlier else request.flow or Path())
     settings = Settings.for_flow(flow.definition, os.environ)
     _check_files(settings)
     _check(request, flow)
@@ -61,13 +73,15 @@ def run_batch(request: RunRequest, observer: Observer) -> RunResult:
         exit_notice.silence()
         delivery = None
         if settings.enabled:
-            base = _scored(settings, request, flow)
+            scored = _scored(settings, request, flow)
             place = settings.tracking_uri, settings.experiment, settings.spool_dir
-            delivery = PrestartedDelivery(*place, base.uid if base else "")
+            delivery = PrestartedDelivery(*place, scored.uid if scored else "")
             stack.callback(delivery.dismiss)
         client = _client(request.engine)
         dag = with_connections(flow.definition, _defaults(request)) if flow.is_dag else {}
         model = stack.enter_context(choose_model(client, dag, request.connections))
+        if earlier and not request.resume_changed:
+            check_unchanged(earlier, _connections(request, model))
         monitor = Monitor(observer, Spool(settings.spool_dir) if delivery else None, delivery)
         if request.engine != THREADS:  # whose lines wait for MLflow's answer, while promptflow makes ready
             monitor.wait_for_mlflow()
@@ -77,24 +91,23 @@ def run_batch(request: RunRequest, observer: Observer) -> RunResult:
         observer.running(monitor.counts)
         run = _submitted(client, request, model, monitor, settings)
         seconds = time.monotonic() - started
-        return result_of(run, model, settings, monitor, seconds)
+        return result_of(run, model, settings, monitor, seconds, request.wait)
 
 
-def _flow_of(request: RunRequest) -> Path:
+def _resumed(request: RunRequest) -> RunRecord | None:
+    """Return the batch whose completed lines are taken over, `None` if there is none."""
     if request.resume_from is None:
-        return request.flow or Path()
-    record = run_record(promptflow_home(), request.resume_from)
-    if record is None or record.flow_path is None:
-        raise BadInput(
-            f"There is no batch {request.resume_from!r} to resume from; `pf run list` shows those there are."
-        )
-    return Path(record.flow_path)
+        return None
+    record = ended_record(request.resume_from, read_settings())
+    if record.flow_path is None:
+        raise BadInput(f"promptflow's record of {request.resume_from!r} names no flow to go on with.")
+    return record
 
 
 def _absolute(request: RunRequest) -> RunRequest:
     """Return a request whose paths hold whatever folder the process is in: promptflow changes it."""
-    flow, data = request.flow or Path(), request.data
-    return replace(request, flow=flow.absolute(), data=data and data.absolute())
+    flow, data = request.flow if request.resume_from else (request.flow or Path()).absolute(), request.data
+    return replace(request, flow=flow, data=data and data.absolute())
 
 
 def _check_files(settings: Settings) -> None:
@@ -107,14 +120,11 @@ def _check_files(settings: Settings) -> None:
 
 def _check(request: RunRequest, flow: Flow) -> None:
     if request.run:
-        base = run_record(promptflow_home(), request.run)
-        if base is None:
-            raise BadInput(f"There is no batch {request.run!r}; `pf run list` shows those there are.")
+        base = ended_record(request.run, read_settings())
         check_outputs(request.column_mapping, BatchFolder.of(base).outputs_file, request.run)
     if request.resume_from or (request.data is None and request.run):
         return
-    if request.data is None:
-        raise BadInput("There is nothing to run the flow on; name a file with --data, or a batch with --run.")
+    assert request.data
     columns = check_data(request.data)
     if flow.inputs is not None:
         check_mapping(request.column_mapping, columns, {"inputs": flow.inputs}, request.data)
@@ -141,7 +151,7 @@ def _scored(settings: Settings, request: RunRequest, flow: Flow) -> Batch | None
 
 def _variables(settings: Settings, request: RunRequest, flow: Flow) -> dict[str, str]:
     """Return what promptflow, its workers and the delivery process read only from the environment."""
-    variables = settings.variables() | {"PF_WORKER_COUNT": str(request.concurrency)}
+    variables = settings.variables() | {"PF_WORKER_COUNT": str(request.lines_at_once)}
     if request.line_timeout:
         variables["PF_LINE_TIMEOUT_SEC"] = str(request.line_timeout)
     if flow.is_dag and request.engine == THREADS:  # its own trace service would keep once more what MLflow gets
@@ -175,8 +185,11 @@ def _submitted(client: Any, request: RunRequest, model: ModelChoice, monitor: Mo
             if request.engine == THREADS:
                 if settings.enabled:
                     attach()
-                stack.enter_context(ThreadEngine(request.concurrency, monitor, monitor.stop, request.limit).in_place())
-            return submitted(client, monitor.stop, **_arguments(request, model, settings))
+                stack.enter_context(
+                    ThreadEngine(request.lines_at_once, monitor, monitor.stop, request.limit).in_place()
+                )
+            connections = _connections(request, model)
+            return submitted(client, monitor.stop, connections, **_arguments(request, connections, settings))
     except TrackingRefused:
         raise
     except PromptflowException as error:
@@ -202,18 +215,22 @@ def _nothing_left_if_refused(client: Any, monitor: Monitor) -> Iterator[None]:
         submitter.removeFilter(unheard)
 
 
-def _arguments(request: RunRequest, model: ModelChoice, settings: Settings) -> dict[str, Any]:
+def _connections(request: RunRequest, model: ModelChoice) -> dict[str, dict[str, str]]:
+    return _merged(_defaults(request), model.overrides, request.connections)
+
+
+def _arguments(request: RunRequest, connections: Connections, settings: Settings) -> dict[str, Any]:
     names = {"name": request.name, "display_name": request.display_name, "tags": dict(request.tags) or None}
     if request.resume_from:
         return {"resume_from": request.resume_from, **names}
-    tracing = {"PF_DISABLE_TRACING": "false"} if settings.enabled and request.engine == THREADS else {}
+    tracing = {"PF_DISABLE_TRACING": "false"} if settings.enabled else {}
     return {
         "flow": str(request.flow or Path()),
         "data": str(request.data) if request.data else None,
         "run": request.run,
         "column_mapping": dict(request.column_mapping) or None,
         "variant": request.variant,
-        "connections": _merged(_defaults(request), model.overrides, request.connections) or None,
+        "connections": connections or None,
         "environment_variables": tracing or None,
         "init": dict(request.init) or None,
         **names,

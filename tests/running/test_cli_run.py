@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sqlite3
@@ -141,12 +142,20 @@ def test_a_deleted_experiment_stops_it(machine: Machine, server: str) -> None:
     assert not runs_of(server, "thrown away")
 
 
-def test_an_unreachable_server_only_warns(machine: Machine) -> None:
+def test_an_unreachable_server_is_waited_for_and_what_it_lacks_is_told(machine: Machine) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     code, out, err = run(machine, ["tea"], "--name", "later", MLFLOW_TRACKING_URI=uri, PF_MLFLOW_GIVE_UP_AFTER="1")
-    assert code == 0, err
+    assert code == 4, err
     assert uri in err and "wait in the spool" in err
     assert "Batch later" in out and "pf-mlflow sync later\n" in out and "Look at" not in out
+
+
+def test_a_result_is_whole_though_nobody_waited(machine: Machine) -> None:
+    env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}", "PF_MLFLOW_GIVE_UP_AFTER": "1"}
+    code, out, err = run(machine, ["tea"], "--name", "unawaited", "--no-wait", "--json", **env)
+    told = json.loads(out)
+    assert (code, told["status"], told["delivered"]) == (0, "Completed", False), err
+    assert told["next"] == "pf-mlflow sync unawaited" and told["batch"] == "unawaited"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -89,6 +90,35 @@ def test_it_is_resumed(machine: Machine, fake_llm: FakeLlm, stopped: str) -> Non
     assert [one["line_number"] for one in machine.outputs("stopped_resumed")] == list(range(24))
 
 
+@pytest.mark.slow
+def test_what_was_killed_is_gone_on_with_and_scored(machine: Machine, fake_llm: FakeLlm) -> None:
+    batch = Interrupted(machine, fake_llm, "killed")
+    done = machine.command("pf-mlflow", "evaluate", "killed")
+    assert done.returncode == 1 and "still runs" in done.stderr
+    batch.interrupt(signal.SIGKILL)
+    assert batch.process.wait(60) == -signal.SIGKILL
+    fake_llm.open_gate("killed")
+    done = machine.command("pf-mlflow", "evaluate", "killed", "--metrics", "length", "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 0 and told["scores"]["lines_evaluated"] == 8, done.stderr
+    asked = fake_llm.requests[200]
+    done = machine.command("pf-mlflow", "run", "--resume-from", "killed", "--name", "killed_on")
+    assert done.returncode == 0 and fake_llm.requests[200] - asked == 24 - 8, done.stderr
+    assert sorted(tracked(store(machine), "killed_on").children) == list(range(24))
+    assert tracked(store(machine), "killed").parent.info.status == "KILLED"
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_stops_it_as_a_request_to_end_does(machine: Machine, fake_llm: FakeLlm) -> None:
+    batch = Interrupted(machine, fake_llm, "hung_up")
+    batch.interrupt(signal.SIGHUP)
+    batch.interrupt(signal.SIGHUP)  # from the system, and from the shell
+    until(lambda: "stopping" in batch.log.read_text(), "it says that it stops", 15)
+    fake_llm.open_gate("hung_up")
+    batch.end()
+    assert sorted(tracked(store(machine), "hung_up").children) == list(range(16))
+
+
 def test_a_second_ctrl_c_does_not_wait(machine: Machine, fake_llm: FakeLlm) -> None:
     batch = Interrupted(machine, fake_llm, "hurried")
     batch.interrupt()
@@ -132,6 +162,33 @@ def test_a_limit_executes_the_first_lines_and_the_rest_can_follow(machine: Machi
     assert sorted(tracked(store(machine), "limited").children) == [0, 1, 2, 3]
     assert machine.command("pf-mlflow", "run", "--resume-from", "limited", "--name", "rest").returncode == 0
     assert sorted(tracked(store(machine), "rest").children) == list(range(9))
+
+
+def resumed(machine: Machine, base: str, *more: str) -> tuple[int, str]:
+    done = machine.command("pf-mlflow", "run", "--resume-from", base, "--name", f"{base}_on", *more)
+    return done.returncode, done.stderr
+
+
+def test_lines_of_other_rows_or_another_flow_are_not_taken_over_unasked(
+    machine: Machine, fake_llm: FakeLlm, tmp_path: Path
+) -> None:
+    flow, topics = shutil.copytree(BARE, tmp_path / "bare"), [f"honey {number}" for number in range(5)]
+    assert machine.command(*words(machine, "mixed", topics, "--limit", "3", flow=flow)).returncode == 0
+    asked = fake_llm.requests.total()
+    machine.data("mixed", [{"topic": topic} for topic in [topics[1], topics[0], *topics[2:]]])
+    code, told = resumed(machine, "mixed")
+    assert code == 1 and "2 completed lines of 'mixed' had other rows: 0-1." in told, told
+    assert '\'topic\' is "honey 1" and was "honey 0"' in told and "--resume-changed" in told
+    machine.data("mixed", [{"topic": topic} for topic in topics])
+    (flow / "shout.py").write_text((flow / "shout.py").read_text() + "# changed\n")
+    code, told = resumed(machine, "mixed")
+    assert code == 1 and "shout.py changed since" in told and "--resume-changed" in told
+    assert fake_llm.requests.total() == asked
+    assert resumed(machine, "mixed", "--resume-changed")[0] == 0
+    batch = tracked(store(machine), "mixed_on")
+    earlier = tracked(store(machine), "mixed").parent.data.params["flow_hash"]
+    assert batch.parent.data.tags["promptflow.copied_from"] == f"mixed: lines 0-2, flow_hash {earlier}"
+    assert batch.parent.data.params["flow_hash"] != earlier and sorted(batch.children) == list(range(5))
 
 
 def test_the_outputs_of_a_batch_as_inputs_of_the_next(machine: Machine) -> None:
@@ -227,6 +284,33 @@ def test_two_batches_of_a_script_without_a_guard_go_where_each_was_told(machine:
     assert done.returncode == 0, done.stderr
     for name in ("first", "second"):
         assert sorted(tracked(f"sqlite:///{machine.cwd}/{name}.db", name).children) == [0]
+
+
+AT_ONCE = """
+import asyncio, os
+import pf_mlflow
+
+def batch(name):
+    return pf_mlflow.run({flow!r}, "at_once.jsonl", column_mapping={{"topic": "${{data.topic}}"}}, name=name)
+
+async def main():
+    return await asyncio.gather(*(asyncio.to_thread(batch, name) for name in ("one", "other")))
+
+here, before = os.getcwd(), dict(os.environ)
+print([(result.status, result.lines_failed) for result in asyncio.run(main())])
+assert (os.getcwd(), dict(os.environ)) == (here, before)
+"""
+
+
+def test_two_batches_at_once_in_one_process_take_turns(machine: Machine, tmp_path: Path) -> None:
+    machine.data("at_once", [{"topic": f"tea {number}"} for number in range(20)])
+    (tmp_path / "script.py").write_text(AT_ONCE.format(flow=str(BARE)))
+    done = machine.command("python", str(tmp_path / "script.py"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str([("Completed", 0)] * 2) and "this one waits" in done.stderr
+    for name in ("one", "other"):
+        batch = tracked(store(machine), name)
+        assert batch.column("params", "input_topic") == [f"tea {number}" for number in range(20)]
 
 
 def test_a_batch_that_fails_as_a_whole_says_why(machine: Machine) -> None:

@@ -12,7 +12,7 @@ from finished import home_with
 from machine import Machine
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.evaluation.row_check import wrong_rows
+from pf_mlflow.sources.promptflow.row_check import wrong_rows
 
 ROWS = [{"question": f"q{n}", "truth": f"t{n}"} for n in range(3)]
 TAKEN = {"topic": "${data.question}", "tone": "polite"}

@@ -15,16 +15,18 @@ from typing import Any
 from promptflow._sdk._orchestrator.run_submitter import RunSubmitter
 
 from pf_mlflow.running.engine.replaced import replaced
+from pf_mlflow.running.model_choice import Connections
 from pf_mlflow.running.observer import StopRequest
 from pf_mlflow.sources.promptflow.private_names import byte_order_mark_read
 
 __all__ = ["submitted"]
 
+_HANG_UP = getattr(signal, "SIGHUP", None)
 _CANCELED = "Canceled"
 _RESUMABLE = {"Completed", _CANCELED, "Failed"}
 
 
-def submitted(client: Any, stop: StopRequest, **arguments: Any) -> Any:
+def submitted(client: Any, stop: StopRequest, connections: Connections, /, **arguments: Any) -> Any:
     """Return promptflow's run of a batch when it is over.
 
     Ctrl-C asks it to stop, once more not to wait for the lines that run. Its status is then `Canceled`.
@@ -32,11 +34,12 @@ def submitted(client: Any, stop: StopRequest, **arguments: Any) -> Any:
     Args:
         client: promptflow's client.
         stop: Takes the request to stop.
+        connections: What nodes are given instead of what the flow names, also of a batch that is resumed.
         arguments: Those of `PFClient.run`.
     """
     with ExitStack() as stack:
         stack.enter_context(_honest_status(client, stop))
-        stack.enter_context(_any_ended_run_can_be_resumed())
+        stack.enter_context(_any_ended_run_can_be_resumed(connections))
         stack.enter_context(byte_order_mark_read())
         stack.enter_context(_noted_signals(stop))
         return _beside(lambda: client.run(**arguments))
@@ -60,17 +63,22 @@ def _beside(call: Callable[[], Any]) -> Any:
 
 @contextmanager
 def _noted_signals(stop: StopRequest) -> Iterator[None]:
-    """Hear Ctrl-C and a request to end, if this is the main thread."""
+    """Hear Ctrl-C, a request to end and that the terminal is gone, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def note(number: int, frame: object) -> None:
+        if number == _HANG_UP and stop.stops:  # which shell and system both say
+            return
         if stop.hurries:
             os._exit(128 + number)
         stop.interrupt()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if _HANG_UP and signal.getsignal(_HANG_UP) is not signal.SIG_IGN:  # unless by `nohup`
+        heard.append(_HANG_UP)
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield
     finally:
@@ -96,7 +104,7 @@ def _honest_status(client: Any, stop: StopRequest) -> Iterator[None]:
 
 
 @contextmanager
-def _any_ended_run_can_be_resumed() -> Iterator[None]:
+def _any_ended_run_can_be_resumed(connections: Connections) -> Iterator[None]:
     """Let the lines of a stopped batch be taken over: promptflow resumes only those it calls completed."""
     check = RunSubmitter._ensure_run_completed
 
@@ -104,6 +112,7 @@ def _any_ended_run_can_be_resumed() -> Iterator[None]:
         run = self.run_operations.get(name=getattr(required_run, "name", required_run))
         if run.status not in _RESUMABLE:
             return check(self, required_run)
+        run.connections = dict(connections) or None  # which promptflow keeps no record of
         run.outputs = self.run_operations._get_outputs(run)
         return run
 

@@ -16,7 +16,7 @@ from pf_mlflow.sources.promptflow.flow import flow_nodes
 from pf_mlflow.sources.promptflow.run_info import line_of_run_info
 from pf_mlflow.sources.promptflow.run_record import NOWHERE, RunRecord
 
-__all__ = ["BatchFolder", "data_files", "digest"]
+__all__ = ["BatchFolder", "data_files", "digest", "flow_files_of"]
 
 _FLOW_FILES = {".py", ".jinja2", ".yaml", ".yml", ".prompty", ".json", ".txt"}
 
@@ -48,15 +48,16 @@ class BatchFolder:
     ) -> Iterator[LineRecord]:
         """Yield the wanted lines in order of their numbers, as lines of the batch with this uid and name."""
         nodes = flow_nodes(self.flow or self._copy)
-        for number, info in self._run_infos(wanted):
+        for number, info in self.run_infos(wanted):
             with suppress(ValueError, KeyError, TypeError):
                 yield line_of_run_info(batch_uid, name, number, info, nodes, self.path)
 
     def inputs(self, wanted: Callable[[int], bool]) -> dict[int, dict[str, Any]]:
         """Return the inputs of the wanted lines by number, with all decimals, which `inputs.jsonl` has not."""
-        return {number: info.get("inputs") or {} for number, info in self._run_infos(wanted)}
+        return {number: info.get("inputs") or {} for number, info in self.run_infos(wanted)}
 
-    def _run_infos(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def run_infos(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield promptflow's record of the wanted lines by number."""
         for path in self._line_files():
             if not any(map(wanted, _numbers_in(path))):
                 continue
@@ -102,7 +103,7 @@ class BatchFolder:
 
     def flow_hash(self) -> str | None:
         """Return the hash of the flow's files as they ran; `None` until promptflow has copied them."""
-        return digest(_flow_files(self._copy), self._copy) if self._copy.is_dir() else None
+        return digest(flow_files_of(self._copy), self._copy) if self._copy.is_dir() else None
 
     def last_written(self) -> float | None:
         """Return when something was written here last, in Unix seconds."""
@@ -125,7 +126,8 @@ def _numbers_in(path: Path) -> range:
     return range(int(first), int(last) + 1)
 
 
-def _flow_files(folder: Path) -> list[Path]:
+def flow_files_of(folder: Path) -> list[Path]:
+    """Return the files in a flow's folder that make the flow, hidden ones left out."""
     files = (path for path in folder.rglob("*") if path.suffix in _FLOW_FILES and path.is_file())
     return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.records.line import LineRecord
+from pf_mlflow.records.line import COMPLETED, LineRecord, ranges
 from pf_mlflow.records.masking import cleaned
 from pf_mlflow.records.source import BatchFacts, Provenance
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, data_files, digest
@@ -91,6 +91,7 @@ class LocalSource:
             data=data.name if data and files else None,
             data_hash=digest(files, data if data and data.is_dir() else None) if files else None,
             git_commit=_git_commit(record.flow_dir) if record.flow_dir else None,
+            copied_from=_copied_from(record, Path(self.batch.promptflow_home or "")),
         )
 
     def lines(self, wanted: Callable[[int], bool] = lambda number: True) -> Iterator[LineRecord]:
@@ -106,6 +107,16 @@ class LocalSource:
     def named_runs(self) -> dict[int, str]:
         """Return the child run ids that the batch's outputs name, by line."""
         return self.folder.named_runs()
+
+
+def _copied_from(record: RunRecord, home: Path) -> str | None:
+    """Return which completed lines promptflow took over from an earlier batch, whose parent run tells their origin."""
+    earlier = run_record(home, record.resumed_from) if record.resumed_from else None
+    if earlier is None:
+        return None
+    folder = BatchFolder.of(earlier)
+    numbers = (line.line_number for line in folder.decided("") if line.status == COMPLETED)
+    return f"{earlier.name}: lines {ranges(numbers) or 'none'}, flow_hash {folder.flow_hash()}"
 
 
 def _git_commit(folder: Path) -> str | None:

@@ -51,8 +51,8 @@ def wrong_rows(home: Path, base: str, data: Path) -> dict[int, str]:
         BadInput: that cannot be known.
     """
     record = first_with_data(home, base)
-    columns = _columns(record)
     lines = dict(_inputs(record))
+    columns = _columns(record)
     if not columns or not lines:
         raise BadInput(
             f"Nobody can tell whether the rows of {str(data)!r} are those of the batch {base!r}: nothing says which "
@@ -110,6 +110,8 @@ def _inputs(record: RunRecord) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open(encoding="utf-8") as lines:
             for number, inputs in enumerate(map(json.loads, lines)):
                 yield inputs.get("line_number", number), inputs
+    else:  # promptflow writes it when a batch ends
+        yield from BatchFolder.of(record).inputs(lambda number: True).items()
 
 
 def _difference(

@@ -36,6 +36,7 @@ class RunRecord:
     output_path: Path | None
     variant: str | None
     base_batch: str | None
+    resumed_from: str | None
     lines_failed: int
     lines_completed: int = 0
     column_mapping: Mapping[str, str] = field(default_factory=dict)
@@ -110,6 +111,7 @@ def _record(row: sqlite3.Row) -> RunRecord:
         output_path=Path(output_path) if output_path else None,
         variant=properties.get("node_variant"),
         base_batch=properties.get("run"),
+        resumed_from=properties.get("resume_from"),
         lines_failed=metrics.get("__pf__.lines.failed") or 0,
         lines_completed=metrics.get("__pf__.lines.completed") or 0,
         column_mapping=properties.get("column_mapping") or {},

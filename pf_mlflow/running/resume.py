@@ -1,0 +1,96 @@
+"""Whether completed lines of an earlier batch may stand beside new ones: same rows, same flow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pf_mlflow.errors import BadInput
+from pf_mlflow.records.line import COMPLETED, ranges
+from pf_mlflow.running.model_choice import Connections, with_connections
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, flow_files_of
+from pf_mlflow.sources.promptflow.flow import DAG, read_dag
+from pf_mlflow.sources.promptflow.private_names import promptflow_home
+from pf_mlflow.sources.promptflow.row_check import wrong_rows
+from pf_mlflow.sources.promptflow.run_record import RunRecord
+
+__all__ = ["check_unchanged"]
+
+_ANYWAY = "`--resume-changed` takes its completed lines over all the same"
+_NAMED = 10
+"""How many lines are named at the most."""
+
+
+def check_unchanged(base: RunRecord, connections: Connections) -> None:
+    """Raise `BadInput` naming the lines, or the files of the flow, that are not those of the batch to resume.
+
+    Args:
+        base: The batch whose completed lines are to be taken over.
+        connections: What nodes are given instead of what the flow names.
+    """
+    if lines := _other_rows(base):
+        named = ranges(sorted(lines)[:_NAMED]) + (" and more" if len(lines) > _NAMED else "")
+        raise BadInput(
+            f"{lines[min(lines)]} {len(lines)} completed lines of {base.name!r} had other rows: {named}. Restore the "
+            f"data; or {_ANYWAY}."
+        )
+    if files := list(_other_files(base, connections)):
+        raise BadInput(
+            f"The flow {base.flow_path} is not the one that {base.name!r} ran: {', '.join(files)} changed since. Its "
+            f"completed lines would stand beside lines of another flow. Restore it, or run the data anew; or {_ANYWAY}."
+        )
+
+
+def _other_rows(base: RunRecord) -> dict[int, str]:
+    if not base.data or not Path(base.data).exists():  # promptflow says so
+        return {}
+    completed = {line.line_number for line in BatchFolder.of(base).decided("") if line.status == COMPLETED}
+    try:
+        wrong = wrong_rows(promptflow_home(), base.name, Path(base.data))
+    except BadInput:  # nothing tells which columns the inputs came from
+        return {}
+    return {number: f"{why.partition('. ')[0]}." for number, why in wrong.items() if number in completed}
+
+
+def _other_files(base: RunRecord, connections: Connections) -> Iterator[str]:
+    """Yield the names of the flow's files that are not as promptflow copied them when the batch ended."""
+    folder, copy = base.flow_dir, base.flow_copy
+    if folder is None or not copy.is_dir():  # of a batch that was killed: nothing but the files' times tells
+        code = (path for path in (flow_files_of(folder) if folder else ()) if path.suffix not in (".json", ".txt"))
+        yield from (path.name for path in code if base.start and path.stat().st_mtime > base.start)
+        return
+    includes = _includes(folder)
+    for path in flow_files_of(copy):
+        name = path.relative_to(copy)
+        now = includes.get(name.parts[0], folder / name.parts[0]).joinpath(*name.parts[1:])
+        if name.as_posix() == DAG and (dag := _dag(folder, base, connections)) is not None:
+            if dag != _dag(copy, base, {}):
+                yield DAG
+        elif not now.is_file() or now.read_bytes() != path.read_bytes():
+            yield name.as_posix()
+
+
+def _includes(folder: Path) -> dict[str, Path]:
+    """Return where files come from that the flow takes from elsewhere, by their first name in it."""
+    with suppress(BadInput):
+        paths = [(folder / str(one)).resolve() for one in read_dag(folder).get("additional_includes") or []]
+        return {path.stem if path.suffix == ".zip" else path.name: path for path in paths}
+    return {}
+
+
+def _dag(folder: Path, base: RunRecord, connections: Connections) -> Mapping[str, Any] | None:
+    """Return what a DAG says but for what each run may exchange: connections, and the node whose variant is chosen."""
+    try:
+        dag = with_connections(read_dag(folder), connections)
+    except BadInput:
+        return None
+    tuned = (base.variant or "").removeprefix("${").partition(".")[0]
+    nodes = [_without_connection(node) for node in dag["nodes"] if node["name"] != tuned]
+    return {k: v for k, v in dag.items() if k not in ("additional_includes", "node_variants")} | {"nodes": nodes}
+
+
+def _without_connection(node: Mapping[str, Any]) -> dict[str, Any]:
+    inputs = {name: value for name, value in (node.get("inputs") or {}).items() if name != "connection"}
+    return {**{key: value for key, value in node.items() if key != "connection"}, "inputs": inputs}
