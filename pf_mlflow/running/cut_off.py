@@ -18,7 +18,7 @@ from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
 from pf_mlflow.spool.store import Spool
 
-__all__ = ["ended_record"]
+__all__ = ["end_record", "ended_record"]
 
 
 def ended_record(name: str, settings: Settings) -> RunRecord:
@@ -35,12 +35,12 @@ def ended_record(name: str, settings: Settings) -> RunRecord:
         return record
     if LocalSource.of(known_batches(spool, settings, name)[-1], spool).is_running():
         raise BadInput(f"The batch {name!r} still runs; wait until it is over, or interrupt it.")
-    _end(record)
+    end_record(record, "Canceled")
     return run_record(home, name) or record
 
 
-def _end(record: RunRecord) -> None:
-    """Write what promptflow would have: the outputs of completed lines, and that the batch was canceled."""
+def end_record(record: RunRecord, status: str) -> None:
+    """Write what promptflow would have: the outputs of completed lines, and how the batch ended."""
     from promptflow.client import PFClient
 
     folder = BatchFolder.of(record)
@@ -52,7 +52,7 @@ def _end(record: RunRecord) -> None:
     by_status = Counter(info["status"] == COMPLETED for info in infos.values())
     PFClient().runs.update(
         name=record.name,
-        status="Canceled",
+        status=status,
         end_time=datetime.fromtimestamp(folder.last_written() or record.start or 0.0).astimezone(),
         system_metrics={"__pf__.lines.completed": by_status[True], "__pf__.lines.failed": by_status[False]},
     )

@@ -30,6 +30,8 @@ class Monitor(Observer):
         self.stop = StopRequest()
         self.refusal: TrackingRefused | None = None
         """Why no line was executed: MLflow said no for good."""
+        self.failure: str | None = None
+        """Why promptflow did not finish it, though lines were executed."""
         self.gave_up = False
         """Whether a line was given up: its thread may still run."""
         self.run_id = ""

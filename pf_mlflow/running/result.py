@@ -107,7 +107,7 @@ def result_of(
         name=run.name,
         status=run.status,
         model=model,
-        failure=_why(record, run.status) if record else None,
+        failure=(_why(record, run.status) if record else None) or monitor.failure,
         lines_failed=record.lines_failed if record else 0,
         seconds=seconds,
         interrupted=monitor.stop.stops,

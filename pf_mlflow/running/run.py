@@ -16,7 +16,7 @@ from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import BadInput, BatchFailed, TrackingRefused
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.running.checks import check_data, check_mapping, check_outputs
-from pf_mlflow.running.cut_off import ended_record
+from pf_mlflow.running.cut_off import end_record, ended_record
 from pf_mlflow.running.main_guard import check_guarded
 from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, Connections, ModelChoice, choose_model, with_connections
 from pf_mlflow.running.monitor import Monitor
@@ -192,11 +192,23 @@ def _submitted(client: Any, request: RunRequest, model: ModelChoice, monitor: Mo
             return submitted(client, monitor.stop, connections, **_arguments(request, connections, settings))
     except TrackingRefused:
         raise
-    except PromptflowException as error:
-        raise BadInput(" ".join(str(error).split())) from error
     except Exception as error:
         log.debug("promptflow raised", exc_info=True)
-        raise BatchFailed(f"promptflow could not finish the batch: {type(error).__name__}: {error}") from error
+        kind = "" if isinstance(error, PromptflowException) else f"{type(error).__name__}: "
+        sentence = f"{kind}{' '.join(str(error).split())}"
+        if monitor.run_id:
+            monitor.failure = f"promptflow could not finish the batch: {sentence}"
+            return _failed(client, monitor.run_id)
+        raise (
+            BatchFailed(f"promptflow could not run the batch: {sentence}") if kind else BadInput(sentence)
+        ) from error
+
+
+def _failed(client: Any, name: str) -> Any:
+    """Return promptflow's run of a batch whose lines are over, also where promptflow did not come to end it."""
+    if (record := run_record(promptflow_home(), name)) and not record.is_over:
+        end_record(record, "Failed")
+    return client.runs.get(name)
 
 
 @contextmanager

@@ -320,6 +320,16 @@ def test_a_batch_that_fails_as_a_whole_says_why(machine: Machine) -> None:
     assert done.returncode == 1 and "${data.topik}" in done.stderr, done.stdout + done.stderr
 
 
+def test_what_promptflow_cannot_finish_is_told_whole_and_can_be_scored(machine: Machine, tmp_path: Path) -> None:
+    flow = shutil.copytree(BARE, tmp_path / "bare")
+    (flow / "notes").symlink_to("nowhere")  # of which promptflow can make no copy at the end
+    done = machine.command(*words(machine, "unfinished", ["tea", "milk"], "--json", flow=flow))
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["status"], told["lines_completed"]) == (1, "Failed", 2), done.stderr
+    assert "promptflow could not finish the batch" in told["failure"] and "notes" in told["failure"]
+    assert tracked(store(machine), "unfinished").parent.info.status == "FAILED"
+
+
 def test_a_data_file_that_the_system_does_not_take_is_not_the_spools_fault(machine: Machine) -> None:
     done = machine.command("pf-mlflow", "run", "--flow", str(BARE), "--data", f"{'x' * 300}.jsonl")
     assert done.returncode == 1 and done.stderr.count("Error:") == 1 and "Traceback" not in done.stderr
