@@ -19,6 +19,8 @@ from pf_mlflow.sources.promptflow.run_record import RunRecord
 __all__ = ["check_unchanged"]
 
 _ANYWAY = "`--resume-changed` takes its completed lines over all the same"
+_NO_MATTER = ("additional_includes", "node_variants", "name")
+"""What promptflow takes out of its copy of a DAG, or adds to it."""
 _NAMED = 10
 """How many lines are named at the most."""
 
@@ -88,7 +90,7 @@ def _dag(folder: Path, base: RunRecord, connections: Connections) -> Mapping[str
         return None
     tuned = (base.variant or "").removeprefix("${").partition(".")[0]
     nodes = [_without_connection(node) for node in dag["nodes"] if node["name"] != tuned]
-    return {k: v for k, v in dag.items() if k not in ("additional_includes", "node_variants")} | {"nodes": nodes}
+    return {key: value for key, value in dag.items() if key not in _NO_MATTER} | {"nodes": nodes}
 
 
 def _without_connection(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,15 @@ def test_without_any_key_the_offline_model_answers_and_says_so(keyless: Machine)
     assert connections(keyless) == []
 
 
+def test_what_ran_with_a_stand_in_connection_is_gone_on_with(keyless: Machine) -> None:
+    code, _, err = run(keyless, ["tea", "milk"], "--name", "begun", "--limit", "1")
+    assert code == 0, err
+    done = keyless.command("pf-mlflow", "run", "--resume-from", "begun", "--name", "begun_on")
+    assert done.returncode == 0, done.stderr
+    batch = tracked(f"sqlite:///{keyless.cwd / 'mlflow.db'}", "begun_on")
+    assert batch.column("params", "input_model") == 2 * [OFFLINE_MODEL]
+
+
 def test_a_key_in_the_environment_is_used_and_kept_nowhere(keyless: Machine, fake_llm: FakeLlm) -> None:
     env = {"OPENAI_API_KEY": SECRET, "OPENAI_BASE_URL": fake_llm.base_url, "OPENAI_MODEL": "llama3.2"}
     code, out, err = run(keyless, ["tea", "[[raise=x]] [[status=401]]"], "--name", "keyed", **env)
