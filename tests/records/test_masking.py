@@ -217,3 +217,16 @@ def test_without_content_no_value_stays(value: Any) -> None:
     )
     told = [record.inputs["x"], record.outputs["x"], record.spans[1].inputs["x"], record.spans[1].output]
     assert set(told) == {told[0]} and told[0].startswith("<") and told[0].endswith(">")
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("鍵はAKIA2E0A8F3B244C9986です", "鍵は**scrubbed**です"),
+        ("call it with --token k3y9Zq7Lm2Xv", "call it with --token **scrubbed**"),
+        ("call it with the token k3y9Zq7Lm2Xv", "call it with the token k3y9Zq7Lm2Xv"),
+        ("token k3y9Zq7Lm2Xv -", "token k3y9Zq7Lm2Xv -"),
+    ],
+)
+def test_a_value_behind_a_space_is_a_secret_only_of_an_option(text: str, masked: str) -> None:
+    assert cleaned(line_record(inputs={"a": text}), "all", Secrets()).inputs["a"] == masked
