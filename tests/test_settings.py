@@ -4,11 +4,19 @@ import os
 from pathlib import Path
 
 import pytest
+from machine import FLOWS
 from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.settings import Settings, changed_environment, current_user, read_settings, without_password
+from pf_mlflow.settings import (
+    Settings,
+    changed_environment,
+    current_user,
+    leave_foreign_folder,
+    read_settings,
+    without_password,
+)
 
 
 def test_settings_of_an_empty_environment() -> None:
@@ -187,3 +195,36 @@ def test_the_environment_is_given_back_whoever_changed_it(monkeypatch: pytest.Mo
         os.environ |= {"LATE": "promptflow's", "MINE": "a node's"}
         del os.environ["TAKEN"]
     assert os.environ == before
+
+
+@pytest.mark.parametrize("given", ["", "sqlite:///rel.db"])
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, given: str) -> None:
+    settings = Settings.read({"PWD": str(tmp_path / "gone"), "MLFLOW_TRACKING_URI": given})
+    assert settings.unwritable_folder == (None if given else tmp_path / "gone")
+    assert given or settings.store_of(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert (
+        Settings.read({"PWD": str(tmp_path)}).unwritable_folder is None and Settings.read({}).unwritable_folder is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "stays"),
+    [
+        (["/bin/pf", "run", "create", "--flow", "mine", "--data", "d.jsonl"], True),
+        (["/bin/pf", "run", "create", "--flow", "elsewhere"], False),  # `subprocess.run(cwd=…)`, `make -C`
+        (["/bin/pf", "run", "create", "-f", "run.yml"], False),
+        (["/bin/pf", "flow", "test", "--flow", "."], False),
+        (["/bin/pf", "flow", "test", "--flow", str(FLOWS / "bare")], True),
+        (["/bin/pf", "flow", "test", "--flow", str(FLOWS / "basic.prompty")], True),
+        (["/bin/ipykernel", "-f", "nowhere"], True),
+        (["/bin/pf"], True),
+    ],
+)
+def test_a_folder_that_the_starter_has_left_is_not_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], stays: bool
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "flow.dag.yaml").touch()
+    monkeypatch.setenv("PWD", str(tmp_path))
+    leave_foreign_folder(words)
+    assert ("PWD" in os.environ) is stays

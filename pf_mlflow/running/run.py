@@ -64,6 +64,7 @@ def _run_in_turn(request: RunRequest, observer: Observer) -> RunResult:
     flow = read_flow(Path(earlier.flow_path or "") if earlier else request.flow or Path())
     settings = Settings.for_flow(flow.definition, os.environ)
     _check_files(settings)
+    unwritable = settings.enabled and settings.unwritable_folder
     _check(request, flow)
     request = _absolute(request)
     settings = _placed(settings, request, flow)
@@ -86,6 +87,8 @@ def _run_in_turn(request: RunRequest, observer: Observer) -> RunResult:
         if request.engine != THREADS:  # whose lines wait for MLflow's answer, while promptflow makes ready
             monitor.wait_for_mlflow()
         observer.starting(model, without_password(settings.tracking_uri) if delivery else "")
+        if unwritable and not request.run:
+            observer.warn(f"{unwritable} cannot be written, so the runs go elsewhere; MLFLOW_TRACKING_URI says where.")
         if model.offline and request.offline_warning:
             observer.warn(request.offline_warning)
         observer.running(monitor.counts)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import quote
@@ -33,6 +34,7 @@ __all__ = [
     "changed_environment",
     "current_user",
     "flow_variables",
+    "leave_foreign_folder",
     "read_settings",
     "without_password",
 ]
@@ -168,6 +170,14 @@ class Settings(Variables):
         """The folder that the command was typed in, if that is known: promptflow changes the working directory."""
         return self._command_folder
 
+    @property
+    def unwritable_folder(self) -> Path | None:
+        """The folder that the command was typed in, if the default store would be there and cannot."""
+        folder = self.command_folder
+        if self.tracking_uri or folder is None or (folder.is_dir() and os.access(folder, os.W_OK)):
+            return None
+        return folder
+
     @classmethod
     def for_flow(cls, flow: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
         """Return the settings that hold when promptflow runs a flow from here: its own variables come first.
@@ -195,8 +205,7 @@ class Settings(Variables):
         """Return the tracking URI, by default that of an SQLite store beside the command, else beside the flow."""
         if self.tracking_uri:
             return self.tracking_uri
-        typed_in = self.command_folder
-        folder = typed_in if typed_in and typed_in.is_dir() and os.access(typed_in, os.W_OK) else flow_dir
+        folder = flow_dir if self.unwritable_folder else self.command_folder or flow_dir
         return f"sqlite:///{_quoted(folder.resolve())}/mlflow.db"
 
 
@@ -208,6 +217,19 @@ def _command_folder(environment: Mapping[str, str]) -> Path | None:
 def read_settings() -> Settings:
     """Return the settings of this process; raise `BadInput` naming the first that cannot be used."""
     return Settings.read(os.environ)
+
+
+def leave_foreign_folder(words: Sequence[str]) -> None:
+    """Forget `PWD` if what the command line of `pf` names is not there: a program left its own to what it started.
+
+    Only while `pf` starts is that to be seen: it changes its folder itself.
+    """
+    folder = os.environ.get("PWD")
+    if not folder or not words or Path(words[0]).stem != "pf":
+        return
+    named = (Path(folder) / word for option, word in pairwise(words) if option in ("--flow", "--file", "-f"))
+    if not all(path.is_file() or any(path.glob("flow.*.yaml")) for path in named):
+        del os.environ["PWD"]
 
 
 def flow_variables(flow: Mapping[str, Any]) -> dict[str, str]:

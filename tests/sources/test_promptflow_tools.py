@@ -77,6 +77,15 @@ def test_a_single_execution_without_tracing_logs_nothing(machine: Machine, check
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.slow
+def test_a_store_is_where_the_command_was_typed_whatever_its_starter_was_in(
+    machine: Machine, checkout: Path, tmp_path: Path
+) -> None:
+    machine.pf(*of_readme("run create --flow ."), "--name", "foreign", cwd=checkout, PWD=str(tmp_path))
+    assert sorted(tracked(f"sqlite:///{checkout / 'mlflow.db'}", "foreign").children)
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 def _finished_runs(uri: str, experiment: str, count: int, patience: float = 30.0) -> list[Run]:
     await_tables(uri)
     client = MlflowClient(uri)

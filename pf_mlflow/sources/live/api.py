@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from pf_mlflow.logs import guarded, warn_into, warn_once
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.settings import Settings
+from pf_mlflow.settings import Settings, leave_foreign_folder
 from pf_mlflow.sources.live.line_openings import LineOpenings
 from pf_mlflow.sources.live.live_source import LiveSource
 from pf_mlflow.sources.live.span_processor import LineSpanProcessor
@@ -59,6 +60,7 @@ def attach() -> None:
     else:  # promptflow's own children have nothing to say
         from pf_mlflow.sources.live.exit_notice import notify_at_exit
 
+        leave_foreign_folder(sys.argv)
         notify_at_exit()
 
 

@@ -41,8 +41,10 @@ def silence() -> None:
 
 def _notify() -> None:
     try:
-        for sentence in _sentences(Spool(read_settings().spool_dir)):
-            sys.stderr.write(f"pf-mlflow: {sentence}\n")
+        settings = read_settings()
+        for sentence in _sentences(Spool(settings.spool_dir)):
+            why = f" ({settings.unwritable_folder} cannot be written)" if settings.unwritable_folder else ""
+            sys.stderr.write(f"pf-mlflow: {sentence}{why}\n")
     except (BadInput, OSError, sqlite3.Error) as error:
         sys.stderr.write(f"pf-mlflow: nothing is known of this batch's runs in MLflow: {error}\n")
 
