@@ -98,9 +98,9 @@ def test_what_was_killed_is_gone_on_with_and_scored(machine: Machine, fake_llm: 
     batch.interrupt(signal.SIGKILL)
     assert batch.process.wait(60) == -signal.SIGKILL
     fake_llm.open_gate("killed")
-    done = machine.command("pf-mlflow", "evaluate", "killed", "--metrics", "length", "--json")
+    done = machine.command("pf-mlflow", "evaluate", "killed", "--metrics", "answer_length", "--json")
     told = json.loads(done.stdout)
-    assert done.returncode == 0 and told["scores"]["lines_evaluated"] == 8, done.stderr
+    assert done.returncode == 3 and told["scores"]["lines_evaluated"] == 8, done.stderr  # eight had begun
     asked = fake_llm.requests[200]
     done = machine.command("pf-mlflow", "run", "--resume-from", "killed", "--name", "killed_on")
     assert done.returncode == 0 and fake_llm.requests[200] - asked == 24 - 8, done.stderr
