@@ -108,6 +108,9 @@ def _remarks(report: BatchReport) -> Iterator[str]:
     if report.lines_refused:
         refused = _count(report.lines_refused, "line", "lines")
         yield f"MLflow refused the values of {refused}; {sync} tries again and says why."
+    if report.evaluation_cut_off:
+        again = own_command(*on_batch("evaluate", report.batch.name))
+        yield f"Its evaluation {report.evaluation_cut_off!r} was cut off; `{again}` scores all lines."
     yield from filter(None, (report.error, report.trouble))
     if report.older:
         yield f"{_count(report.older, 'older batch', 'older batches')} of this name, too: this is the newest."

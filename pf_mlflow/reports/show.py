@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pf_mlflow.errors import TrackingError
+from pf_mlflow.projection import score_payload
 from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import Batch
@@ -16,6 +17,8 @@ from pf_mlflow.records.source import Source
 from pf_mlflow.reports.batch_lookup import FoundBatch, find_batch
 from pf_mlflow.settings import Settings
 from pf_mlflow.sources.promptflow.local_source import LocalSource
+from pf_mlflow.sources.promptflow.private_names import promptflow_home
+from pf_mlflow.sources.promptflow.run_record import run_record
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.known_run import KnownRun
 from pf_mlflow.tracking.links import run_link
@@ -86,6 +89,8 @@ class BatchReport:
     """Runs that show what another one shows."""
     error: str | None = None
     """Why the batch as a whole failed, or what sums its lines up."""
+    evaluation_cut_off: str | None = None
+    """The last evaluation of its lines, if that ended before it had tried to score all."""
     trouble: str | None = None
     """What keeps lines from MLflow, as the delivery process put it last."""
     summary: BatchSummary | None = None
@@ -165,6 +170,7 @@ class _ReportReader:
             lines_refused=sum(NOT_LOGGED in known.values.tags for known in over.values()),
             runs_twice=len(self._existing.surplus),
             error=self._whole(parent, parent.values.tags.get("promptflow.error", "")) or None if parent else None,
+            evaluation_cut_off=self._evaluation_cut_off(parent),
             trouble=state.trouble if state else None,
             summary=self._existing.summary() if has_runs and not self._only_failed else None,
             failures=tuple(sorted(self._failures(), key=lambda line: line.line_number)),
@@ -181,6 +187,14 @@ class _ReportReader:
         still_open = any(not known.is_over for known in self._existing.incomplete.values())
         lacks = self._waiting() or still_open or self._existing.surplus
         return DELIVERED if is_over and not lacks else UNFINISHED
+
+    def _evaluation_cut_off(self, parent: KnownRun | None) -> str | None:
+        name = parent.values.tags.get(score_payload.EVALUATION, "") if parent else ""
+        record = run_record(promptflow_home(), name) if name else None
+        if record is None or record.status == "Completed":
+            return None
+        known = self._spool.batches_named(name)
+        return None if known and LocalSource.of(known[-1], self._spool).is_running() else name
 
     def _waiting(self) -> int:
         return self._spool.undelivered(self._uid)

@@ -282,3 +282,12 @@ def test_what_is_printed_can_be_pasted_and_fits_80_columns(desk: Desk, tmp_path:
     assert "`bin/pf-mlflow show jokes`" in beside.stderr
     on_path = command(desk, ["pf-mlflow", "show", "scores"], tmp_path, PATH=f"{BIN}:{os.environ['PATH']}")
     assert "`pf-mlflow show jokes`" in on_path.stderr
+
+
+@pytest.mark.parametrize(("status", "is_told"), [("Running", True), ("Canceled", True), ("Completed", False)])
+def test_an_evaluation_that_was_cut_off_is_told(desk: Desk, status: str, is_told: bool) -> None:
+    desk.leave(f"scores_{status}", dag=EVALUATION_FLOW, run="stopped", status=status)
+    desk.client.set_tag(desk.runs("stopped")[""].info.run_id, "promptflow.evaluation", f"scores_{status}")
+    told = desk.type("show", "stopped").stderr
+    assert (f"Its evaluation 'scores_{status}' was cut off; `" in told) is is_told
+    assert ("evaluate stopped` scores all lines" in told) is is_told
