@@ -110,6 +110,8 @@ class CountingProxy:
         """How many requests of a kind are handed on twice; of the answers only the second is passed on."""
         self.login: str | None = None
         """Only requests with this `user:password` are handed on."""
+        self.logins: set[str | None] = set()
+        """What requests came with as `Authorization`."""
         self.forbidden: set[str] = set()
         """These kinds of requests are answered 403."""
         self.lost: Counter[str] = Counter()
@@ -129,6 +131,7 @@ class CountingProxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.requests.append((self.command, urlparse(self.path).path, body))
                 kind = urlparse(self.path).path.rpartition("/mlflow/")[2]
+                outer.logins.add(self.headers.get("Authorization"))
                 fault = outer._fault()
                 if refusal := outer._refusal(kind, body, fault, self.headers.get("Authorization")):
                     return self._reply(*refusal)

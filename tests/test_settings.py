@@ -11,12 +11,13 @@ from sqlalchemy.engine import make_url
 from pf_mlflow.errors import BadInput
 from pf_mlflow.settings import (
     Settings,
-    changed_environment,
     current_user,
     leave_foreign_folder,
     read_settings,
+    store_address,
     without_password,
 )
+from pf_mlflow.settings.environment import changed_environment
 
 
 def test_settings_of_an_empty_environment() -> None:
@@ -132,10 +133,48 @@ def test_a_relative_store_is_where_the_command_was_typed(
         ("databricks", "databricks"),
         ("", ""),
         ("cannot reach https://ana:pw@host now", "cannot reach https://ana:***@host now"),
+        ("http://ana:p@ssW0rdX@HOST", "http://ana:***@HOST"),
+        ("http://ana:p/w@HOST/x", "http://ana:***@HOST/x"),
+        ("postgresql://ana:p@ss/w@host/db", "postgresql://ana:***@host/db"),
+        (
+            "postgresql://host/db?sslkey=/k.pem&sslpassword=pw&a=b",
+            "postgresql://host/db?sslkey=/k.pem&sslpassword=***&a=b",
+        ),
+        ("https://host?access_token=abc", "https://host?access_token=***"),
+        (
+            "mssql+pyodbc:///?odbc_connect=DRIVER%3D%7BX%7D%3BUID%3Dana%3BPWD%3Dp%40w%3BEncrypt%3Dyes",
+            "mssql+pyodbc:///?odbc_connect=DRIVER%3D%7BX%7D%3BUID%3Dana%3BPWD%3D***%3BEncrypt%3Dyes",
+        ),
+        (
+            "mssql+pyodbc:///?odbc_connect=PWD%3D%7Bp%3Bw%7D%3BUID%3Dana",
+            "mssql+pyodbc:///?odbc_connect=PWD%3D***%3BUID%3Dana",
+        ),
+        ("connecting DRIVER={X};UID=ana;PWD={p;w};Encrypt=yes", "connecting DRIVER={X};UID=ana;PWD=***;Encrypt=yes"),
     ],
 )
 def test_without_password(uri: str, expected: str) -> None:
     assert without_password(uri) == expected
+    assert without_password(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://host", "HTTPS://ana:pw@HOST:443/", True),
+        ("http://host/ml", "http://token@host:80/ml/", True),
+        ("http://host", "https://host", False),
+        ("http://host:5000", "http://host:5001", False),
+        ("http://host/a", "http://host/b", False),
+        ("http://a.example", "http://a.example.evil", False),
+        ("postgresql://ana:old@host/db", "postgresql+psycopg://ana:new@host/db", True),
+        ("postgresql://host/db?password=old", "postgresql://host/db?password=new", True),
+        ("sqlite:////a/mlflow.db", "sqlite:////b/mlflow.db", False),
+        ("http://host:port", "http://host:x", False),
+        ("", "", True),
+    ],
+)
+def test_a_store_is_the_same_whoever_asks_it(one: str, other: str, same: bool) -> None:
+    assert (store_address(one) == store_address(other)) == same
 
 
 def test_the_user_is_who_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:

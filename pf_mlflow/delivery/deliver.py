@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from pf_mlflow.delivery.reconcile import Reconciliation
@@ -86,7 +87,12 @@ class Delivered:
 
 
 def deliver_once(
-    spool: Spool, source: Source, tracking_uri: str, policy: Policy, observer: DeliveryObserver
+    spool: Spool,
+    source: Source,
+    tracking_uri: str,
+    access: AbstractContextManager[None],
+    policy: Policy,
+    observer: DeliveryObserver,
 ) -> Delivered:
     """Write to MLflow what it lacks of a batch, and close the batch; raises nothing.
 
@@ -94,13 +100,15 @@ def deliver_once(
         spool: Holds what did not reach MLflow before.
         source: The batch, whose lock the caller holds; over, unless the policy follows it.
         tracking_uri: Where it belongs, with password.
+        access: Held while it is asked: keeps back what is meant for others.
         policy: How patiently, and what for.
         observer: Hears how it goes on.
     """
     done = Delivered()
     try:
         check_versions()
-        _Delivery(spool, source, tracking_uri, policy, observer, done).run()
+        with access:
+            _Delivery(spool, source, tracking_uri, policy, observer, done).run()
     except Exception as error:
         if not isinstance(error, PfMlflowError):
             log.exception("batch %s", source.batch.name)

@@ -24,6 +24,7 @@ from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings, read_settings
 from pf_mlflow.sources.promptflow.local_batch import tracking_uri_of
 from pf_mlflow.sources.promptflow.local_source import LocalSource
+from pf_mlflow.sources.promptflow.store_access import access_to_store_of
 from pf_mlflow.spool.launch import deliver_in_background, is_held, lock_of, one_evaluation_of, start_delivery
 from pf_mlflow.spool.processes import is_alive, started_at
 from pf_mlflow.spool.store import Spool
@@ -111,7 +112,8 @@ def deliver(spool: Spool, batch: Batch, settings: Settings, patience: float) -> 
     report.goes_on()
     if batch.base_uid:
         _await_delivery_of(batch.base_uid, spool, policy.deadline, report)
-    done = deliver_once(spool, source, tracking_uri_of(batch, settings), policy, report)
+    access = access_to_store_of(batch, settings)
+    done = deliver_once(spool, source, tracking_uri_of(batch, settings), access, policy, report)
     if done.is_closed:
         log.info("batch %s: closed with %d lines", batch.name, done.lines)
         if done.trouble:

@@ -22,6 +22,7 @@ from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import run_records
+from pf_mlflow.sources.promptflow.store_access import access_to_store_of
 from pf_mlflow.spool.launch import end_if_hung, lock_of, one_evaluation_of
 from pf_mlflow.spool.store import Spool
 
@@ -118,8 +119,8 @@ def sync_batch(spool: Spool, batch: Batch, settings: Settings, dry_run: bool, pr
     started = time.monotonic()
     policy = Policy(Deadline(_PATIENCE), retries_refused=True, dry_run=dry_run)
     with _held(spool, batch, progress), one_evaluation_of(spool.folder, batch):
-        uri = tracking_uri_of(batch, settings)
-        done = deliver_once(spool, source, uri, policy, _LineProgress(spool, source, progress))
+        uri, access = tracking_uri_of(batch, settings), access_to_store_of(batch, settings)
+        done = deliver_once(spool, source, uri, access, policy, _LineProgress(spool, source, progress))
     return _synced(batch, done, spool.refused(batch.uid), time.monotonic() - started)
 
 

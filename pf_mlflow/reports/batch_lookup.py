@@ -33,7 +33,7 @@ def find_batch(spool: Spool, settings: Settings, name: str) -> FoundBatch:
     """Return the newest batch of a name: of this machine, else of the store that the settings name.
 
     Raises:
-        BadInput: nobody knows the name, or the password of its store.
+        BadInput: nobody knows the name.
         TrackingError: nobody here knows the name, and the store cannot be asked.
     """
     batches = known_batches(spool, settings, name)
@@ -42,7 +42,7 @@ def find_batch(spool: Spool, settings: Settings, name: str) -> FoundBatch:
     newest = batches[-1]
     state = spool.state(newest.uid)
     experiment_id, run_id = (state.experiment_id, state.parent_run_id) if state else (None, None)
-    return FoundBatch(newest, _whole_uri(newest, settings), experiment_id, run_id, len(batches) - 1)
+    return FoundBatch(newest, tracking_uri_of(newest, settings), experiment_id, run_id, len(batches) - 1)
 
 
 def _in_store(spool: Spool, settings: Settings, name: str) -> FoundBatch:
@@ -59,10 +59,3 @@ def _in_store(spool: Spool, settings: Settings, name: str) -> FoundBatch:
         )
     batch, experiment_id, run_id = found[0]
     return FoundBatch(batch, uri, experiment_id, run_id, older=len(found) - 1, is_ours=False)
-
-
-def _whole_uri(batch: Batch, settings: Settings) -> str:
-    uri = tracking_uri_of(batch, settings)
-    if "***" in uri:
-        raise BadInput(f"The password for {uri} is kept nowhere; set MLFLOW_TRACKING_URI to the whole address.")
-    return uri

@@ -19,6 +19,7 @@ from pf_mlflow.settings import Settings
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import run_record
+from pf_mlflow.sources.promptflow.store_access import access_to_store_of
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.known_run import KnownRun
 from pf_mlflow.tracking.links import run_link
@@ -126,8 +127,9 @@ def show_batch(
     from pf_mlflow.tracking.reader import StoreReader
 
     reader = StoreReader(found.tracking_uri, found.batch.experiment, spool.folder)
-    reader.open_experiment()
-    return _ReportReader(spool, found, source, reader, only_failed, worst_by).report()
+    with access_to_store_of(found.batch, settings):
+        reader.open_experiment()
+        return _ReportReader(spool, found, source, reader, only_failed, worst_by).report()
 
 
 class _ReportReader:

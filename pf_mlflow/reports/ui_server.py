@@ -21,6 +21,7 @@ from urllib.request import ProxyHandler, build_opener
 from pf_mlflow.errors import BadInput, TrackingRefused
 from pf_mlflow.reports.batch_lookup import find_batch
 from pf_mlflow.settings import Settings, absolute_store, without_password
+from pf_mlflow.sources.promptflow.store_access import access_to_store_of
 from pf_mlflow.spool.processes import end_session
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.links import is_database, run_link, store_link
@@ -94,8 +95,9 @@ def _named(spool: Spool, settings: Settings, name: str) -> Target:
         from pf_mlflow.tracking.reader import StoreReader
 
         reader = StoreReader(found.tracking_uri, found.batch.experiment, spool.folder)
-        reader.open_experiment()
-        experiment_id, run_id = reader.experiment_id, reader.parent_id(found.batch.uid)
+        with access_to_store_of(found.batch, settings):
+            reader.open_experiment()
+            experiment_id, run_id = reader.experiment_id, reader.parent_id(found.batch.uid)
     return Target(found.tracking_uri, name, experiment_id, run_id)
 
 

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from pf_mlflow.running.request import PROCESSES, THREADS, RunRequest
 from pf_mlflow.running.result import RunResult, result_of
 from pf_mlflow.running.resume import check_unchanged
 from pf_mlflow.running.turns import own_turn
-from pf_mlflow.settings import Settings, changed_environment, read_settings, without_password
+from pf_mlflow.settings import Settings, read_settings, without_password
+from pf_mlflow.settings.environment import changed_environment, credentials_kept_to
 from pf_mlflow.sources.live import exit_notice
 from pf_mlflow.sources.live.api import attach, use_settings
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
@@ -33,6 +34,7 @@ from pf_mlflow.sources.promptflow.flow import Flow, flow_nodes, read_flow
 from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri_of
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
+from pf_mlflow.sources.promptflow.store_access import access_to_store_of
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.versions import check_versions
 
@@ -69,6 +71,7 @@ def _run_in_turn(request: RunRequest, observer: Observer) -> RunResult:
     request = _absolute(request)
     settings = _placed(settings, request, flow)
     with ExitStack() as stack:
+        stack.enter_context(_access(settings, request, flow))
         stack.enter_context(changed_environment(_variables(settings, request, flow)))
         use_settings(settings)
         exit_notice.silence()
@@ -143,6 +146,16 @@ def _placed(settings: Settings, request: RunRequest, flow: Flow) -> Settings:
         experiment = settings.experiment or flow.folder.name
         place = {"tracking_uri": settings.store_of(flow.folder), "experiment": experiment}
     return settings.model_copy(update=place)
+
+
+def _access(settings: Settings, request: RunRequest, flow: Flow) -> AbstractContextManager[None]:
+    """Return what holds back credentials that the environment has for another store than the batch's."""
+    own = read_settings()
+    if not settings.enabled:
+        return nullcontext()
+    if base := _scored(settings, request, flow):
+        return access_to_store_of(base, own)
+    return credentials_kept_to(settings.tracking_uri, own.tracking_uri or settings.tracking_uri)
 
 
 def _scored(settings: Settings, request: RunRequest, flow: Flow) -> Batch | None:

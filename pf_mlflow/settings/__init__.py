@@ -5,12 +5,11 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from platformdirs import user_state_path
 from pydantic import (
@@ -31,11 +30,11 @@ __all__ = [
     "Settings",
     "Variables",
     "absolute_store",
-    "changed_environment",
     "current_user",
     "flow_variables",
     "leave_foreign_folder",
     "read_settings",
+    "store_address",
     "without_password",
 ]
 
@@ -44,6 +43,23 @@ _OURS = ("MLFLOW_", "PF_MLFLOW_")
 
 EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID="
 """How the name of an experiment begins of which only the id is known: MLflow's, which no worker asks."""
+_PORTS = {"http": 80, "https": 443}
+
+_LOGINS = (
+    re.compile(r"(https?://)([^/@:\s]*:)?[^/?#\s]+@", re.I),
+    re.compile(r"(https?://)([^/@:\s]*:)(?!\d{1,5}(?:[/?#\s]|$))[^@\s]+@", re.I),  # with a `/` in the password
+    re.compile(r"(\b(?!sqlite|https?)[\w+]+://)([^/@:\s]*:)(?:[^?\s]*|[^@\s]*)@", re.I),
+)
+_QUERY_SECRET = re.compile(
+    r"([?&;](?:[\w.-]*(?:passw(?:or)?d|passphrase|pwd|token|secret|signature)\w*"
+    r"|(?:[\w-]*(?:api|access|account|auth|shared)[\w-]*)?key|sig)=)(?!\*\*\*)[^&\s]+",
+    re.I,
+)
+_ODBC_SECRET = re.compile(
+    r"((?:(?<!\w)|(?<=%3B))(?:PWD|Password|AccessToken)\s*(?:=|%3D))(?!\*\*\*)"
+    r"(?:%7B.*?%7D|\{[^}]*\}|(?:[^&;\s%]|%(?!3B|26))+)",
+    re.I,
+)
 
 _Kind = TypeVar("_Kind", bound="Variables")
 
@@ -241,19 +257,6 @@ def flow_variables(flow: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-@contextmanager
-def changed_environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Let this process and its children have variables; afterwards the environment is as it was, whoever changed it."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
-
-
 def absolute_store(uri: str, folder: Path) -> str:
     """Return a tracking URI with an SQLite path that is relative taken from a folder."""
     scheme, three, path = uri.partition(":///")
@@ -269,11 +272,24 @@ def _quoted(folder: Path) -> str:
     return re.sub(r"\?|%(?=[0-9A-Fa-f]{2})", lambda mark: quote(mark[0]), folder.as_posix().rstrip("/"))
 
 
-def without_password(uri: str) -> str:
+def without_password(text: str) -> str:
     """Return a text without the passwords and tokens that URIs in it may carry."""
-    uri = re.sub(r"(https?://)([^/@:\s]*:)?[^/@\s]+@", r"\1\2***@", uri)
-    uri = re.sub(r"(\b(?!sqlite|https?)[\w+]+://[^/@:\s]*:)[^@\s]+@", r"\1***@", uri)
-    return re.sub(r"([?&](?:password|passwd|token|key|sig|secret)=)[^&\s]+", r"\1***", uri, flags=re.I)
+    for login in _LOGINS:
+        text = login.sub(r"\1\2***@", text)
+    return _QUERY_SECRET.sub(r"\1***", _ODBC_SECRET.sub(r"\1***", text))
+
+
+def store_address(uri: str) -> str:
+    """Return what a store's URI is without login, driver, default port and last slash, in which one store's differ."""
+    shown = re.sub(r"^(\w+)(?:\+\w+)?://(?:[^/?#\s]*@)?", r"\1://", without_password(uri))
+    parts = urlsplit(shown)
+    try:
+        host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
+    except ValueError:  # no number
+        return shown
+    if parts.scheme not in _PORTS:
+        return shown
+    return f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}"
 
 
 def current_user() -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_whatever_goes_wrong_is_in_the_result(
     spool, one = Spool(tmp_path / "spool"), batch()
     spool.add_batch(one)
     uri = f"sqlite:///{tmp_path / folder}/mlflow.db"
-    done = deliver_once(spool, source(one), uri, Policy(Deadline(0.0)), DeliveryObserver())
+    done = deliver_once(spool, source(one), uri, nullcontext(), Policy(Deadline(0.0)), DeliveryObserver())
     assert isinstance(done.error, error) and done.trouble and says in done.trouble
     assert (done.is_closed, done.is_deleted, done.lines) == (False, False, 0)
     state = spool.state(one.uid)

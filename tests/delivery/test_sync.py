@@ -360,3 +360,15 @@ def test_single_runs_that_are_left_over(user: User) -> None:
     assert (done.name, done.made, done.parent) == ("", 1, "")
     (run,) = user.runs()
     assert run["data"]["tags"]["promptflow.run_id"] == "s1"
+
+
+def test_what_a_flow_keeps_out_of_mlflow_stays_out_though_only_promptflow_knows_the_batch(user: User) -> None:
+    secret = "TOP SECRET ANSWER"
+    dag = "nodes: [{name: joke, type: llm}]\nenvironment_variables: {PF_MLFLOW_CONTENT: none}"
+    info = run_info(0, joke_call(output=secret), output={"joke": secret}, inputs={"topic": secret})
+    finished_batch(user.home, [info], dag=dag)
+    assert user.one("b1").made == 1
+    (line, _) = user.runs()
+    assert line["data"]["params"]["output"] == f"<{len(secret)} characters>"
+    kept = [path for path in user.folder.rglob("*") if path.is_file() and user.home not in path.parents]
+    assert not [path for path in kept if secret.encode() in path.read_bytes()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,20 @@ from typing import Any
 import psutil
 
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.settings import Settings, current_user, without_password
+from pf_mlflow.settings import Settings, current_user, flow_variables, store_address, without_password
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
-from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record
+from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, definition_as_run, run_record
 from pf_mlflow.spool.processes import started_at
 from pf_mlflow.spool.store import Spool
 
-__all__ = ["evaluation_of", "known_batches", "local_batch", "single_batch", "tracking_uri_of"]
+__all__ = [
+    "evaluation_of",
+    "known_batches",
+    "local_batch",
+    "settings_of",
+    "single_batch",
+    "tracking_uri_of",
+]
 
 
 def local_batch(
@@ -70,7 +78,14 @@ def _destination(settings: Settings, flow_dir: Path) -> dict[str, Any]:
 def tracking_uri_of(batch: Batch, settings: Settings) -> str:
     """Return a batch's tracking URI, with the password that this process's own settings may have for it."""
     mine = settings.tracking_uri
-    return mine if without_password(mine) == batch.tracking_uri else batch.tracking_uri
+    return mine if store_address(mine) == store_address(batch.tracking_uri) else batch.tracking_uri
+
+
+def settings_of(record: RunRecord, settings: Settings) -> Settings:
+    """Return the settings of a batch: those of its flow as it ran first, then those that are given."""
+    own = flow_variables(definition_as_run(record))
+    del own["PWD"]  # of a command that runs a flow; this one's own folder is in the environment
+    return Settings.read({**os.environ, **own}) if own else settings
 
 
 def known_batches(spool: Spool, settings: Settings, name: str) -> list[Batch]:
@@ -79,7 +94,7 @@ def known_batches(spool: Spool, settings: Settings, name: str) -> list[Batch]:
     known = spool.batches_named(name)
     record = run_record(home, name)
     if record and batch_uid(home, name, record.created_on) not in {batch.uid for batch in known}:
-        batch = local_batch(home, name, record, settings)
+        batch = local_batch(home, name, record, settings_of(record, settings))
         scores = record.base_batch if record.is_evaluation() else None
         known.append((scores and evaluation_of(scores, batch, spool, settings)) or batch)
     return known

@@ -7,14 +7,17 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from pf_mlflow.sources.promptflow.flow import DAG, flow_nodes
+from pf_mlflow.errors import BadInput
+from pf_mlflow.sources.promptflow.flow import DAG, flow_nodes, read_flow
 from pf_mlflow.sources.promptflow.private_names import reading, run_database
 
-__all__ = ["NOWHERE", "RunRecord", "batch_uid", "run_record", "run_records", "seconds"]
+__all__ = ["NOWHERE", "RunRecord", "batch_uid", "definition_as_run", "run_record", "run_records", "seconds"]
 
 NOWHERE = Path(os.devnull)
 """Stands for the folder of a batch that has none: there is nothing in it."""
@@ -116,6 +119,16 @@ def _record(row: sqlite3.Row) -> RunRecord:
         lines_completed=metrics.get("__pf__.lines.completed") or 0,
         column_mapping=properties.get("column_mapping") or {},
     )
+
+
+def definition_as_run(record: RunRecord) -> Mapping[str, Any]:
+    """Return what the YAML of a batch's flow says, in promptflow's copy, else where its author has it; else nothing."""
+    path = Path(record.flow_path) if record.flow_path else None
+    copies = [record.flow_copy / path.name] if path and path.suffix else []
+    for place in (*copies, record.flow_copy, *([path] if path else [])):
+        with suppress(BadInput):
+            return read_flow(place).definition
+    return {}
 
 
 def batch_uid(home: Path, name: str, created_on: str) -> str:
