@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
-from pf_mlflow.errors import BadInput
 from pf_mlflow.records.offline_model import OFFLINE_KEY, OFFLINE_MODEL
+from pf_mlflow.running.model_variables import NamedModel, key_variable, named_model
 from pf_mlflow.running.offline_model import offline_model
 from pf_mlflow.sources.promptflow.flow import shapes_of
 
@@ -34,8 +34,6 @@ Connections = Mapping[str, Mapping[str, str]]
 
 DEFAULT_CONNECTION = "open_ai_connection"
 _TEMPORARY = re.compile(r"pf_mlflow_(\d+)")
-_API_VERSION = "2024-10-21"
-_DEPLOYMENT_VARIABLES = ("AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_DEPLOYMENT_NAME", "AZURE_OPENAI_CHAT_DEPLOYMENT")
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,12 @@ class ModelChoice:
 def choose_model(client: Any, dag: Mapping[str, Any], chosen: Connections) -> Iterator[ModelChoice]:
     """Choose the model for a flow and hold what it needs while the batch runs.
 
-    In this order: the user's promptflow connection `open_ai_connection`; `OPENAI_API_KEY`; `AZURE_OPENAI_API_KEY`;
-    the built-in offline model. Nodes for which the user has `chosen` a connection keep that. A key from the
+    In this order: the user's promptflow connection `open_ai_connection`; what the environment's variables name; the
+    built-in offline model. Nodes for which the user has `chosen` a connection keep that. A key from the
     environment stands in a connection of its own for as long as the batch runs; those of the user are never touched.
 
     Raises:
-        BadInput: an Azure OpenAI key without endpoint or deployment.
+        BadInput: variables of Azure OpenAI of which one is missing.
     """
     uses = [
         use for use in connection_uses(dag, DEFAULT_CONNECTION) if not set(use.inputs) & chosen.get(use.node, {}).keys()
@@ -69,17 +67,9 @@ def choose_model(client: Any, dag: Mapping[str, Any], chosen: Connections) -> It
         yield ModelChoice(
             f"connection {DEFAULT_CONNECTION}" if uses else "as the flow names it" if _may_ask(dag) else ""
         )
-    elif os.environ.get("OPENAI_API_KEY"):
-        base_url = os.environ.get("OPENAI_BASE_URL")
-        with _connection(client, _openai(os.environ["OPENAI_API_KEY"], base_url)) as name:
-            yield ModelChoice(
-                f"OPENAI_API_KEY at {base_url or 'api.openai.com'}",
-                overrides(uses, name, os.environ.get("OPENAI_MODEL")),
-            )
-    elif os.environ.get("AZURE_OPENAI_API_KEY"):
-        connection, deployment = _azure_openai()
-        with _connection(client, connection) as name:
-            yield ModelChoice(f"AZURE_OPENAI_API_KEY, deployment {deployment}", overrides(uses, name, deployment))
+    elif named := named_model(os.environ):
+        with _connection(client, _connection_to(named)) as name:
+            yield ModelChoice(named.label, overrides(uses, name, named.model))
     else:
         with offline_model() as base_url, _connection(client, _openai(OFFLINE_KEY, base_url)) as name:
             yield ModelChoice(
@@ -91,8 +81,7 @@ def choose_model(client: Any, dag: Mapping[str, Any], chosen: Connections) -> It
 
 def stand_in() -> str:
     """Return what is asked where the default connection is missing: the variable of a key, or the offline model."""
-    keys = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY")
-    return next((name for name in keys if os.environ.get(name)), "the offline model")
+    return key_variable(os.environ) or "the offline model"
 
 
 def _may_ask(dag: Mapping[str, Any]) -> bool:
@@ -154,22 +143,14 @@ def _openai(api_key: str, base_url: str | None) -> Any:
     return OpenAIConnection(name=_own_name(), api_key=api_key, base_url=base_url)
 
 
-def _azure_openai() -> tuple[Any, str]:
+def _connection_to(named: NamedModel) -> Any:
+    if named.azure_version is None:
+        return _openai(named.key, named.address)
     from promptflow.entities import AzureOpenAIConnection
 
-    endpoint = os.environ.get("AZURE_OPENAI_ENDPOINT")
-    if not endpoint:
-        raise BadInput(
-            "AZURE_OPENAI_API_KEY is set but AZURE_OPENAI_ENDPOINT is not; set it to https://NAME.openai.azure.com."
-        )
-    deployment = next((value for name in _DEPLOYMENT_VARIABLES if (value := os.environ.get(name))), None)
-    if not deployment:
-        raise BadInput(
-            "AZURE_OPENAI_API_KEY is set but AZURE_OPENAI_DEPLOYMENT is not; set it to your deployment's name."
-        )
-    version = os.environ.get("OPENAI_API_VERSION", _API_VERSION)
-    key = os.environ["AZURE_OPENAI_API_KEY"]
-    return AzureOpenAIConnection(name=_own_name(), api_key=key, api_base=endpoint, api_version=version), deployment
+    return AzureOpenAIConnection(
+        name=_own_name(), api_key=named.key, api_base=named.address or "", api_version=named.azure_version
+    )
 
 
 def _own_name() -> str:
