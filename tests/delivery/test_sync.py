@@ -368,7 +368,7 @@ def test_what_a_flow_keeps_out_of_mlflow_stays_out_though_only_promptflow_knows_
     info = run_info(0, joke_call(output=secret), output={"joke": secret}, inputs={"topic": secret})
     finished_batch(user.home, [info], dag=dag)
     assert user.one("b1").made == 1
-    (line, _) = user.runs()
+    (_, line) = user.runs()
     assert line["data"]["params"]["output"] == f"<{len(secret)} characters>"
     kept = [path for path in user.folder.rglob("*") if path.is_file() and user.home not in path.parents]
     assert not [path for path in kept if secret.encode() in path.read_bytes()]
