@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from agreement import as_promptflow_has_it, make_tell, plain, run, sync, the_same
 from kinds import FLEX, KINDS
-from machine import FLOWS, Machine, Tracked
+from machine import FLOWS, Machine, Tracked, tracked
 
 pytestmark = pytest.mark.slow
 
@@ -75,3 +75,18 @@ def test_a_flow_is_shown_the_same_by_all_ways(machine: Machine, tmp_path: Path, 
         the_same(Tracked(told.parent, shown.children), told)
     else:
         the_same(shown, told)
+
+
+def test_limited_and_resumed_lines_are_shown_as_promptflow_has_them(machine: Machine, tmp_path: Path) -> None:
+    flow = copied("bare", tmp_path)
+    data = machine.data("ways_limited", rows_of("bare"))
+    limited = run(machine, flow, data, "ways_limited", "--limit", "4")
+    as_promptflow_has_it(machine, "ways_limited", limited)
+    the_same(limited, sync(machine, "ways_limited"))
+    done = machine.command("pf-mlflow", "run", "--resume-from", "ways_limited", "--name", "ways_resumed", "--json")
+    assert done.returncode == 3, done.stdout + done.stderr
+    resumed = tracked(f"sqlite:///{machine.cwd / 'mlflow.db'}", "ways_resumed")
+    as_promptflow_has_it(machine, "ways_resumed", resumed)
+    copied_lines = {number for number, run in resumed.children.items() if "promptflow.copied_from" in run.data.tags}
+    assert copied_lines == {number for number, run in limited.children.items() if run.info.status == "FINISHED"}
+    the_same(resumed, sync(machine, "ways_resumed"))

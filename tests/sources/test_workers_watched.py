@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from machine import FLOWS
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 from promptflow.contracts.run_mode import RunMode
 from promptflow.executor import _line_execution_process_pool as pool
 from promptflow.executor.flow_executor import FlowExecutor
@@ -31,20 +34,28 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
     monkeypatch.setenv("PF_HOME_DIRECTORY", str(home))
     monkeypatch.setattr(pool, "_exec_line", getattr(pool._exec_line, "__wrapped__", pool._exec_line))
     monkeypatch.setattr("pf_mlflow.sources.live.live_source.deliver_in_background", lambda spool, uid: None)
+    monkeypatch.setattr(api, "attach", lambda: None)  # for which the flow's module asks
+    monkeypatch.setattr("pf_mlflow.attach", lambda: None)
     monkeypatch.chdir(FLOWS / "plain_flex")
-    context = OperationContext.get_instance()
-    mode = context.get("run_mode")
-    context.run_mode = RunMode.Batch.name
     before = api._processor.source
     api.use_settings(Settings(spool_dir=tmp_path / "spool", MLFLOW_TRACKING_URI="http://nowhere"))
-    api.attach()
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        trace.set_tracer_provider(TracerProvider())
+    provider: Any = trace.get_tracer_provider()
+    processors = provider._active_span_processor._span_processors
+    provider._active_span_processor._span_processors = (api._processor,)
     watch_workers(api._executing)
     yield Spool(tmp_path / "spool")
+    provider._active_span_processor._span_processors = processors
     api._processor.source = before
-    context.run_mode = mode or RunMode.Test.name
 
 
 def execute(rows: list[dict[str, Any]]) -> None:
+    contextvars.copy_context().run(execute_here, rows)
+
+
+def execute_here(rows: list[dict[str, Any]]) -> None:
+    OperationContext.set_instance(OperationContext(run_mode=RunMode.Batch.name))
     executor = FlowExecutor.create(
         Path("flow.flex.yaml"), {}, Path.cwd(), storage=QueueRunStorage(queue.Queue()), raise_ex=False
     )

@@ -90,7 +90,7 @@ def line_ended(name: str, number: int, inputs: Mapping[str, Any], result: Any) -
     Args:
         name: The batch's.
         number: The line's.
-        inputs: The line's, which promptflow's run info lacks where they do not fit.
+        inputs: The line's, for the case that its flow never began.
         result: promptflow's `LineResult`.
     """
     _say(CurrentLine(name, number), inputs, result)
@@ -98,8 +98,8 @@ def line_ended(name: str, number: int, inputs: Mapping[str, Any], result: Any) -
 
 @guarded(None)
 def _say(line: CurrentLine, inputs: Mapping[str, Any], result: Any) -> None:
-    word = last_word(result.run_info)
-    _processor.say(line, word if word["inputs"] else {**word, "inputs": inputs}, bool(result.node_run_infos))
+    word = {**last_word(result.run_info), "inputs": inputs}
+    _processor.say(line, word, bool(result.node_run_infos))
 
 
 @contextmanager

@@ -109,12 +109,10 @@ def line_of_attributes(attributes: Any) -> CurrentLine | None:
 
 
 def last_word(info: Any) -> dict[str, Any]:
-    """Return promptflow's run info of a line, calls left out, as its files have it."""
+    """Return what promptflow's run info says of a line's end, as its files have it."""
     return {
-        "run_id": info.run_id,
         "status": info.status.value,
         "error": info.error,
-        "inputs": _plain(info.inputs),
         "output": _plain(info.output),
         **{name: (at := getattr(info, name)) and f"{at.isoformat()}Z" for name in ("start_time", "end_time")},
     }
