@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ def gated(gate: str, lines: int = 24, free: int = 8) -> list[str]:
 
 @dataclass
 class Batch:
-    """A batch that a `pf run create` of its own executes, and where the tests read its runs."""
+    """A batch that a command of its own executes, `pf run create` or `pf-mlflow run`, and where the tests read its runs."""
 
     machine: Machine
     llm: FakeLlm
@@ -47,13 +47,21 @@ class Batch:
 
     @classmethod
     def start(
-        cls, machine: Machine, llm: FakeLlm, name: str, topics: list[str], uri: str, flow: Path = ROOT, **env: str
+        cls,
+        machine: Machine,
+        llm: FakeLlm,
+        name: str,
+        topics: list[str],
+        uri: str,
+        flow: Path = ROOT,
+        command: Sequence[str] = ("pf", "run", "create"),
+        **env: str,
     ) -> Batch:
         data = machine.data(name, [{"topic": topic} for topic in topics])
-        words = ["run", "create", "--flow", str(flow), "--data", str(data), "--name", name]
+        words = [*command, "--flow", str(flow), "--data", str(data), "--name", name]
         words += ["--column-mapping", "topic=${data.topic}"]
         log = machine.folder / f"{name}.log"
-        client = machine.start("pf", *words, log=log, **{"MLFLOW_TRACKING_URI": uri, **env})
+        client = machine.start(*words, log=log, **{"MLFLOW_TRACKING_URI": uri, **env})
         return cls(machine, llm, name, topics, uri, env, client, log)
 
     # How far it is

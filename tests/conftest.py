@@ -139,7 +139,7 @@ def start_batch(
     name = re.sub(r"\W+", "_", request.node.name.removeprefix("test_")).strip("_")
     started: list[Batch] = []
 
-    def start(uri: str, topics: list[str] | None = None, flow: Path = ROOT, **env: str) -> Batch:
+    def start(uri: str, topics: list[str] | None = None, flow: Path = ROOT, **env: Any) -> Batch:
         label = f"{name}_{len(started)}"
         env = {"PF_MLFLOW_SPOOL_DIR": str(tmp_path / "spool"), **env}
         started.append(Batch.start(machine, fake_llm, label, topics or gated(label), uri, flow, **env))

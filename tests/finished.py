@@ -22,7 +22,7 @@ FLOW = "nodes: [{name: joke, type: llm}]"
 EVALUATION_FLOW = "nodes: [{name: score, type: python}, {name: mean, type: python, aggregation: true}]"
 
 
-def home_with(home: Path, properties: Mapping[str, Any] | None, **values: Any) -> Path:
+def home_with(home: Path, properties: Mapping[str, Any] | str | None, **values: Any) -> Path:
     """Make a promptflow home whose database knows the batch `b1`, or another name among the values."""
     home.mkdir(parents=True, exist_ok=True)
     row = {"name": "b1", "type": "batch", "created_on": CREATED, "status": "Completed", "display_name": "b1", **values}

@@ -56,5 +56,5 @@ def _print(done: list[Synced], dry_run: bool) -> None:
         out.print(f"MLflow:  {escape(place[0])}, experiment {escape(repr(place[1]))}")
     if not done:
         out.print("Nothing is left over: MLflow has all that the spool ever held.")
-    elif all(one.state == "in line" for one in done):
+    elif all(one.state == "in line" and one.succeeded for one in done):
         out.print("Nothing to do: MLflow is in line.")

@@ -66,7 +66,15 @@ def _deliver_batch(spool: Spool, batch_uid: str, settings: Settings) -> int:
 def _leftovers(spool: Spool, but: str = "") -> list[Batch]:
     """Return the batches that are over, that MLflow does not fully have, and that nobody is at."""
     open_ones = (batch for batch in spool.leftovers() if batch.uid != but)
-    return [one for one in open_ones if not is_held(spool.folder, one.uid) and not LocalSource(one).is_running()]
+    return [one for one in open_ones if not is_held(spool.folder, one.uid) and _is_over(one)]
+
+
+def _is_over(batch: Batch) -> bool:
+    try:
+        return not LocalSource(batch).is_running()
+    except Exception:  # whatever is odd about it, the others are not
+        log.exception("batch %s: nobody knows whether it is over", batch.name)
+        return False
 
 
 def _deliver_leftovers(spool: Spool, settings: Settings) -> int:
@@ -74,10 +82,17 @@ def _deliver_leftovers(spool: Spool, settings: Settings) -> int:
     try:
         with lock_of(spool.folder, "leftovers").acquire(timeout=0):
             for batch in _leftovers(spool):
-                _deliver_alone(spool, batch, settings, patience=-1.0)
+                _try_leftover(spool, batch, settings)
     except Timeout:
         log.info("leftovers: another process is at them")
     return 0
+
+
+def _try_leftover(spool: Spool, batch: Batch, settings: Settings) -> None:
+    try:
+        _deliver_alone(spool, batch, settings, patience=-1.0)
+    except Exception:  # whatever is odd about it, the others are not
+        log.exception("batch %s", batch.name)
 
 
 def _deliver_alone(spool: Spool, batch: Batch, settings: Settings, patience: float) -> bool:

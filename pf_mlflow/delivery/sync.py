@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +16,7 @@ from filelock import Timeout
 from pf_mlflow.delivery.deliver import Delivered, DeliveryObserver, Policy, deliver_once
 from pf_mlflow.delivery.retry_policy import Deadline
 from pf_mlflow.delivery.write_queue import QueuedLine
-from pf_mlflow.errors import BadInput
+from pf_mlflow.errors import BadInput, PfMlflowError
 from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings
@@ -27,6 +29,8 @@ from pf_mlflow.spool.launch import end_if_hung, lock_of, one_evaluation_of
 from pf_mlflow.spool.store import Spool
 
 __all__ = ["SyncProgress", "Synced", "chosen_batches", "sync_batch"]
+
+log = logging.getLogger(__name__)
 
 IN_LINE = "in line"
 MENDED = "mended"
@@ -93,10 +97,11 @@ def chosen_batches(spool: Spool, settings: Settings, names: Sequence[str], every
         BadInput: neither promptflow nor the spool knows a name.
     """
     home = promptflow_home()
+    left = spool.leftovers(math.inf, refused=True)
     if every:
-        names = list(dict.fromkeys([*(one.name for one in run_records(home)), *(b.name for b in spool.leftovers())]))
+        names = list(dict.fromkeys([*(one.name for one in run_records(home)), *(batch.name for batch in left)]))
     elif not names:
-        return spool.leftovers()
+        return left
     return [batch for name in names for batch in _batches_named(spool, settings, name)]
 
 
@@ -108,7 +113,16 @@ def _batches_named(spool: Spool, settings: Settings, name: str) -> list[Batch]:
 
 
 def sync_batch(spool: Spool, batch: Batch, settings: Settings, dry_run: bool, progress: SyncProgress) -> Synced:
-    """Bring MLflow in line with a batch; in a dry run, only find out what would be done."""
+    """Bring MLflow in line with a batch, and raise nothing; in a dry run, only find out what would be done."""
+    try:
+        return _sync(spool, batch, settings, dry_run, progress)
+    except Exception as error:  # whatever is odd about it, the others are not
+        log.exception("batch %s", batch.name)
+        trouble = str(error) if isinstance(error, PfMlflowError) else f"{type(error).__name__}: {error}"
+        return Synced(batch.name, FAILED, batch.tracking_uri, batch.experiment, trouble=trouble)
+
+
+def _sync(spool: Spool, batch: Batch, settings: Settings, dry_run: bool, progress: SyncProgress) -> Synced:
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # its client would send again what may have been done
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     source = LocalSource.of(batch, spool)

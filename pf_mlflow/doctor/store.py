@@ -79,7 +79,7 @@ def _file(uri: str, path: Path, experiment: str, lock_dir: Path) -> Iterator[Che
         yield CheckResult(ERROR, f"{uri} cannot be written: you may not write to {path.parent}", remedy)
     elif not path.exists() or not path.stat().st_size:
         yield CheckResult(OK, f"{uri}, which the first batch makes")
-    elif found := _unwritable(path) or _of_another_version(uri, path):
+    elif found := _unwritable(path):
         yield found
     else:
         yield _readable(uri, experiment, lock_dir)
@@ -97,24 +97,6 @@ def _unwritable(path: Path) -> CheckResult | None:
         remedy = f"`chmod u+w {file}`" if "readonly" in str(error) else f"`mv {file} {file}.broken`, or set {_SET}"
         return CheckResult(ERROR, f"{path} cannot be written: {error}", remedy)
     return None
-
-
-def _of_another_version(uri: str, path: Path) -> CheckResult | None:
-    """Tell of tables that this MLflow would refuse, or change as soon as it opens them."""
-    from pf_mlflow.tracking.schema_version import SchemaVersion
-
-    schema = SchemaVersion.of(path)
-    if schema.is_current:
-        return None
-    if schema.is_newer:
-        remedy = f"let {_SET} name another store, or install the MLflow that made this one"
-        return CheckResult(
-            ERROR, f"the tables of {uri} were made by a newer MLflow than {schema.mlflow_version}", remedy
-        )
-    message = f"the tables of {uri} were made by an older MLflow than {schema.mlflow_version}"
-    message += ", which changes them as soon as it opens them" * schema.migrates_itself
-    remedy = f"take a copy of {path}, then run `mlflow db upgrade {shlex.quote(uri)}`"
-    return CheckResult(WARNING if schema.migrates_itself else ERROR, message, remedy)
 
 
 def _readable(uri: str, experiment: str, lock_dir: Path) -> CheckResult:
@@ -158,11 +140,6 @@ def _takes_writes(store: Any) -> bool:
 
 def _trouble(uri: str, error: TrackingError) -> CheckResult:
     shown = without_password(uri)
-    if "MLFLOW_ALLOW_FILE_STORE" in str(error) or "unsupported URI" in str(error):
-        is_address = re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri)
-        better = f"http://{shown}" if is_address else f"sqlite:///{Path.cwd().as_posix()}/mlflow.db"
-        kept = "" if is_address else "; `mlflow migrate-filestore` brings the runs of a folder there"
-        return CheckResult(ERROR, f"MLflow takes no runs at {shown}", f"`export {_SET}={shlex.quote(better)}`{kept}")
     is_down = isinstance(error, TrackingDown)
     found = CheckResult.of(error, _remedy_of_outage(uri) if is_down else f"mend {_SET}")
     if is_down and (cause := re.search(r"\[Errno -?\d+\] ([\w ]+)", found.message)):

@@ -15,7 +15,7 @@ from pf_mlflow.projection.fingerprint import agrees, fingerprint, of_outputs
 from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.projection.parent_payload import closing_payload, opening_payload
 from pf_mlflow.projection.results_table import log_results
-from pf_mlflow.projection.score_payload import EVALUATION, add_scores, evaluation_tags
+from pf_mlflow.projection.score_payload import EVALUATION, add_scores, evaluation_tags, key_tags
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.projection.writer import Writer
@@ -234,7 +234,7 @@ class BatchWriter(Writer):
             payload.metrics.update(summary.metrics())
             is_own_evaluation = summary.scores and EVALUATION not in self.existing.parent.values.tags
             if is_own_evaluation:
-                payload.tags |= evaluation_tags(self.batch)
+                payload.tags |= evaluation_tags(self.batch) | key_tags(summary.scores)
             payload.end_ms = max(payload.end_ms, self.existing.parent.values.start_ms, self._last_end_ms)
             self._update_parent(payload)
             if is_own_evaluation:

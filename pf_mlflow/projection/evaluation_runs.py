@@ -13,10 +13,12 @@ from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.results_table import ResultsTable
 from pf_mlflow.projection.score_payload import (
     EVALUATION,
+    EVALUATION_KEYS,
     EVALUATION_STARTED,
     EVALUATION_UID,
     cost_keys,
     evaluation_tags,
+    key_tags,
     score_keys,
     score_payload,
     scores_of,
@@ -82,8 +84,7 @@ class ScoreWriter(Writer):
             if run.line_number is None:
                 existing.parent = run
                 continue
-            stale = (score_keys(values) for values in (run.values.metrics, run.values.tags))
-            metrics, tags = (alike.setdefault(keys, keys) for keys in stale)
+            metrics, tags = (alike.setdefault(keys, keys) for keys in _of_evaluation(run))
             child = _Child(run.run_id, metrics, tags)
             if self._is_ours(run):
                 existing.complete[run.line_number] = run.run_id
@@ -131,6 +132,7 @@ class ScoreWriter(Writer):
         record = replace(record, scores=with_earlier_costs(record.scores, child.verdicts))
         payload = score_payload(record, evaluation_tags(self.batch), child.stale_metrics)
         payload.metrics = {key: value for key, value in payload.metrics.items() if key not in child.costs}
+        payload.tags |= key_tags(score_keys(payload) | child.costs)
         try:
             store.drop_tags(child.run_id, child.stale_tags - payload.tags.keys())
             store.log(child.run_id, payload)
@@ -180,7 +182,7 @@ class ScoreWriter(Writer):
             if run.line_number is None or self._superseded or self._is_ours(run):
                 yield run
                 continue
-            metrics, tags = score_keys(run.values.metrics), score_keys(run.values.tags)
+            metrics, tags = _of_evaluation(run)
             if metrics or tags:
                 self._void(run, metrics, tags)
             kept = {key: value for key, value in run.values.metrics.items() if key not in metrics}
@@ -195,15 +197,24 @@ class ScoreWriter(Writer):
 
     def _write_sums(self, parent: KnownRun, summary: BatchSummary, table: ResultsTable) -> None:
         """Write what the parent lacks; its table anew where its sums or its lines' scores were not these."""
-        stale = {key for key in score_keys(parent.values.metrics) if _is_number(parent.values.metrics[key])}
+        old_metrics, old_tags = _of_evaluation(parent)
+        stale = {key for key in old_metrics if _is_number(parent.values.metrics[key])}
         metrics = {**dict.fromkeys(stale, float("nan")), **summary.scores}
         lacking = {key: value for key, value in metrics.items() if parent.values.metrics.get(key) != value}
         if not (lacking or self.changes or not self._is_ours(parent)):
             return
-        tags = {**evaluation_tags(self.batch), EVALUATION_STARTED: str(self._started())}
+        tags = {**evaluation_tags(self.batch), EVALUATION_STARTED: str(self._started()), **key_tags(summary.scores)}
+        self.store.drop_tags(parent.run_id, old_tags - tags.keys())
         self.store.log(parent.run_id, RunPayload("", 0, 0, metrics=lacking, tags=tags))
         table.log_to(self.store, parent.run_id)
         self.changes.parent = "updated"
+
+
+def _of_evaluation(run: KnownRun) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of a run's metrics and tags that are an evaluation's."""
+    values, keys = run.values, score_keys(run.values)
+    lists = {key for key in values.tags if key.startswith(EVALUATION_KEYS)}
+    return keys.intersection(values.metrics), keys.intersection(values.tags) | lists
 
 
 def _is_number(value: float) -> bool:

@@ -84,8 +84,6 @@ class ResultsTable:
 def _row(run: KnownRun) -> dict[str, Any]:
     values = run.values
     numbers = {key: value for key, value in values.metrics.items() if value == value}
-    texts = {
-        key: values.tags[key] for key in sorted(score_keys(values.tags) | ({_ERROR, EVALUATION} & values.tags.keys()))
-    }
+    texts = {key: values.tags[key] for key in sorted((score_keys(values) | {_ERROR, EVALUATION}) & values.tags.keys())}
     params = {key: value for key, value in values.params.items() if key != "run_display_name"}
     return {"line_number": run.line_number, "status": values.status, "run_id": run.run_id, **params, **numbers, **texts}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +12,17 @@ from pf_mlflow.records.keys import readable, valid_key
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.score import OVERALL, ROOT_CAUSE, Score
 from pf_mlflow.scoring.sums import JUDGED, VERSION
-from pf_mlflow.tracking.run_payload import RunPayload
+from pf_mlflow.tracking.run_payload import TAG_LIMIT, RunPayload
 
 __all__ = [
     "EVALUATION",
+    "EVALUATION_KEYS",
     "EVALUATION_STARTED",
     "EVALUATION_UID",
     "add_scores",
     "cost_keys",
     "evaluation_tags",
+    "key_tags",
     "score_keys",
     "score_payload",
     "scores_of",
@@ -33,16 +35,23 @@ EVALUATION_UID = "promptflow.evaluation_uid"
 """Tag of a run that bears scores: the evaluation's batch uid."""
 EVALUATION_STARTED = "promptflow.evaluation_started"
 """Tag of a parent run: when its evaluation started, in milliseconds of Unix time; of several the latest counts."""
+EVALUATION_KEYS = "promptflow.evaluation_keys"
+"""Tag of a run that bears scores: names of its metrics and tags that are the evaluation's, with commas."""
 _ASSESSMENT = "response/overall_assessment/"
 _JOINT = {OVERALL: f"{_ASSESSMENT}rating", ROOT_CAUSE: f"{_ASSESSMENT}root_cause"}
 """Tags of what the judges of a line say together, by the score's name."""
 _JOINT_RATIONALE = f"{_ASSESSMENT}rationale"
-_OF_JUDGES = (JUDGED, _ASSESSMENT, "overall/pass_rate", "judge/")
 _COSTS = ("prompt_tokens", "completion_tokens", "seconds")
 
 
 def add_scores(payload: RunPayload, scores: Iterable[Score]) -> None:
-    """Add scores to what a line's run holds."""
+    """Add scores to what a line's run holds, and which of its values they are."""
+    others = payload.metrics.keys() | payload.tags.keys()
+    _add_scores(payload, scores)
+    payload.tags |= key_tags((payload.metrics.keys() | payload.tags.keys()) - others)
+
+
+def _add_scores(payload: RunPayload, scores: Iterable[Score]) -> None:
     for score in scores:
         if score.is_joint:
             _add_tags(payload, {_JOINT[score.name]: str(score.value), _JOINT_RATIONALE: score.rationale})
@@ -81,8 +90,9 @@ def scores_of(payload: RunPayload) -> list[Score]:
     """Return the scores that a line's run shows: a bool is a number there, and a long text is cut."""
     formulas: dict[str, dict[str, Any]] = defaultdict(dict)
     judges: dict[str, dict[str, Any]] = defaultdict(dict)
+    own = score_keys(payload)
     for key, value in (*payload.metrics.items(), *payload.tags.items()):
-        if value != value:  # a number of an earlier evaluation
+        if key not in own or value != value:  # a number of an earlier evaluation
             continue
         name, _, kind = key.rpartition("/")
         if key.startswith(JUDGED):
@@ -92,7 +102,11 @@ def scores_of(payload: RunPayload) -> list[Score]:
         elif name.endswith(VERSION) and kind in ("error", "rationale"):
             formulas[name.removesuffix(VERSION)][kind] = value
     verdicts = [_verdict(judge, fields, formulas.pop(judge, {})) for judge, fields in judges.items()]
-    return [*(Score(name, **fields) for name, fields in formulas.items()), *verdicts, *_joint(payload.tags, verdicts)]
+    return [
+        *(Score(name, **fields) for name, fields in formulas.items()),
+        *verdicts,
+        *_joint(payload.tags, own, verdicts),
+    ]
 
 
 def _verdict(judge: str, fields: Mapping[str, Any], number: Mapping[str, Any]) -> Score:
@@ -110,10 +124,10 @@ def _verdict(judge: str, fields: Mapping[str, Any], number: Mapping[str, Any]) -
     )
 
 
-def _joint(tags: Mapping[str, str], verdicts: Iterable[Score]) -> Iterator[Score]:
+def _joint(tags: Mapping[str, str], own: Container[str], verdicts: Iterable[Score]) -> Iterator[Score]:
     model = next((verdict.model for verdict in verdicts), "")
     for name, key in _JOINT.items():
-        if key in tags:
+        if key in tags and key in own:
             yield Score(name, tags[key], tags.get(_JOINT_RATIONALE) if name == OVERALL else None, model=model)
 
 
@@ -161,6 +175,18 @@ def _added(score: Score, before: Score | None) -> Score:
     return replace(score, **{kind: sum(both) for kind, both in known.items() if both})
 
 
-def score_keys(values: Mapping[str, object]) -> frozenset[str]:
-    """Return those keys of a run's metrics or tags that are an evaluation's."""
-    return frozenset(key for key in values if key.startswith(_OF_JUDGES) or f"{key}/".find(f"{VERSION}/") > 0)
+def key_tags(keys: Iterable[str]) -> dict[str, str]:
+    """Return the tags that list the names of metrics and tags as an evaluation's, as many as they take."""
+    lists: list[str] = []
+    for key in sorted(keys):
+        if lists and len(lists[-1]) + len(key) < TAG_LIMIT:
+            lists[-1] += f",{key}"
+        else:
+            lists.append(key)
+    return {EVALUATION_KEYS + (f"_{number}" if number > 1 else ""): text for number, text in enumerate(lists, 1)}
+
+
+def score_keys(values: RunPayload) -> frozenset[str]:
+    """Return the names of a run's metrics and tags that are an evaluation's: others may be named alike."""
+    listed = (text for key, text in values.tags.items() if key.startswith(EVALUATION_KEYS))
+    return frozenset(key for text in listed for key in text.split(","))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import TrackingRefused
+from pf_mlflow.records.batch import command_on
 from pf_mlflow.running.observer import Observer, StopRequest
 from pf_mlflow.running.progress import Counts, LineCounter
 from pf_mlflow.sources.live import api as live_source
@@ -76,10 +78,14 @@ class Monitor(Observer):
         self._observer.batch_started(run_id, total)
 
     def _deliver(self, spool: Spool) -> None:
-        if self._delivery and self._delivery.is_waiting and spool.claim_launch(self._batch_uid, time.monotonic()):
-            self._delivery.deliver(self._batch_uid)
-        else:
-            deliver_in_background(spool, self._batch_uid)
+        try:
+            if self._delivery and self._delivery.is_waiting and spool.claim_launch(self._batch_uid, time.monotonic()):
+                self._delivery.deliver(self._batch_uid)
+            else:
+                deliver_in_background(spool, self._batch_uid)
+        except (OSError, sqlite3.Error) as error:  # the batch runs all the same
+            remedy = f"`{command_on('sync', self.run_id)}` brings the batch into MLflow afterwards"
+            self._observer.warn(f"The spool {spool.folder} cannot be used ({error}); {remedy}.")
 
     def line_started(self, number: int, inputs: Mapping[str, Any]) -> None:
         """Show the line as RUNNING."""
@@ -108,5 +114,5 @@ class Monitor(Observer):
         """Return how the batch stands, `None` before its first line."""
         if self._counter is None:
             return None
-        waiting = self._spool.waiting(self._batch_uid, complete=True) if self._spool and self._batch_uid else None
-        return self._counter.counts(waiting, self.stop.stops)
+        delivered = self._spool.delivered(self._batch_uid) if self._spool and self._batch_uid else 0
+        return self._counter.counts(delivered, self.stop.stops)

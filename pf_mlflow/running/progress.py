@@ -56,8 +56,8 @@ class LineCounter:
             self._tokens += tokens or 0
             self._durations.append(seconds)
 
-    def counts(self, waiting: int | None, is_stopping: bool) -> Counts:
-        """Return how the batch stands, of which so many lines wait to be delivered, `None` if none ever will."""
+    def counts(self, delivered: int, is_stopping: bool) -> Counts:
+        """Return how the batch stands, of which MLflow has so many lines."""
         with self._lock:
             durations = self._durations.tolist()
             failed, tokens = self._failed, self._tokens
@@ -66,7 +66,7 @@ class LineCounter:
             self._total,
             len(durations),
             failed,
-            max(0, len(durations) - waiting) if waiting is not None else 0,
+            min(delivered, len(durations)),
             tokens,
             time.monotonic() - self._started,
             percentile(durations, 50) if durations else None,

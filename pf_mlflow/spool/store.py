@@ -41,7 +41,7 @@ class Spool:
     _OURS = ("spool.db*", "verdicts.db*", "delivery.log", "locks", "packages")
     _KEPT_AFTER_CLOSING = 365 * 24 * 3600.0
     _LEFT_FOR_GOOD = 30 * 24 * 3600.0
-    """Seconds after which what is left over is only delivered when asked for by name."""
+    """Seconds after which what is left over is only delivered when asked for."""
     _CHECKPOINT = {True: 1000, False: 8000}
     """After how many pages in the log, by whether this process empties the spool: lines must not wait for it."""
 
@@ -208,17 +208,23 @@ class Spool:
         """Return the batch that came last, `None` if the spool knows none."""
         return next(iter(self._batches("ORDER BY created DESC LIMIT 1")), None)
 
-    def leftovers(self, within: float = _LEFT_FOR_GOOD) -> list[Batch]:
-        """Return the batches of so many seconds that MLflow does not fully have; refused lines alone do not count."""
-        waits = "closed IS NULL OR EXISTS (SELECT 1 FROM line WHERE batch_uid = uid AND refused IS NULL)"
-        return self._batches(f"WHERE ({waits}) AND created > ? ORDER BY created", time.time() - within)
+    def leftovers(self, within: float = _LEFT_FOR_GOOD, refused: bool = False) -> list[Batch]:
+        """Return the batches of so many seconds that MLflow does not fully have; `refused` lines count if so said."""
+        waits = "closed IS NULL OR EXISTS (SELECT 1 FROM line WHERE batch_uid = uid AND (refused IS NULL OR ?))"
+        return self._batches(f"WHERE ({waits}) AND created > ? ORDER BY created", refused, time.time() - within)
 
     def _batches(self, which: str, *values: object) -> list[Batch]:
         return [Batch.from_json(row["info"]) for row in self._db.all(f"SELECT info FROM batch {which}", *values)]
 
-    def waiting(self, batch_uid: str, complete: bool = False) -> int:
-        """Return how many lines of a batch MLflow does not fully have yet; `complete`: of those that are over."""
-        return self._count("record IS NOT NULL" if complete else "TRUE", batch_uid)
+    def waiting(self, batch_uid: str) -> int:
+        """Return how many lines of a batch MLflow does not fully have yet."""
+        return self._count("TRUE", batch_uid)
+
+    def delivered(self, batch_uid: str) -> int:
+        """Return how many records of a batch MLflow has taken, but for those of which the spool could not be told."""
+        waiting = "SELECT count(*) FROM line WHERE batch_uid = uid AND seq <= settled_seq"
+        row = self._db.one(f"SELECT settled_seq - ({waiting}) AS delivered FROM batch WHERE uid = ?", batch_uid)
+        return int(row["delivered"]) if row else 0
 
     def undelivered(self, batch_uid: str) -> int:
         """Return how many lines of a batch wait for MLflow that it has not refused."""

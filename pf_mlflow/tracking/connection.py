@@ -10,31 +10,50 @@ from typing import Any
 
 from filelock import FileLock
 from mlflow.tracking._tracking_service.utils import _get_store
+from sqlalchemy.engine import make_url
 
 from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.settings import without_password
+from pf_mlflow.tracking.address import check_address
 from pf_mlflow.tracking.database import check_database, sqlite_path
 
 __all__ = ["open_store"]
 
 
-def open_store(tracking_uri: str, lock_dir: Path) -> Any:
-    """Return MLflow's store, making it where it is a database that does not exist yet.
+def open_store(tracking_uri: str, lock_dir: Path, makes: bool) -> Any:
+    """Return MLflow's store, `None` if it is a database without tables that is not to be made.
 
     Args:
         tracking_uri: Absolute.
         lock_dir: Where processes that open the same database wait for each other.
+        makes: Whether a database gets its tables if it has none; else nothing is written.
 
     Raises:
-        TrackingRefused: an SQLite file that cannot be made or used.
+        TrackingRefused: an address that no store can have, or a database that cannot be made or used.
     """
-    artifact_root = None
-    if path := sqlite_path(tracking_uri):
+    check_address(tracking_uri)
+    path = sqlite_path(tracking_uri)
+    if path and makes:
         _check_folder(path.parent, tracking_uri)
-        check_database(tracking_uri)
-        artifact_root = _artifact_root(path.parent)
     with _one_process_at_a_time(tracking_uri, lock_dir):
-        return _get_store(tracking_uri, artifact_root)
+        if not check_database(tracking_uri):
+            if not makes:
+                return None
+            if path:
+                _make(path, tracking_uri)
+        return _get_store(tracking_uri, _artifact_root(path.parent) if path else None)
+
+
+def _make(path: Path, tracking_uri: str) -> None:
+    """Make an SQLite store in a file beside, so that it is there whole or not at all, whoever is killed meanwhile."""
+    path = path.resolve()
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft_uri = make_url(tracking_uri).set(database=str(draft)).render_as_string(hide_password=False)
+        _get_store(draft_uri, _artifact_root(path.parent)).engine.dispose()
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _check_folder(folder: Path, tracking_uri: str) -> None:
@@ -52,7 +71,7 @@ def _artifact_root(folder: Path) -> str:
 
 
 def _one_process_at_a_time(tracking_uri: str, lock_dir: Path) -> AbstractContextManager[object]:
-    """Let one process at a time make or migrate a database: two that do collide over its tables."""
+    """Let one process at a time make or open a database: two that make it do collide over its tables."""
     if tracking_uri.startswith("http"):
         return nullcontext()
     digest = hashlib.sha256(tracking_uri.encode()).hexdigest()[:16]

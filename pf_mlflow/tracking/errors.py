@@ -28,6 +28,7 @@ from pf_mlflow.errors import (
     TrackingRefused,
 )
 from pf_mlflow.settings import without_password
+from pf_mlflow.tracking.address import remedy_of
 
 __all__ = ["artifact_errors", "capture_answers", "translated_errors", "translates_errors"]
 
@@ -37,7 +38,15 @@ _UNUSABLE_DATABASE = (
     "file is not a database",
     "out-of-date database schema",
     "Can't locate revision",
+    "malformed",
 )
+_NO_STORE = (
+    "unsupported URI",
+    "filesystem tracking backend",
+    "Unity Catalog tracking URI",
+    "credential configuration failed",
+)
+_FULL = ("disk is full", "No space left on device")
 _LONGEST_RETRY_AFTER = 120.0
 """Seconds that a server may ask for; whoever waited for hours would be taken to hang."""
 
@@ -89,6 +98,9 @@ class _Failure:
         text = str(getattr(error, "message", error)).strip()
         if body := re.search(r"Response body: '(.*)", text, re.DOTALL):
             text = f"no answer of MLflow's: {' '.join(body[1].split())[:200]}"
+        origin = getattr(error, "orig", None) or getattr(error.__cause__ or error.__context__, "orig", None)
+        if origin and str(origin) in text:  # SQLAlchemy says it last
+            text = str(origin)
         return cls(error, without_password(text.partition("\n")[0])[:500], *_answer(error))
 
     def is_a(self, *kinds: type[Exception]) -> bool:
@@ -128,6 +140,8 @@ _TRACKING: Sequence[Rule] = (
     (lambda it: it.is_a(ImportError), TrackingRefused, _LACKS_PACKAGE),
     (lambda it: it.is_a(ArgumentError), TrackingRefused, f"{_UNUSABLE} — mend MLFLOW_TRACKING_URI."),
     (lambda it: it.says(*_UNUSABLE_DATABASE), TrackingRefused, _UNUSABLE),
+    (lambda it: it.says(*_NO_STORE), TrackingRefused, "MLflow takes no runs at {uri}: {brief} — {remedy}."),
+    (lambda it: it.says(*_FULL), TrackingDown, "The disk of MLflow at {uri} is full: {reason}"),
     (lambda it: it.status is None, TrackingDown, "MLflow at {uri} cannot be reached: {reason}"),
     *_ANSWERS,
 )
@@ -171,7 +185,8 @@ def artifact_errors(uri: str) -> Iterator[None]:
 
 def _translated(failure: _Failure, uri: str) -> TrackingError:
     kind, sentence = next((kind, sentence) for fits, kind, sentence in _TRACKING if fits(failure))
-    message = sentence.format(uri=uri, reason=failure.reason, status=failure.status)
+    brief = failure.reason.partition(". ")[0]
+    message = sentence.format(uri=uri, reason=failure.reason, brief=brief, status=failure.status, remedy=remedy_of(uri))
     if issubclass(kind, TrackingDown) and failure.status is not None:
         return kind(message, _last_answer.retry_after)
     return kind(message)

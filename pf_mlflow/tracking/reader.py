@@ -14,7 +14,6 @@ from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import EXPERIMENT_ID, absolute_store, without_password
 from pf_mlflow.tracking.artifacts import Artifacts
 from pf_mlflow.tracking.connection import open_store
-from pf_mlflow.tracking.database import check_database, sqlite_path
 from pf_mlflow.tracking.errors import capture_answers, translates_errors
 from pf_mlflow.tracking.known_run import LINE, SINGLE, KnownRun
 
@@ -50,13 +49,7 @@ class StoreReader:
             TrackingRefused: wrong credentials, or a database that cannot be used.
             TrackingDown: the store cannot be reached.
         """
-        if self._exists():
-            check_database(self.tracking_uri)
-            self._store = open_store(self.tracking_uri, self._lock_dir)
-
-    def _exists(self) -> bool:
-        path = sqlite_path(self.tracking_uri)
-        return path is None or path.exists()
+        self._store = open_store(self.tracking_uri, self._lock_dir, makes=False)
 
     @translates_errors
     def open_experiment(self) -> None:
@@ -110,8 +103,9 @@ class StoreReader:
         """Return the id of a parent run of the batch that somebody deleted in MLflow, `None` if there is none."""
         if not self.experiment_id:
             return None
-        first = self._page(f"tags.`promptflow.batch_uid` = '{batch_uid}'", view=ViewType.DELETED_ONLY, most=10)
-        return next((run.info.run_id for run in first if LINE not in run.data.tags), None)
+        where = f"tags.`promptflow.batch_uid` = '{batch_uid}' AND {_IS_PARENT}"
+        found = self._page(where, view=ViewType.DELETED_ONLY, most=1)
+        return str(found[0].info.run_id) if found else None
 
     def is_deleted(self, batch_uid: str) -> bool:
         """Tell whether somebody deleted the batch in MLflow."""

@@ -87,8 +87,7 @@ class StoreWriter(StoreReader):
     @translates_errors
     def open(self) -> None:
         """Open the store as a reader does, but make it where it is a database that does not exist yet."""
-        if self._exists() or not self.dry_run:
-            self._store = open_store(self.tracking_uri, self._lock_dir)
+        self._store = open_store(self.tracking_uri, self._lock_dir, makes=not self.dry_run)
 
     def open_experiment(self) -> None:
         """Find the experiment as a reader does, and make it where there is none."""

@@ -57,6 +57,21 @@ def test_full_disk_in_the_middle_then_freed_and_synced(start_batch: StartBatch, 
         check(batch)
 
 
+@pytest.mark.slow
+def test_full_disk_in_the_middle_of_a_run_of_ours(start_batch: StartBatch, server: str, tmp_path: Path) -> None:
+    with mounted(tmp_path / "spool", "mode=700") as folder:
+        batch = start_batch(server, command=("pf-mlflow", "run"), PF_MLFLOW_GIVE_UP_AFTER="1")
+        batch.await_middle()
+        ballast = fill(folder)
+        batch.release()
+        assert batch.client.wait(150) == 4
+        assert "spool" in batch.log.read_text() and "pf-mlflow sync" in batch.log.read_text()
+        batch.await_no_delivery()
+        ballast.unlink()
+        batch.sync()
+        check(batch)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -202,7 +202,7 @@ def test_artifacts_that_cannot_be_kept(start_batch: StartBatch, fresh_store: Pat
     (tmp_path / "a file").touch()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE experiments SET artifact_location = ?", [str(tmp_path / "a file" / "1")])
-    topics = [f"[[latency=0.2]] artifacts {number} {'x' * 7000 * (number == 3)}" for number in range(4)]
+    topics = [f"[[latency=0.2]] artifacts {number}{' x' * 3500 * (number == 3)}" for number in range(4)]
     batch = start_batch(f"sqlite:///{path}", topics, MLFLOW_EXPERIMENT_NAME="joke-flow")
     batch.end()
     batch.await_no_delivery()
@@ -211,3 +211,44 @@ def test_artifacts_that_cannot_be_kept(start_batch: StartBatch, fresh_store: Pat
     assert "characters, whole text not kept: [Errno 20] Not a directory" in children[3].data.params["output"]
     assert {child.info.status for child in children.values()} == {"FINISHED"}
     assert "Artifacts of MLflow" in batch.machine.logs(batch.name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        ("UPDATE alembic_version SET version_num = 'c3d9e7f1a2b4'; DROP TABLE spans", "mlflow db upgrade"),
+        ("DROP TABLE experiments", "not MLflow's"),
+    ],
+)
+def test_a_database_that_is_not_this_mlflows_then_replaced_and_synced(
+    start_batch: StartBatch, fresh_store: Path, tmp_path: Path, spoil: str, says: str
+) -> None:
+    path = Path(shutil.copy(fresh_store, tmp_path / "mlflow.db"))
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(spoil)
+    before = path.read_bytes()
+    batch = start_batch(f"sqlite:///{path}", [f"[[latency=0.2]] {says} {number}" for number in range(6)])
+    batch.end()
+    batch.await_no_delivery()
+    assert says in batch.machine.logs(batch.name) and path.read_bytes() == before
+    shutil.copy(fresh_store, path)
+    batch.sync()
+    check(batch)
+
+
+@pytest.mark.slow
+def test_a_damaged_leftover_beside_a_good_one(start_batch: StartBatch, mortal_server: MlflowServer) -> None:
+    left = []
+    for kind in ("damaged", "good"):
+        topics = [f"[[latency=0.2]] left {kind} {number}" for number in range(4)]
+        left.append(start_batch(mortal_server.uri, topics, PF_MLFLOW_GIVE_UP_AFTER="1"))
+        left[-1].end()
+        left[-1].await_no_delivery()
+    with closing(sqlite3.connect(Path(left[0].env["PF_MLFLOW_SPOOL_DIR"]) / "spool.db")) as db, db:
+        db.execute("UPDATE line SET record = '[]' WHERE batch_uid = (SELECT uid FROM batch ORDER BY created LIMIT 1)")
+    mortal_server.start()
+    following = start_batch(mortal_server.uri, [f"[[latency=0.2]] next {number}" for number in range(4)])
+    following.end()
+    check(following)
+    check(left[1])

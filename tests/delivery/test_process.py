@@ -18,6 +18,7 @@ from pf_mlflow.delivery import process as delivery
 from pf_mlflow.errors import TrackingDown, TrackingRefused
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import read_settings
+from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.run_record import batch_uid
 from pf_mlflow.spool.launch import lock_of
 from pf_mlflow.spool.processes import started_at
@@ -259,3 +260,38 @@ def test_runs_that_a_proxy_had_made_twice_are_there_once(tmp_path: Path, proxy: 
     runs = going.runs()  # each line's once
     assert {run.values.status for run in runs.values()} == {"FINISHED"} and len(runs) == 1 + 4
     assert runs[None].values.metrics["lines_total"] == 4
+
+
+def odd_batch(folder: Path, **changes: Any) -> Batch:
+    """Return a batch of whose record promptflow's database holds no mapping."""
+    home = home_with(folder / "odd", "no mapping")
+    return batch(uid="odd", promptflow_home=str(home), client_pid=0, **changes)
+
+
+@pytest.mark.parametrize("words", [[], ["uid"]])
+def test_an_odd_batch_keeps_no_other_back(going: Going, tmp_path: Path, words: list[str]) -> None:
+    odd = odd_batch(tmp_path, tracking_uri=going.batch.tracking_uri)
+    with pytest.raises(AttributeError):
+        LocalSource(odd).is_running()
+    going.spool.add_batch(odd)
+    going.spool.complete_line("odd", 0, 100.0, "no record")
+    going.spool._db.write("UPDATE batch SET created = created - 9 WHERE uid = 'odd'")
+    going.keep(0)
+    going.end()
+    assert delivery.main(str(going.spool.folder), *([going.batch.uid] * len(words))) == 0
+    assert going.spool.waiting(going.batch.uid) == 0 and len(going.runs()) == 1 + 1
+    assert going.spool.waiting("odd") == 1
+
+
+def test_a_deleted_batch_of_many_lines_does_not_come_back(going: Going) -> None:
+    for number in range(12):  # whose runs began before their parent's, as those do that a resumed batch copies
+        going.keep(number)
+    going.end()
+    going.deliver()
+    store = StoreWriter(going.batch.tracking_uri, going.batch.experiment, going.spool.folder)
+    store.open_experiment()
+    for run in going.runs().values():
+        store.delete(run.run_id)
+    going.keep(12)
+    assert delivery.main(str(going.spool.folder)) == 0
+    assert going.runs() == {} and going.spool.waiting(going.batch.uid) == 1

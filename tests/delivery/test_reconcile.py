@@ -159,7 +159,7 @@ def test_a_refused_record_stays_in_the_spool_and_the_folder_does_not_hide_it(
     store.log(run_id, RunPayload("RUNNING", 0, 0, {"output": "somebody else's"}))  # which the writer does not know
     with queue_of(writer) as queue:
         Reconciliation(writer, SpooledBatch(left.spool, left.batch.uid), queue).complete()
-    assert list(left.spool.refused(left.batch.uid)) == [0] and left.spool.waiting(left.batch.uid, complete=True) == 1
+    assert list(left.spool.refused(left.batch.uid)) == [0] and left.spool.waiting(left.batch.uid) == 1
     children = left.children()
     assert NOT_LOGGED in children[0].values.tags and children[0].is_over
     assert children[1].is_complete and writer.changes.refused == 1
@@ -219,7 +219,7 @@ def test_a_line_that_ends_while_its_run_is_being_made_is_not_taken_for_delivered
         left.keep(0)  # the line ends
         look()
         slow.may.set()
-        assert settle().stats is None and left.spool.waiting(left.batch.uid, complete=True) == 1
+        assert settle().stats is None and left.spool.waiting(left.batch.uid) == 1
         look()
         assert settle().stats and left.spool.waiting(left.batch.uid) == 0
     assert left.children()[0].values.params["output"] == "Ha!"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from builders import batch, line_record
-from finished import EVALUATION_FLOW, finished_batch, joke_call, run_info
+from finished import EVALUATION_FLOW, finished_batch, home_with, joke_call, run_info
 from mlflow import MlflowClient
 from servers import free_port
 
@@ -372,3 +372,39 @@ def test_what_a_flow_keeps_out_of_mlflow_stays_out_though_only_promptflow_knows_
     assert line["data"]["params"]["output"] == f"<{len(secret)} characters>"
     kept = [path for path in user.folder.rglob("*") if path.is_file() and user.home not in path.parents]
     assert not [path for path in kept if secret.encode() in path.read_bytes()]
+
+
+def test_an_odd_file_keeps_no_line_back(user: User) -> None:
+    folder = user.leave(3)
+    (folder / "flow_artifacts" / "000000004_000000004.jsonl").mkdir()
+    (folder / "flow_artifacts" / "000000005_copy_000000005.jsonl").write_text("{}")
+    (folder / "flow_artifacts" / "000000006_000000006.jsonl").write_bytes(b"\xff\x00[]\n7\n")
+    (folder / "flow_outputs").mkdir()
+    (folder / "flow_outputs" / "output.jsonl").write_text('[]\n7\n{"line_number": 0, "joke": "Ha!"}\n')
+    done = user.one("b1")
+    assert (done.state, done.made, done.trouble) == ("mended", 3, None)
+
+
+def test_an_odd_batch_is_told_and_keeps_no_other_back(user: User) -> None:
+    home = home_with(user.folder / "odd", "no mapping", name="odd")
+    user.spool.add_batch(batch(uid="odd", name="odd", promptflow_home=str(home), tracking_uri=user.uri))
+    user.leave(2)
+    user.spool.add_batch(user.batch())
+    odd, good = user.sync()
+    assert (odd.name, odd.state, odd.succeeded) == ("odd", "failed", False) and "AttributeError" in (odd.trouble or "")
+    assert (good.name, good.state, good.made) == ("b1", "mended", 2)
+
+
+def test_whoever_names_no_batch_means_old_ones_and_refused_lines_too(user: User) -> None:
+    for name in ("month", "refused"):
+        user.leave(1, name)
+        one = user.batch(name)
+        user.spool.add_batch(one)
+        user.spool.complete_line(one.uid, 0, 100.0, line_record(batch_uid=one.uid, line_number=0).to_json())
+    user.spool._db.write(
+        "UPDATE batch SET created = created - ? WHERE uid = ?", 31 * 24 * 3600, user.batch("month").uid
+    )
+    user.spool.refuse(one.uid, 0, "MLflow said no")
+    user.spool.close_batch(one.uid, "{}")
+    assert [(done.name, done.state) for done in user.sync()] == [("month", "mended"), ("refused", "mended")]
+    assert user.sync() == []

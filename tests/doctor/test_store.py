@@ -123,26 +123,12 @@ def test_addresses_that_mlflow_does_not_take(tmp_path: Path, uri: str, remedy: s
     assert found.level == "error" and commands(found)[0].startswith(remedy)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "level", "told"),
-    [
-        ("UPDATE alembic_version SET version_num = 'ffffffffffff'", "error", "made by a newer MLflow"),
-        ("DROP TABLE spans", "ok", "joke-flow"),  # MLflow makes up for a table that is missing
-        (
-            "UPDATE alembic_version SET version_num = 'c3d9e7f1a2b4'; DROP TABLE spans",
-            "warning",
-            "changes them as soon",
-        ),
-    ],
-)
-def test_tables_of_other_versions(tmp_path: Path, fresh_store: Path, spoil: str, level: str, told: str) -> None:
+def test_a_table_that_is_missing_is_made_up_for_by_mlflow(tmp_path: Path, fresh_store: Path) -> None:
     path = Path(shutil.copy(fresh_store, tmp_path))
     with closing(sqlite3.connect(path)) as db:
-        db.executescript(spoil)
-    before = path.read_bytes()
+        db.execute("DROP TABLE spans")
     (found,) = _examined(f"sqlite:///{path}", "joke-flow", tmp_path)
-    assert found.level == level and told in found.message
-    assert level == "ok" or path.read_bytes() == before
+    assert found.level == "ok" and "joke-flow" in found.message
 
 
 def test_a_store_that_is_no_database_and_one_that_is_locked(tmp_path: Path, fresh_store: Path) -> None:

@@ -95,6 +95,21 @@ def store(request: pytest.FixtureRequest, fresh_store: Path, tmp_path: Path) -> 
     return store
 
 
+def test_what_others_named_alike_stays_and_is_not_summed_up(store: StoreWriter) -> None:
+    parent, children = runs(store)
+    client = MlflowClient(store.tracking_uri)
+    client.log_metric(children[0].info.run_id, "toxicity/v1", 0.9)
+    client.set_tag(children[0].info.run_id, "toxicity/v1/rationale", "rude")
+    client.log_metric(parent.info.run_id, "toxicity/v1/mean", 0.9)
+    evaluation(store, "first", FIRST)
+    evaluation(store, "second", {0: [Score("f1", 0.5)]}, started=300.0)
+    parent, children = runs(store)
+    assert numbers(children[0]) == {"toxicity/v1": 0.9, "f1/v1": 0.5} and numbers(children[1]) == {}
+    assert words(children[0]) == {"toxicity/v1/rationale": "rude"} and words(children[1]) == {}
+    sums = {key: value for key, value in numbers(parent).items() if key.endswith("mean")}
+    assert sums == {"toxicity/v1/mean": 0.9, "f1/v1/mean": 0.5}
+
+
 def test_on_the_lines_they_are_of_and_summed_up(store: StoreWriter) -> None:
     evaluation(store, "first", FIRST)
     parent, children = runs(store)

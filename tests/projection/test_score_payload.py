@@ -11,7 +11,14 @@ from builders import line_record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pf_mlflow.projection.score_payload import add_scores, score_keys, score_payload, scores_of
+from pf_mlflow.projection.score_payload import (
+    EVALUATION_KEYS,
+    add_scores,
+    key_tags,
+    score_keys,
+    score_payload,
+    scores_of,
+)
 from pf_mlflow.projection.summary import BatchSummary, Tally
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.masking import Secrets, cleaned
@@ -84,7 +91,7 @@ def shown(scores: Sequence[Score]) -> RunPayload:
 
 def test_a_run_shows_verdicts() -> None:
     payload = shown(FAILED)
-    assert payload.tags == {
+    assert texts(payload) == {
         f"{JUDGED}/groundedness/rating": "no",
         f"{JUDGED}/groundedness/rationale": "made up",
         f"{JUDGED}/groundedness/model": M,
@@ -118,7 +125,7 @@ def test_a_run_shows_verdicts() -> None:
         f"{JUDGED}/answer_similarity/completion_tokens": 4,
         f"{JUDGED}/answer_similarity/seconds": 0.25,
     }
-    assert score_keys(payload.tags) == payload.tags.keys() and score_keys(payload.metrics) == payload.metrics.keys()
+    assert score_keys(payload) | {EVALUATION_KEYS} == payload.tags.keys() | payload.metrics.keys()
 
 
 @pytest.mark.parametrize("scores", LINES)
@@ -134,7 +141,6 @@ def test_promptflow_and_mlflow_are_given_the_same_sums() -> None:
         tally.add_run(number, shown(scores))
     summary = tally.summary()
     assert summary.scores == pytest.approx(SUMS | {"lines_evaluated": 3, "lines_not_evaluated": 2})
-    assert score_keys(SUMS) == SUMS.keys()
     assert BatchSummary.from_json(summary.to_json()) == summary
 
 
@@ -144,7 +150,7 @@ def test_without_judges_there_are_no_sums_of_them() -> None:
 
 def test_all_of_an_earlier_evaluation_goes() -> None:
     before = shown(FAILED)
-    payload = score_payload(line_record(scores=PASSED), {}, score_keys(before.metrics))
+    payload = score_payload(line_record(scores=PASSED), {}, score_keys(before) & before.metrics.keys())
     assert math.isnan(payload.metrics[f"{JUDGED}/tone/seconds"]) and payload.metrics["answer_similarity/v1"] == 2
     verdicts = scores_of(payload)
     assert sum(score.seconds or 0 for score in verdicts) == 3.0
@@ -164,14 +170,9 @@ def test_content_none_leaves_verdicts_but_no_text() -> None:
     assert payload.metrics == shown(FAILED).metrics
 
 
-@pytest.mark.parametrize("key", ["response_model", "judge.duration", "overall", "judges/x", "response/other"])
-def test_what_is_not_of_judges(key: str) -> None:
-    assert not score_keys({key: 1})
-
-
 def test_a_metric_of_ones_own_may_be_called_overall() -> None:
     payload = shown([Score("overall", 0.5), Score("root_cause", "weather")])
-    assert payload.metrics == {"overall/v1": 0.5} and payload.tags == {"root_cause/v1": "weather"}
+    assert payload.metrics == {"overall/v1": 0.5} and texts(payload) == {"root_cause/v1": "weather"}
     assert ScoreSums.of([[Score("overall", 0.5)]]).metrics()["overall/v1/mean"] == 0.5
 
 
@@ -179,7 +180,8 @@ def test_a_run_shows_them() -> None:
     payload = RunPayload("FINISHED", 0, 0)
     add_scores(payload, SCORES)
     assert payload.metrics == {"bleu/v1": 0.5, "polite/v1": 1.0}
-    assert payload.tags == {
+    assert payload.tags[EVALUATION_KEYS] == "bleu/v1,mood/v1,polite/v1,polite/v1/rationale,rouge1/v1/error"
+    assert texts(payload) == {
         "polite/v1/rationale": "it says please",
         "mood/v1": "glad",
         "rouge1/v1/error": "needs ground_truth",
@@ -191,23 +193,26 @@ def test_a_run_shows_them() -> None:
 def test_what_is_not_given_anew_is_no_number_any_more() -> None:
     payload = score_payload(line_record(scores=SCORES[:1]), {"by": "second"}, ["bleu/v1", "rouge1/v1"])
     assert payload.metrics["bleu/v1"] == 0.5 and math.isnan(payload.metrics["rouge1/v1"])
-    assert payload.tags == {"by": "second"} and payload.end_ms == 102_500
+    assert texts(payload) == {"by": "second"} and payload.end_ms == 102_500
     assert scores_of(payload) == [Score("bleu", 0.5)]
 
 
-@pytest.mark.parametrize(
-    ("key", "is_score"),
-    [
-        ("bleu/v1", True),
-        ("bleu/v1/mean", True),
-        ("mood/v1/error", True),
-        ("duration/p50", False),
-        ("v1", False),
-        ("a/v10", False),
-    ],
-)
-def test_which_keys_are_an_evaluations(key: str, is_score: bool) -> None:
-    assert (key in score_keys({key: 1})) is is_score
+def test_names_are_listed_in_as_many_tags_as_they_take() -> None:
+    keys = {f"{number:0240}/v1" for number in range(50)}
+    tags = key_tags(keys)
+    assert len(tags) == math.ceil(50 * 244 / 5000) and all(len(text) <= 5000 for text in tags.values())
+    assert score_keys(RunPayload("", 0, 0, tags=tags)) == keys
+
+
+def test_what_somebody_else_named_alike_is_no_score_of_ours() -> None:
+    payload = RunPayload("", 0, 0, metrics={"toxicity/v1": 0.9}, tags={"toxicity/v1/rationale": "rude"})
+    assert scores_of(payload) == [] and score_keys(payload) == frozenset()
+    add_scores(payload, [Score("bleu", 0.5)])
+    assert scores_of(payload) == [Score("bleu", 0.5)] and score_keys(payload) == {"bleu/v1"}
+
+
+def texts(payload: RunPayload) -> dict[str, str]:
+    return {key: text for key, text in payload.tags.items() if key != EVALUATION_KEYS}
 
 
 @given(st.text(min_size=1), st.floats() | st.booleans() | st.text())

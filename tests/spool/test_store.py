@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sqlite3
@@ -161,6 +162,18 @@ def test_a_closed_batch_keeps_its_summary_and_what_was_not_delivered(spool: Spoo
     assert spool.refused("uid") == {2: "no"} and spool.waiting("uid") == 1
 
 
+def test_delivered_is_what_was_taken_out_and_not_what_never_came(spool: Spool) -> None:
+    spool.add_batch(batch())
+    assert (spool.delivered("uid"), spool.delivered("another")) == (0, 0)
+    for number in range(6):
+        spool.complete_line("uid", number, 100.0, "record")
+    spool.settle("uid", {}, [(3, 4), (0, 1)])
+    spool.refuse("uid", 1, "no")
+    assert spool.delivered("uid") == 2  # and four wait, one of them refused; others may not have found room
+    spool.settle("uid", {}, [(2, 3), (4, 5), (5, 6)])
+    assert spool.delivered("uid") == 5
+
+
 def test_what_is_left_over(spool: Spool) -> None:
     for uid in ("open", "closed", "refused", "late", "a month ago", "long ago"):
         spool.add_batch(batch(uid=uid))
@@ -174,6 +187,8 @@ def test_what_is_left_over(spool: Spool) -> None:
         for uid, days in {"a month ago": 29, "long ago": 31}.items():
             db.execute("UPDATE batch SET created = created - ? WHERE uid = ?", (days * 24 * 3600, uid))
     assert [one.uid for one in spool.leftovers()] == ["a month ago", "open", "late"]
+    asked_for = ["long ago", "a month ago", "open", "refused", "late"]
+    assert [one.uid for one in spool.leftovers(math.inf, refused=True)] == asked_for
     assert [one.uid for one in spool.batches_named("b1")][0] == "long ago"
     assert len(spool.batches_named("b1")) == 6 and spool.batches_named("b2") == []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,6 +19,8 @@ from pf_mlflow.sources.promptflow.run_info import line_of_run_info
 from pf_mlflow.sources.promptflow.run_record import NOWHERE, RunRecord
 
 __all__ = ["BatchFolder", "data_files", "digest", "flow_files_of"]
+
+log = logging.getLogger(__name__)
 
 _FLOW_FILES = {".py", ".jinja2", ".yaml", ".yml", ".prompty", ".json", ".txt"}
 
@@ -61,7 +65,7 @@ class BatchFolder:
         for path in self._line_files():
             if not any(map(wanted, _numbers_in(path))):
                 continue
-            for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            for text in _text(path).split("\n"):
                 try:
                     line = json.loads(text)
                     number, info = line["line_number"], line["run_info"]
@@ -80,7 +84,9 @@ class BatchFolder:
         failed = {number for file in self._line_files() for number in _numbers_in(file)}
         with path.open(encoding="utf-8") as file:
             for text in file:
-                with suppress(ValueError, KeyError):  # a line that was being written when its writer was killed
+                with suppress(
+                    ValueError, KeyError, TypeError, AttributeError
+                ):  # a line that was being written when its writer was killed
                     outputs = json.loads(text)
                     failed.discard(number := outputs.pop("line_number"))
                     yield LineRecord(batch_uid, number, COMPLETED, 0.0, 0.0, outputs=shown(outputs))
@@ -91,7 +97,8 @@ class BatchFolder:
         return sum(len(_numbers_in(path)) for path in self._line_files())
 
     def _line_files(self) -> list[Path]:
-        return sorted((self.path / "flow_artifacts").glob("[0-9]*_*[0-9].jsonl"))
+        files = (self.path / "flow_artifacts").glob("*.jsonl")
+        return sorted(path for path in files if re.fullmatch(r"[0-9]+_[0-9]+", path.stem, re.ASCII))
 
     def named_runs(self) -> dict[int, str]:
         """Return the child run ids that the batch's outputs name, by line."""
@@ -114,10 +121,20 @@ class BatchFolder:
     def log(self, sentence: str) -> None:
         """Write a warning into the batch's `logs.txt`."""
         path = self.path / "logs.txt"
-        if path.is_file():
+        with suppress(OSError):
+            if not path.is_file():
+                return
             now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S %z")
             with path.open("a", encoding="utf-8") as logs:
                 logs.write(f"{now} {'':7} pf-mlflow            WARNING  {sentence}\n")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:  # one odd file keeps no other line back
+        log.warning("%s cannot be read: %s", path, error)
+        return ""
 
 
 def _numbers_in(path: Path) -> range:

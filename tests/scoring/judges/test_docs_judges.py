@@ -57,7 +57,7 @@ def test_the_judges_of_your_own_and_what_mlflow_shows_of_them(judges: JudgeServe
     payload = RunPayload("", 0, 0)
     add_scores(payload, scores)
     assert payload.metrics["tone/v1"] == 1 and payload.tags["response/overall_assessment/root_cause"] == "tone"
-    names = {*ScoreSums.of([scores]).metrics(), *score_keys(payload.tags), *payload.metrics}
+    names = {*ScoreSums.of([scores]).metrics(), *score_keys(payload)}
     for row in re.findall(r"^\| (?:child|parent) run.*? \| (`.*?`) \|", PAGE, re.MULTILINE):
         first, *others = re.findall(r"`([^`]+)`", row)
         for name in [first, *(f"{first.rpartition('/')[0]}{other}" for other in others)]:
