@@ -75,7 +75,8 @@ class FolderChange:
             full.write_bytes(content)
             return
         full.unlink(missing_ok=True)
-        for compiled in (full.parent / "__pycache__").glob(f"{full.stem}.*.pyc"):
+        cache = full.parent / "__pycache__"
+        for compiled in cache.glob(f"{full.stem}.*.pyc") if is_inside(self.folder, cache) else ():
             compiled.unlink()
 
 
@@ -98,7 +99,7 @@ def is_inside(folder: Path, path: Path) -> bool:
 def _remove_if_empty(folders: Iterable[Path]) -> None:
     for folder in sorted(folders, key=lambda path: -len(path.parts)):
         for one in (folder / "__pycache__", folder):
-            if one.is_dir() and not any(one.iterdir()):
+            if one.is_dir() and not one.is_symlink() and not any(one.iterdir()):
                 one.rmdir()
 
 

@@ -396,6 +396,11 @@ def test_nothing_outside_of_the_folder_is_touched(flow: Path, tmp_path: Path) ->
     done = init(flow, "--yes")
     assert done.exit_code == 0 and (flow / "mlflow_nodes" / "finalize.py").is_file()
     assert f"{outside / 'req.txt'}; add there what is missing" in done.output.replace("\n", "")
+    (outside / "empty").mkdir()
+    (outside / "finalize.cpython-311.pyc").touch()
+    (flow / "mlflow_nodes" / "__pycache__").symlink_to(outside)
+    (flow / "__pycache__").symlink_to(outside / "empty")
+    before = contents(outside)
     assert init(flow, "--remove", "--yes").exit_code == 0
     assert contents(outside) == before
 
