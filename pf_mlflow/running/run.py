@@ -14,7 +14,7 @@ from typing import Any
 
 from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import BadInput, BatchFailed, TrackingRefused
-from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.batch import Batch, command_on
 from pf_mlflow.running.checks import check_data, check_mapping, check_outputs
 from pf_mlflow.running.cut_off import end_record, ended_record
 from pf_mlflow.running.main_guard import check_guarded
@@ -198,6 +198,7 @@ def _submitted(client: Any, request: RunRequest, model: ModelChoice, monitor: Mo
     try:
         with ExitStack() as stack:
             stack.enter_context(_nothing_left_if_refused(client, monitor))
+            stack.enter_context(_logs_that_fail_unheard())
             if request.engine == THREADS:
                 if settings.enabled:
                     attach()
@@ -214,17 +215,38 @@ def _submitted(client: Any, request: RunRequest, model: ModelChoice, monitor: Mo
         sentence = f"{kind}{' '.join(str(error).split())}"
         if monitor.run_id:
             monitor.failure = f"promptflow could not finish the batch: {sentence}"
-            return _failed(client, monitor.run_id)
+            return _failed(client, monitor)
         raise (
             BatchFailed(f"promptflow could not run the batch: {sentence}") if kind else BadInput(sentence)
         ) from error
 
 
-def _failed(client: Any, name: str) -> Any:
-    """Return promptflow's run of a batch whose lines are over, also where promptflow did not come to end it."""
-    if (record := run_record(promptflow_home(), name)) and not record.is_over:
-        end_record(record, "Failed")
-    return client.runs.get(name)
+def _failed(client: Any, monitor: Monitor) -> Any:
+    """Return promptflow's run of a batch whose lines are over, also where promptflow did not come to end it.
+
+    Raises:
+        BatchFailed: promptflow cannot even write that down.
+    """
+    try:
+        if (record := run_record(promptflow_home(), monitor.run_id)) and not record.is_over:
+            end_record(record, "Failed")
+        return client.runs.get(monitor.run_id)
+    except Exception as error:
+        log.debug("promptflow's record cannot be ended", exc_info=True)
+        raise BatchFailed(
+            f"{monitor.failure} Its folder {promptflow_home()} takes nothing more: free its disk, then "
+            f"`{command_on('sync', monitor.run_id)}` brings in what is missing."
+        ) from error
+
+
+@contextmanager
+def _logs_that_fail_unheard() -> Iterator[None]:
+    """Print no traceback for each line of a log that a full disk does not take: the batch's own error says so."""
+    before, logging.raiseExceptions = logging.raiseExceptions, False
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = before
 
 
 @contextmanager

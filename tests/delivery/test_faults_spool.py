@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from batches import Batch, check
-from machine import tracked
+from machine import Machine, runs_of, tracked
 from servers import MlflowServer
 
 StartBatch = Callable[..., Batch]
@@ -107,3 +107,20 @@ def test_spool_at_its_limit_while_mlflow_is_down(start_batch: StartBatch, mortal
     assert sorted(children) == list(range(12))
     assert {child.info.status for child in children.values()} == {"FINISHED"}
     assert all(child.data.params["input_topic"].startswith(f"at the limit {n} ") for n, child in children.items())
+
+
+@pytest.mark.slow
+def test_full_disk_of_promptflows_home(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "flow.flex.yaml").write_text("entry: main:main\n")
+    (tmp_path / "main.py").write_text("def main(topic: str):\n    return {'joke': topic * 50_000}\n")
+    data = machine.data("full_home", [{"topic": f"topic {number}"} for number in range(60)])
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    with mounted(tmp_path / "home", "mode=700") as home:
+        env = {"PF_HOME_DIRECTORY": str(home), "MLFLOW_TRACKING_URI": store}
+        (home / "pf.yaml").write_text("telemetry:\n  enabled: 'false'\ntrace:\n  destination: none\n")
+        words = ["--flow", str(tmp_path), "--data", str(data), "--name", "full_home"]
+        done = machine.command("pf-mlflow", "run", *words, **env)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.count("Error: promptflow could not finish the batch") == 1 and "free its disk" in done.stderr
+    ended = [run for run in runs_of(store, "full_home") if run.info.status == "FINISHED"]
+    assert ended and all(run.data.params["output"] for run in ended)
