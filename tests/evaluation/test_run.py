@@ -1,4 +1,4 @@
-"""What is found out before the first line is scored."""
+"""What is found out before the first line is scored, and what is told when none was."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.evaluation.run import EvaluationRequest, evaluate
+from pf_mlflow.evaluation.run import EvaluationRequest, _told, evaluate
+from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.running.observer import Observer
+from pf_mlflow.running.result import RunResult
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,11 @@ def test_a_package_that_is_missing_is_named(
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BadInput, match=named):
         evaluate(EvaluationRequest(metrics=metrics), Observer())
+
+
+@pytest.mark.parametrize(("scores", "is_told"), [({"lines_evaluated": 0.0}, True), ({"lines_evaluated": 1.0}, False)])
+def test_that_no_line_got_a_score_is_told(scores: dict[str, float], is_told: bool) -> None:
+    summary = BatchSummary(4, 4, 0, {}, {}, (), (), scores)
+    told = _told(RunResult(name="e", status="Completed", summary=summary)).failure
+    assert (told is not None and "No line got a score" in told) is is_told
+    assert _told(RunResult(name="e", status="Completed", summary=summary, failure="boom")).failure == "boom"
