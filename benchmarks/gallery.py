@@ -38,7 +38,6 @@ GALLERY: Mapping[str, Any] = {
     f"{STANDARD}/named-entity-recognition": None,
     f"{CHAT}/chat-basic": [{"question": "What is ChatGPT?", "chat_history": []}],
     f"{CHAT}/chat-math-variant": None,
-    f"{CHAT}/use_functions_with_chat_models": None,
     f"{EVALUATION}/eval-accuracy-maths-to-code": None,
     f"{EVALUATION}/eval-basic": None,
     f"{EVALUATION}/eval-chat-math": None,
@@ -47,7 +46,6 @@ GALLERY: Mapping[str, Any] = {
     f"{EVALUATION}/eval-groundedness": None,
     f"{EVALUATION}/eval-multi-turn-metrics": [{"metrics": "creativity,answer_relevance"}],
     f"{EVALUATION}/eval-perceived-intelligence": None,
-    f"{EVALUATION}/eval-qna-non-rag": None,
     f"{EVALUATION}/eval-qna-rag-metrics": None,
     f"{EVALUATION}/eval-single-turn-metrics": None,
     f"{EVALUATION}/eval-summarization": None,
@@ -65,7 +63,8 @@ GALLERY: Mapping[str, Any] = {
     "prompty/format-output/stream_output.prompty": None,
     "prompty/format-output/text_format.prompty": None,
 }
-"""The examples that need neither network nor further packages, nor answer by chance; rows for those that bring none."""
+"""The examples that need no network, no further packages and nothing of a model but chat, and do not answer by chance;
+rows for those that bring none."""
 _IN_CHECKOUT = ("examples/flows", "examples/flex-flows", "examples/prompty")
 _HEAD = ["flow", "lines", "failed", "promptflow's own", "`pf` with nodes", "`sync`", "tokens"]
 
