@@ -36,9 +36,9 @@ def sync(batches: tuple[str, ...], every: bool, dry_run: bool, as_json: bool) ->
     with one_sentence("Interrupted; what was done stays, and the rest can be done later."):
         settings = read_settings()
         spool = Spool(settings.spool_dir)
-        chosen = chosen_batches(spool, settings, batches, every)
+        chosen, odd = chosen_batches(spool, settings, batches, every)
         with Progress(err) as progress:
-            done = [sync_batch(spool, batch, settings, dry_run, progress) for batch in chosen]
+            done = [*odd, *(sync_batch(spool, batch, settings, dry_run, progress) for batch in chosen)]
     if as_json:
         print_json({"dry_run": dry_run, "batches": [one.as_dict() for one in done]})
     else:
@@ -52,7 +52,7 @@ def _print(done: list[Synced], dry_run: bool) -> None:
     for one in done:
         if one.trouble:
             warn(f"{one.name}: {one.trouble}")
-    for place in dict.fromkeys((one.tracking_uri, one.experiment) for one in done):
+    for place in dict.fromkeys((one.tracking_uri, one.experiment) for one in done if one.tracking_uri):
         out.print(f"MLflow:  {escape(place[0])}, experiment {escape(repr(place[1]))}")
     if not done:
         out.print("Nothing is left over: MLflow has all that the spool ever held.")

@@ -90,19 +90,32 @@ class SyncProgress:
         """A line was written."""
 
 
-def chosen_batches(spool: Spool, settings: Settings, names: Sequence[str], every: bool) -> list[Batch]:
+def chosen_batches(
+    spool: Spool, settings: Settings, names: Sequence[str], every: bool
+) -> tuple[list[Batch], list[Synced]]:
     """Return the batches of these names, of all names, or else those that MLflow does not fully have.
 
+    Beside them come the failures of those whose flows have settings that cannot be used, if all are asked for.
+
     Raises:
-        BadInput: neither promptflow nor the spool knows a name.
+        BadInput: neither promptflow nor the spool knows a name, or its flow's settings cannot be used.
     """
     home = promptflow_home()
     left = spool.leftovers(math.inf, refused=True)
     if every:
         names = list(dict.fromkeys([*(one.name for one in run_records(home)), *(batch.name for batch in left)]))
     elif not names:
-        return left
-    return [batch for name in names for batch in _batches_named(spool, settings, name)]
+        return left, []
+    found: list[Batch] = []
+    odd: list[Synced] = []
+    for name in names:
+        try:
+            found += _batches_named(spool, settings, name)
+        except BadInput as error:
+            if not every:
+                raise
+            odd.append(Synced(name, FAILED, "", "", trouble=str(error)))
+    return found, odd
 
 
 def _batches_named(spool: Spool, settings: Settings, name: str) -> list[Batch]:

@@ -47,8 +47,8 @@ class User:
 
     def sync(self, *names: str, every: bool = False, dry_run: bool = False) -> list[Synced]:
         settings = read_settings()
-        chosen = chosen_batches(self.spool, settings, names, every)
-        return [sync_batch(self.spool, one, settings, dry_run, SyncProgress()) for one in chosen]
+        chosen, odd = chosen_batches(self.spool, settings, names, every)
+        return [*odd, *(sync_batch(self.spool, one, settings, dry_run, SyncProgress()) for one in chosen)]
 
     def one(self, *names: str, dry_run: bool = False) -> Synced:
         (done,) = self.sync(*names, dry_run=dry_run)
@@ -393,6 +393,17 @@ def test_an_odd_batch_is_told_and_keeps_no_other_back(user: User) -> None:
     odd, good = user.sync()
     assert (odd.name, odd.state, odd.succeeded) == ("odd", "failed", False) and "AttributeError" in (odd.trouble or "")
     assert (good.name, good.state, good.made) == ("b1", "mended", 2)
+
+
+def test_settings_of_one_flow_that_cannot_be_used_keep_no_other_back(user: User) -> None:
+    user.leave(2)
+    dag = "nodes: [{name: joke, type: llm}]\nenvironment_variables: {PF_MLFLOW_CONTENT: nothing}"
+    finished_batch(user.home, [run_info(0, joke_call())], name="odd", dag=dag)
+    odd, good = user.sync(every=True)
+    assert (odd.name, odd.state) == ("odd", "failed") and "PF_MLFLOW_CONTENT='nothing'" in (odd.trouble or "")
+    assert (good.name, good.state, good.made) == ("b1", "mended", 2)
+    with pytest.raises(BadInput, match="PF_MLFLOW_CONTENT='nothing'"):
+        user.sync("odd")
 
 
 def test_whoever_names_no_batch_means_old_ones_and_refused_lines_too(user: User) -> None:
