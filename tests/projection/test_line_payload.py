@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,12 @@ CALLS = tuple(span(f"c{n}", "joke", kind="LLM", tokens=Tokens(n, None, n), model
             {**INPUTS, "input_prompt": "Tell me", "input__x": "1", "output": "Ha!"},
             {**CALL, "duration": 1.5},
             {"response_model": "fake-1"},
+        ),
+        (  # the clock was set back while the node ran
+            line_record(replace(llm_node("joke")[0], start=200.0, end=100.0), named_nodes=("joke",)),
+            {**INPUTS, "output": "Ha!"},
+            {},
+            {},
         ),
         (line_record(span("py", node="py"), copied_from="b0"), {"input_topic": "atom", "output": "Ha!"}, {}, None),
     ],

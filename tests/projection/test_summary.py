@@ -98,6 +98,17 @@ def test_only_the_first_failed_and_the_five_slowest_lines_are_named() -> None:
     assert [line.line_number for line in summary.slowest] == [98, 96, 94, 92, 90]
 
 
+def test_a_line_of_unknown_length_is_not_among_the_slowest() -> None:
+    assert [line.line_number for line in summarise(LINES).slowest] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("status", "completed"), [("FINISHED", True), ("FAILED", False), ("KILLED", False), ("RUNNING", False)]
+)
+def test_a_line_has_completed_whose_run_is_finished(status: str, completed: bool) -> None:
+    assert LineStats.of(1, RunPayload(status, 0, 0)).completed is completed
+
+
 @given(st.permutations([*LINES, *(LineStats(n, n % 3 > 0, n / 7, n, None, n) for n in range(10, 40))]))
 def test_the_order_of_the_lines_does_not_matter(lines: list[LineStats]) -> None:
     assert summarise(lines, most_failed=5) == summarise(sorted(lines, key=lambda line: line.line_number), most_failed=5)

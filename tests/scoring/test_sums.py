@@ -114,6 +114,12 @@ def test_a_line_costs_a_number() -> None:
     assert int(done.stdout) < 100_000 * 8 * 4  # arrays grow by a fraction, and are copied as they do
 
 
+def test_yes_and_no_give_the_share_of_yes() -> None:
+    rows = [[Score("safe", word, model="m")] for word in ("yes", "no", "yes", "yes")]
+    told = ScoreSums.of(rows).metrics()
+    assert {key: share for key, share in told.items() if "percentage" in key} == {f"{JUDGED}safe/percentage": 3 / 4}
+
+
 def test_words_that_are_one_key_have_a_share_each() -> None:
     rows = [[Score("lang", word, model="m")] for word in ("c", "c++", "c++", "c#")]
     told = ScoreSums.of(rows).metrics()
