@@ -74,17 +74,17 @@ def chosen_target(spool: Spool, settings: Settings, name: str | None, folder: Pa
 
     Raises:
         BadInput: nobody knows the name; there is no store.
-        TrackingError: a database cannot be used, or not be reached.
+        TrackingError: a store cannot be used, or not be reached.
     """
     target = _named(spool, settings, name) if name is not None else _at_hand(spool, settings, folder)
     if target.needs_server:
-        from pf_mlflow.tracking.database import check_database
+        from pf_mlflow.tracking.reader import StoreReader
 
         if (path := target.sqlite_file) and not path.is_file():
             raise BadInput(
                 f"{target.shown_uri} does not exist; name another store in MLFLOW_TRACKING_URI, or run a batch."
             )
-        check_database(target.tracking_uri)
+        StoreReader(target.tracking_uri, "", spool.folder).open()
     return target
 
 

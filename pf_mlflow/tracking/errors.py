@@ -123,6 +123,7 @@ def _answer(error: Exception) -> tuple[int | None, bool]:
 
 _UNUSABLE = "MLflow cannot use {uri}: {reason}"
 _ANSWERED = "MLflow at {uri} answered {status}: {reason}"
+_NAME_ANOTHER = "let MLFLOW_TRACKING_URI name another store"
 _LACKS_PACKAGE = f"{_UNUSABLE} — install the package that is missing."
 _SET_LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _ASK_FOR_RIGHT = "ask for the right to write to this experiment, or set MLFLOW_EXPERIMENT_NAME to another"
@@ -139,7 +140,7 @@ _ANSWERS: Sequence[Rule] = (
 _TRACKING: Sequence[Rule] = (
     (lambda it: it.is_a(ImportError), TrackingRefused, _LACKS_PACKAGE),
     (lambda it: it.is_a(ArgumentError), TrackingRefused, f"{_UNUSABLE} — mend MLFLOW_TRACKING_URI."),
-    (lambda it: it.says(*_UNUSABLE_DATABASE), TrackingRefused, _UNUSABLE),
+    (lambda it: it.says(*_UNUSABLE_DATABASE), TrackingRefused, f"{_UNUSABLE} — {_NAME_ANOTHER}."),
     (lambda it: it.says(*_NO_STORE), TrackingRefused, "MLflow takes no runs at {uri}: {brief} — {remedy}."),
     (lambda it: it.says(*_FULL), TrackingDown, "The disk of MLflow at {uri} is full: {reason}"),
     (lambda it: it.status is None, TrackingDown, "MLflow at {uri} cannot be reached: {reason}"),

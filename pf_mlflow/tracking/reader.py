@@ -103,9 +103,12 @@ class StoreReader:
         """Return the id of a parent run of the batch that somebody deleted in MLflow, `None` if there is none."""
         if not self.experiment_id:
             return None
-        where = f"tags.`promptflow.batch_uid` = '{batch_uid}' AND {_IS_PARENT}"
-        found = self._page(where, view=ViewType.DELETED_ONLY, most=1)
-        return str(found[0].info.run_id) if found else None
+        of_batch = f"tags.`promptflow.batch_uid` = '{batch_uid}'"
+        for where, most in ((f"{of_batch} AND {_IS_PARENT}", 1), (of_batch, 10)):  # it may have died without values
+            found = self._page(where, view=ViewType.DELETED_ONLY, most=most)
+            if parent := next((run.info.run_id for run in found if LINE not in run.data.tags), None):
+                return str(parent)
+        return None
 
     def is_deleted(self, batch_uid: str) -> bool:
         """Tell whether somebody deleted the batch in MLflow."""

@@ -294,7 +294,7 @@ def batch(name):
     return pf_mlflow.run({flow!r}, "at_once.jsonl", column_mapping={{"topic": "${{data.topic}}"}}, name=name)
 
 async def main():
-    return await asyncio.gather(*(asyncio.to_thread(batch, name) for name in ("one", "other")))
+    return await asyncio.gather(*(asyncio.to_thread(batch, name) for name in ("at_once_1", "at_once_2")))
 
 here, before = os.getcwd(), dict(os.environ)
 print([(result.status, result.lines_failed) for result in asyncio.run(main())])
@@ -308,7 +308,7 @@ def test_two_batches_at_once_in_one_process_take_turns(machine: Machine, tmp_pat
     done = machine.command("python", str(tmp_path / "script.py"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str([("Completed", 0)] * 2) and "this one waits" in done.stderr
-    for name in ("one", "other"):
+    for name in ("at_once_1", "at_once_2"):
         batch = tracked(store(machine), name)
         assert batch.column("params", "input_topic") == [f"tea {number}" for number in range(20)]
 
