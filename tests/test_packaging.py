@@ -27,6 +27,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "installed"
 
 
+@pytest.mark.slow
 def test_answers_are_scored_from_the_wheel(installed: Path, machine: Machine) -> None:
     env = {"PYTHONPATH": str(installed), "MLFLOW_TRACKING_URI": f"sqlite:///{machine.folder}/installed.db"}
     data = machine.data("installed", [{"answer": "Paris", "ground_truth": "paris."}])

@@ -432,6 +432,7 @@ def test_other_kinds_of_flows_are_told_what_to_do(made: str, tmp_path: Path) -> 
     assert (sorted(path.iterdir()) if path.is_dir() else []) == before
 
 
+@pytest.mark.slow
 def test_a_flex_flow_is_tracked_as_it_says(machine: Machine, tmp_path: Path) -> None:
     flow = shutil.copytree(FLOWS / "flex", tmp_path / "flex")
     told = init(flow).output.partition("put `")[2].partition("`")[0]

@@ -33,9 +33,12 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("store", "method"),
     [
         ("sqlite", "fork"),
-        ("postgres_server", "spawn"),
-        *(pytest.param(*kind, marks=pytest.mark.slow) for kind in (("sqlite", "spawn"), ("postgres_server", "fork"))),
-        *(pytest.param("server", method, marks=pytest.mark.slow) for method in ("fork", "spawn")),
+        pytest.param("sqlite", "spawn", marks=pytest.mark.slow),
+        *(
+            pytest.param(store, method, marks=pytest.mark.slow)
+            for store in ("postgres_server", "server")
+            for method in ("fork", "spawn")
+        ),
     ],
 )
 def test_a_batch_is_exact(machine: Machine, request: pytest.FixtureRequest, store: str, method: str) -> None:
@@ -110,6 +113,7 @@ def test_a_killed_batch_is_over_in_mlflow_too(machine: Machine, server: str) -> 
     assert batch.parent.data.metrics["lines_total"] == len(statuses)
 
 
+@pytest.mark.slow
 def test_two_batches_at_once_into_one_fresh_sqlite_file(machine: Machine) -> None:
     uri = f"sqlite:///{machine.cwd / 'fresh' / 'two.db'}"
     (machine.cwd / "fresh").mkdir()

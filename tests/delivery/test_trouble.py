@@ -87,6 +87,7 @@ def test_a_line_that_mlflow_does_not_take_is_over_told_and_counted(
     assert waiting(machine, "not_this_one") == 1
 
 
+@pytest.mark.slow
 def test_an_unreachable_server_is_told_and_the_records_kept(machine: Machine, fake_llm: FakeLlm) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     stderr = create(machine, "nowhere", fake_llm, MLFLOW_TRACKING_URI=uri, PF_MLFLOW_GIVE_UP_AFTER="1")
@@ -108,6 +109,7 @@ def test_a_deleted_experiment_is_told_with_its_remedy(machine: Machine, fake_llm
     assert waiting(machine, "into_gone") == len(TOPICS)
 
 
+@pytest.mark.slow
 def test_a_spool_that_cannot_be_written_fails_no_line(machine: Machine, server: str) -> None:
     blocked = machine.folder / "not a folder"
     blocked.write_text("")

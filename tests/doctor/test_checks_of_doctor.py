@@ -252,6 +252,7 @@ def answer_prompt(visitor: Visitor, command: str, prompt: str, answer: str) -> N
     os.close(mine)
 
 
+@pytest.mark.slow
 def test_a_missing_connection_and_one_that_cannot_be_read(new_machine: Callable[..., Machine], tmp_path: Path) -> None:
     visitor = Visitor(new_machine(), tmp_path)
     missing = visitor.doctor().one("connections")

@@ -244,6 +244,7 @@ def test_rows_of_other_lines_are_refused(machine: Machine, answered: str) -> Non
     assert batch.parent.data.metrics["lines_not_evaluated"] == 2 + 2
 
 
+@pytest.mark.slow
 def test_a_resumed_batch_and_a_limited_one(machine: Machine) -> None:
     base(machine, "ev_part", rows("ev_whole"), "--limit", "5", "--evaluate", str(EVAL))
     part = tracked(uri(machine), "ev_part")

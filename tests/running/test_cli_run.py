@@ -53,6 +53,7 @@ def test_without_any_key_the_offline_model_answers_and_says_so(keyless: Machine)
     assert connections(keyless) == []
 
 
+@pytest.mark.slow
 def test_what_ran_with_a_stand_in_connection_is_gone_on_with(keyless: Machine) -> None:
     code, _, err = run(keyless, ["tea", "milk"], "--name", "begun", "--limit", "1")
     assert code == 0, err

@@ -142,6 +142,7 @@ def test_the_snapshot_is_small_and_sufficient(by_file: Tracked, machine: Machine
     assert str(copy / "pf_mlflow" / "__init__.py") in done.stdout
 
 
+@pytest.mark.slow
 def test_a_resumed_batch_copies_what_was_finished(machine: Machine, checkout: Path) -> None:
     data = machine.data("resume", [{"topic": "fine"}, {"topic": "[[raise=boom]]"}, {"topic": "[[status=401]]"}])
     flow, mapping = str(FLOWS / "edge"), "topic=${data.topic}"

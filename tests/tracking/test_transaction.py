@@ -123,7 +123,7 @@ drawn = st.lists(st.sampled_from(["none", "third line", "at commit", "answer los
 
 
 @given(drawn, st.integers(1, 40))
-@settings(deadline=None, max_examples=5, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@settings(deadline=None, max_examples=3, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 def test_whatever_fails_each_line_has_one_complete_run(store: Unsure, faults: list[str], lines: int) -> None:
     writer = ready(store)
     store.faults = iter(faults)
