@@ -14,6 +14,8 @@ from mlflow import MlflowClient
 
 pytestmark = pytest.mark.slow
 
+pytestmark = pytest.mark.xdist_group("batches left by flows of every kind")  # which are run once
+
 TOPICS = ["tea", "boom", "milk"]
 TOTAL = PROMPT_TOKENS + COMPLETION_TOKENS
 
