@@ -99,7 +99,7 @@ def twins(machine: Machine) -> tuple[Path, Path]:
     """The folders of one batch, executed by processes and by threads."""
     lines = [line(0), line(1, "[[raise=no]]"), line(2, "[[usage=none]]"), line(3, "[[status=400]]")]
     for engine in ("processes", "threads"):
-        code, _ = run(machine, CHATTY, lines, f"twin_{engine}", "--engine", engine, PF_DISABLE_TRACING="false")
+        code, _ = run(machine, CHATTY, lines, f"twin_{engine}", "--engine", engine)
         assert code == 3
     return folder(machine, "twin_processes"), folder(machine, "twin_threads")
 
