@@ -12,9 +12,8 @@ from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS, FakeLlm
 from machine import FLOWS, Machine, Tracked, runs_of, tracked
 from mlflow import MlflowClient
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.xdist_group("batches left by flows of every kind")  # which are run once
+# batches left by flows of every kind are run once
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("history")]
 
 TOPICS = ["tea", "boom", "milk"]
 TOTAL = PROMPT_TOKENS + COMPLETION_TOKENS
