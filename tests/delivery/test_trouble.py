@@ -109,7 +109,6 @@ def test_a_deleted_experiment_is_told_with_its_remedy(machine: Machine, fake_llm
     assert waiting(machine, "into_gone") == len(TOPICS)
 
 
-@pytest.mark.slow
 def test_a_spool_that_cannot_be_written_fails_no_line(machine: Machine, server: str) -> None:
     blocked = machine.folder / "not a folder"
     blocked.write_text("")
