@@ -19,7 +19,7 @@ test: .venv/dev.installed  ## Run the tests that every change waits for
 	.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: test  ## Run those, then the slow ones: break servers, disks, clocks and processes, adopt flows of every shape
-	.venv/bin/pytest -m slow -n 4 --dist loadgroup
+	.venv/bin/pytest -m slow -n 4
 
 check: .venv/dev.installed  ## Lint, check types and build the documentation
 	.venv/bin/ruff check .

@@ -24,8 +24,6 @@ from pf_mlflow.adoption.wiring import CALLS
 from pf_mlflow.cli import main
 from pf_mlflow.sources.promptflow.private_names import snapshot_ignores
 
-pytestmark = pytest.mark.xdist_group("flows of every shape")  # which are adopted and run once
-
 TOKENS = PROMPT_TOKENS + COMPLETION_TOKENS
 PUBLIC = FLOWS / "public"
 SHAPES = sorted(path.name for path in PUBLIC.iterdir())

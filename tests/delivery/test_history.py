@@ -12,8 +12,7 @@ from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS, FakeLlm
 from machine import FLOWS, Machine, Tracked, runs_of, tracked
 from mlflow import MlflowClient
 
-# batches left by flows of every kind are run once
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("history")]
+pytestmark = pytest.mark.slow
 
 TOPICS = ["tea", "boom", "milk"]
 TOTAL = PROMPT_TOKENS + COMPLETION_TOKENS
