@@ -9,7 +9,7 @@ from typing import Any
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.running.checks import check_data
-from pf_mlflow.sources.promptflow.private_names import promptflow_home
+from pf_mlflow.sources.promptflow.private_names import data_rows, promptflow_home
 from pf_mlflow.sources.promptflow.row_check import first_with_data, wrong_rows
 from pf_mlflow.sources.promptflow.run_record import RunRecord
 
@@ -52,7 +52,7 @@ def mapping_of(
     Raises:
         BadInput: the rows are others, or nobody can tell what the answer is.
     """
-    columns = sorted(check_data(data) or ()) if data else []
+    columns = _columns(data) if data else []
     found = {name: f"${{data.{name}}}" for name in _FOUND if name in columns}
     if base:
         if data:
@@ -66,6 +66,12 @@ def mapping_of(
             "answers: --column-mapping answer='${data.COLUMN}'."
         )
     return mapping
+
+
+def _columns(data: Path) -> list[str]:
+    """Return the columns of a data file; of another format than JSONL as promptflow reads it."""
+    columns = check_data(data)
+    return sorted({name for row in data_rows(data) for name in row} if columns is None else columns)
 
 
 def _check_rows(base: str, data: Path, is_given: bool) -> None:
