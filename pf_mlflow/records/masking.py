@@ -7,11 +7,13 @@ ordinary word cannot be told from the word, and stays.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 from pf_mlflow.records.line import LineRecord, Span
 from pf_mlflow.records.score import Score
@@ -94,7 +96,8 @@ class Secrets:
     """
 
     def __init__(self, known: Iterable[str] = ()) -> None:
-        self._known = tuple(sorted(set(known), key=len, reverse=True))
+        forms = {form for secret in known for form in _forms(secret)}
+        self._known = tuple(sorted(forms, key=len, reverse=True))
 
     def masked(self, text: str) -> str:
         """Return a text with `MASK` in the place of each secret."""
@@ -113,8 +116,18 @@ class Secrets:
         if isinstance(value, str):
             return self.masked(value)
         if isinstance(value, Mapping):
-            return {k: MASK if _is_secret_name(str(k)) else self.masked_value(v) for k, v in value.items()}
+            return {
+                self.masked(k) if isinstance(k, str) else k: MASK if _is_secret_name(str(k)) else self.masked_value(v)
+                for k, v in value.items()
+            }
         return [self.masked_value(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _forms(secret: str) -> set[str]:
+    """Return a secret as it stands in texts, in JSON, in JSON within JSON, in a `repr` and in addresses."""
+    in_json = {json.dumps(secret, ensure_ascii=ascii)[1:-1] for ascii in (True, False)}
+    twice = {json.dumps(form)[1:-1] for form in in_json}
+    return {secret, repr(secret)[1:-1], quote(secret), quote(secret, safe=""), quote_plus(secret), *in_json, *twice}
 
 
 def url_passwords(text: str) -> list[str]:
