@@ -16,7 +16,7 @@ ui: .venv/run.installed  ## Open the MLflow UI on mlflow.db
 	@.venv/bin/pf-mlflow ui
 
 test: .venv/dev.installed  ## Run the tests that every change waits for
-	.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	.venv/bin/pytest -n 2 --no-loadscope-reorder
 
 test-all: test  ## Run those, then the slow ones: break servers, disks, clocks and processes, adopt flows of every shape
 	.venv/bin/pytest -m slow -n 4

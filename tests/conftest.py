@@ -18,10 +18,25 @@ from judge_server import JudgeServer
 from machine import OWN_VARIABLES, ROOT, Machine
 from servers import CountingProxy, MlflowServer, mlflow_server, postgres
 from visitor import Visitor
+from xdist.scheduler import LoadScopeScheduling
 
 from pf_mlflow.tracking.writer import StoreWriter
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+
+_SHARES_NOTHING = ("test_faults_", "test_trouble", "test_three_ways", "test_vendor")
+
+
+class _OneWorkerAFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests of one file, which share batches, stay in one worker; tests that share nothing go where there is room."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        return nodeid if Path(file).name.startswith(_SHARES_NOTHING) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _OneWorkerAFile(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
