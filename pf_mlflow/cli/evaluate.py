@@ -22,9 +22,7 @@ __all__ = ["evaluate"]
 @click.option(
     "--flow", type=click.Path(path_type=Path), help="Folder of the evaluation flow. Default: the one included."
 )
-@click.option(
-    "--data", type=click.Path(path_type=Path), help="A JSONL file: the batch's own rows, or finished answers."
-)
+@click.option("--data", type=click.Path(path_type=Path), help="A file: the batch's own rows, or finished answers.")
 @click.option(
     "--column-mapping",
     type=Pairs(),

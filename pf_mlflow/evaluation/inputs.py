@@ -20,17 +20,19 @@ _FOUND = ("question", "ground_truth", "context", "answer")
 """Inputs that come from columns of their name."""
 
 
-def data_of(base: RunRecord | None) -> Path | None:
-    """Return the batch's own data, if they are still there: their other columns may be of use."""
+def data_of(base: RunRecord | None) -> tuple[Path | None, str]:
+    """Return the batch's own data, whose other columns may be of use, or why what it was run on is of none."""
     record = base and first_with_data(promptflow_home(), base.name)
-    path = Path(record.data) if record and record.data else None
-    if base is None or path is None or not path.is_file() or path.suffix != ".jsonl":
-        return None
+    if base is None or record is None or not record.data:
+        return None, ""
+    path = Path(record.data)
+    if not path.exists():
+        return None, f"{str(path)!r}, which {record.name!r} was run on, is not there any more."
     try:
         wrong_rows(promptflow_home(), base.name, path)
-    except BadInput:  # nobody asked for these data: without them there is less to score by
-        return None
-    return path
+    except BadInput as error:  # nobody asked for these data: without them there is less to score by
+        return None, str(error)
+    return path, ""
 
 
 def mapping_of(
@@ -71,7 +73,7 @@ def mapping_of(
 def _columns(data: Path) -> list[str]:
     """Return the columns of a data file; of another format than JSONL as promptflow reads it."""
     columns = check_data(data)
-    return sorted({name for row in data_rows(data) for name in row} if columns is None else columns)
+    return sorted({str(name) for row in data_rows(data) for name in row} if columns is None else columns)
 
 
 def _check_rows(base: str, data: Path, is_given: bool) -> None:

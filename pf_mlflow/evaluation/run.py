@@ -86,7 +86,9 @@ def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResu
         _bring_in(base, settings, observer)
     if base and not base.lines_completed:
         return _nothing_to_score(base, request, settings)
-    data = here / request.data if request.data else data_of(base)
+    data, why_none = (here / request.data, "") if request.data else data_of(base)
+    if why_none:
+        observer.warn(f"Only the outputs of {request.base!r} are scored, without its data's columns: {why_none}")
     mapping = mapping_of(base, data, request.column_mapping, inputs, is_own=request.data is None)
     run = RunRequest(
         here / flow,

@@ -17,6 +17,7 @@ from shutil import copyfileobj
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from pf_mlflow.errors import BadInput
 from pf_mlflow.sqlite_file import damage_named
 
 __all__ = [
@@ -68,11 +69,18 @@ def _context_attributes() -> Any:
 
 
 def data_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a data file, or of a folder of such, as promptflow reads them."""
-    from promptflow._utils.load_data import load_data
+    """Return the rows of a data file, or of a folder of such, as promptflow reads them.
+
+    Raises:
+        BadInput: it cannot read them.
+    """
+    from promptflow._utils.load_data import InvalidUserData, load_data
 
     with byte_order_mark_read():
-        return load_data(path)  # type: ignore[no-any-return]
+        try:
+            return load_data(path)  # type: ignore[no-any-return]
+        except (InvalidUserData, ImportError) as error:
+            raise BadInput(f"The data {str(path)!r} cannot be read: {error.__cause__ or error}.") from error
 
 
 @contextmanager

@@ -1,0 +1,51 @@
+"""A batch of any format of data is scored by its own columns, from any folder."""
+
+from __future__ import annotations
+
+import json
+
+from machine import Machine, tracked
+
+FLOW = """
+inputs: {number: {type: int}}
+outputs: {answer: {type: string, reference: "${say.output}"}}
+nodes:
+- {name: say, type: python, source: {type: code, path: say.py}, inputs: {number: "${inputs.number}"}}
+"""
+SAY = """
+from promptflow.core import tool
+
+
+@tool
+def say(number: int) -> str:
+    return f"number {number}"
+"""
+SCRIPT = """
+import json, sys
+import pf_mlflow
+from pf_mlflow.evaluation.run import EvaluationRequest, evaluate
+from pf_mlflow.running.observer import Observer
+
+warnings = []
+observer = Observer()
+observer.warn = warnings.append
+done = pf_mlflow.run("saying", "rows.csv", column_mapping={"number": "${data.number}"}, name="numbers")
+result = evaluate(EvaluationRequest("numbers", metrics=("exact_match",)), observer)
+print(json.dumps([done.status, result.failure, warnings]))
+"""
+
+
+def test_a_batch_of_csv_is_scored_by_its_own_columns(machine: Machine) -> None:
+    flow = machine.cwd / "saying"
+    flow.mkdir()
+    (flow / "flow.dag.yaml").write_text(FLOW)
+    (flow / "say.py").write_text(SAY)
+    (machine.cwd / "rows.csv").write_text("number,ground_truth\n7,number 7\n8,number 9\n")
+    (machine.cwd / "script.py").write_text(SCRIPT)
+    store = f"sqlite:///{machine.folder}/own_data.db"
+    done = machine.command("python", str(machine.cwd / "script.py"), MLFLOW_TRACKING_URI=store)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == ["Completed", None, []]
+    found = tracked(store, "numbers")
+    assert {n: run.data.metrics["exact_match/v1"] for n, run in found.children.items()} == {0: 1.0, 1: 0.0}
+    assert found.parent.data.metrics["exact_match/v1/mean"] == (1 + 0) / 2
