@@ -1,4 +1,4 @@
-"""Lines of the flows `kinds` and `plain_flex`, with the output or the error type that MLflow shows."""
+"""Lines of the flows `kinds`, `plain_flex` and `streaming`, with the output or the error type that MLflow shows."""
 
 from __future__ import annotations
 
@@ -38,4 +38,13 @@ FLEX: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
     "an error": ({"kind": "boom"}, None, "IndexError"),
     "left": ({"kind": "exit"}, None, "SystemExit"),
     "no number": ({"kind": "text", "count": "many"}, None, "InputTypeError"),
+}
+STREAMS: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
+    "whole": ({"kind": "whole"}, "Hello", None),
+    "broken": ({"kind": "broken"}, None, "ConnectionError"),
+    "broken in a dict": ({"kind": "broken dict"}, None, "ConnectionError"),
+    "left": ({"kind": "left"}, None, "SystemExit"),
+    "a plain one": ({"kind": "plain"}, "Hello", None),
+    "a plain one, broken": ({"kind": "plain broken"}, None, "ConnectionError"),
+    "whole in a dict": ({"kind": "dict"}, "Hello", None),
 }

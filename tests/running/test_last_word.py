@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 from agreement import as_promptflow_has_it, run, sync, without_times
-from kinds import FLEX, KINDS
+from kinds import FLEX, KINDS, STREAMS
 from machine import FLOWS, Machine, Tracked
 
-BATCHES = {"kinds": (KINDS, {"sure": True}), "plain_flex": (FLEX, {"count": 3})}
+BATCHES = {
+    "kinds": (KINDS, {"sure": True}),
+    "plain_flex": (FLEX, {"count": 3}),
+    "streaming": (STREAMS, {}),
+}
 
 
 @pytest.fixture(scope="module", params=BATCHES)

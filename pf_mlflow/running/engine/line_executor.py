@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import cache
@@ -18,7 +19,7 @@ from promptflow.contracts.run_mode import RunMode
 from promptflow.executor._async_nodes_scheduler import AsyncNodesScheduler
 from promptflow.executor._result import LineResult
 from promptflow.executor._script_executor import ScriptExecutor
-from promptflow.executor.flow_executor import DEFAULT_CONCURRENCY_BULK
+from promptflow.executor.flow_executor import DEFAULT_CONCURRENCY_BULK, FlowExecutor
 from promptflow.tracing._operation_context import OperationContext
 
 from pf_mlflow.running.engine.line_logs import LineLogs, SharedNodeLogs
@@ -66,6 +67,7 @@ class LineExecutor:
             stack.enter_context(self._logs)
             stack.enter_context(self._prints.in_place())
             stack.enter_context(replaced(AsyncNodesScheduler, "run_task_with_semaphore", _executed))
+            stack.enter_context(replaced(FlowExecutor, "_stringify_generator_output_async", _joined))
             stack.callback(setattr, self._holder, "_storage", self._storage.inner)
             self._holder._storage = self._storage
             if self._is_script:
@@ -153,6 +155,18 @@ async def _executed(scheduler: AsyncNodesScheduler, node: Awaitable[Any]) -> Any
     """Execute a node of an async flow, which is a task of its own."""
     async with scheduler._semaphore:
         return await _unleavable(node)
+
+
+async def _joined(executor: FlowExecutor, outputs: dict[str, Any]) -> dict[str, Any]:
+    """Join the streams among a line's outputs; one that breaks, promptflow would keep as it is, without its error."""
+    streams: list[Awaitable[None]] = []
+    for name, value in outputs.items():
+        if isinstance(value, AsyncIterator):
+            streams.append(executor._merge_async_iterator(value, outputs, name))
+        elif isinstance(value, Iterator):
+            streams.append(asyncio.to_thread(executor._merge_iterator, value, outputs, name))
+    await asyncio.gather(*map(_unleavable, streams))
+    return outputs
 
 
 async def _unleavable(work: Awaitable[Any]) -> Any:
