@@ -58,6 +58,10 @@ class ConsoleObserver(Observer):
         """Show how this batch stands from now on."""
         self._counts = counts
 
+    def tell(self, sentence: str) -> None:
+        """Print what is worth knowing."""
+        self._print(escape(sentence))
+
     def warn(self, sentence: str) -> None:
         """Print a warning."""
         warn(sentence)

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.running.checks import check_data
-from pf_mlflow.sources.promptflow.private_names import data_rows, promptflow_home
+from pf_mlflow.running.mapping import columns_of
+from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.row_check import first_with_data, wrong_rows
 from pf_mlflow.sources.promptflow.run_record import RunRecord
 
-__all__ = ["data_of", "mapping_of"]
+__all__ = ["CONTROLS", "data_of", "mapping_of"]
 
 _ID = "child_run_id"
+CONTROLS = frozenset({"metrics", "judge_model", _ID})
+"""Inputs that no column of the data may set: options do, or the batch."""
 _FOUND = ("question", "ground_truth", "context", "answer")
-"""Inputs that come from columns of their name."""
+"""Inputs that come from columns of their name where only the flow's code tells which inputs there are."""
 
 
 def data_of(base: RunRecord | None) -> tuple[Path | None, str]:
@@ -54,12 +56,14 @@ def mapping_of(
     Raises:
         BadInput: the rows are others, or nobody can tell what the answer is.
     """
-    columns = _columns(data) if data else []
-    found = {name: f"${{data.{name}}}" for name in _FOUND if name in columns}
+    columns = sorted(columns_of(data)) if data else []
+    names = [name for name in inputs if name not in CONTROLS] if inputs else _FOUND
+    found = {name: f"${{data.{name}}}" for name in names if name in columns}
     if base:
         if data:
             _check_rows(base.name, data, is_given=not is_own)
-        found |= _from_batch(base, data is not None, found, given)
+        found |= {name: f"${{run.outputs.{name}}}" for name in names if name in _outputs(base) and name not in _FOUND}
+        found |= _from_batch(base, data is not None, found, given, inputs is None or "answer" in inputs)
     wanted = {name: source for name, source in found.items() if inputs is None or name in inputs}
     mapping = {**wanted, **given}
     if "answer" not in mapping and (inputs is None or "answer" in inputs):
@@ -70,12 +74,6 @@ def mapping_of(
     return mapping
 
 
-def _columns(data: Path) -> list[str]:
-    """Return the columns of a data file; of another format than JSONL as promptflow reads it."""
-    columns = check_data(data)
-    return sorted({str(name) for row in data_rows(data) for name in row} if columns is None else columns)
-
-
 def _check_rows(base: str, data: Path, is_given: bool) -> None:
     wrong = wrong_rows(promptflow_home(), base, data)
     if wrong:
@@ -83,7 +81,9 @@ def _check_rows(base: str, data: Path, is_given: bool) -> None:
         raise BadInput(f"{wrong[min(wrong)]}{remedy} {len(wrong)} rows differ; nothing was scored.")
 
 
-def _from_batch(base: RunRecord, has_data: bool, found: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+def _from_batch(
+    base: RunRecord, has_data: bool, found: Mapping[str, str], given: Mapping[str, str], wants_answer: bool
+) -> dict[str, str]:
     outputs = _outputs(base)
     names = [name for name in outputs if name not in (_ID, "line_number")]
     mapping = {_ID: f"${{run.outputs.{_ID}}}"} if _ID in outputs else {}
@@ -92,7 +92,7 @@ def _from_batch(base: RunRecord, has_data: bool, found: Mapping[str, str], given
     sources = [source for source in base.column_mapping.values() if source.startswith("${data.")]
     if has_data and "question" not in found and len(sources) == 1:
         mapping["question"] = sources[0]
-    if "answer" in given:
+    if "answer" in given or not wants_answer:
         return mapping
     answer = "answer" if "answer" in names else names[0] if len(names) == 1 else None
     if answer is None:

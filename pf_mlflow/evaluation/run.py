@@ -14,8 +14,9 @@ from pathlib import Path
 
 from pf_mlflow.__version__ import __version__
 from pf_mlflow.errors import BadInput
-from pf_mlflow.evaluation.inputs import data_of, mapping_of
+from pf_mlflow.evaluation.inputs import CONTROLS, data_of, mapping_of
 from pf_mlflow.running.cut_off import ended_record
+from pf_mlflow.running.mapping import tell_mapping
 from pf_mlflow.running.observer import Observer
 from pf_mlflow.running.request import RunRequest
 from pf_mlflow.running.result import RunResult, result_without_lines
@@ -90,11 +91,18 @@ def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResu
     if why_none:
         observer.warn(f"Only the outputs of {request.base!r} are scored, without its data's columns: {why_none}")
     mapping = mapping_of(base, data, request.column_mapping, inputs, is_own=request.data is None)
+    if inputs:
+        shown = {name: spec for name, spec in inputs.items() if name not in CONTROLS}
+        found = {
+            name: source for name, source in mapping.items() if name in shown and name not in request.column_mapping
+        }
+        tell_mapping(observer, shown, request.column_mapping, found)
     run = RunRequest(
         here / flow,
         data,
         run=request.base,
         column_mapping=mapping | _asked_for(request),
+        by_name=False,
         connections={_NODE: {_CONNECTION: request.judge_connection}} if request.judge_connection else {},
         default_connection={_NODE: _CONNECTION} if request.judge_model and not request.judge_connection else {},
         name=request.name,

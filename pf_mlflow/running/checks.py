@@ -11,7 +11,7 @@ from typing import Any
 
 from pf_mlflow.errors import BadInput
 
-__all__ = ["check_data", "check_mapping", "check_outputs"]
+__all__ = ["check_data", "check_mapping", "check_outputs", "output_names"]
 
 _LONG_NUMBER = re.compile(rb"\d{19}")
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
@@ -98,11 +98,7 @@ def check_mapping(mapping: Mapping[str, str], columns: set[str] | None, dag: Map
 
 def check_outputs(mapping: Mapping[str, str], outputs: Path, batch: str) -> None:
     """Raise `BadInput` if a mapping names an output that no line of a finished batch has, by its file of outputs."""
-    try:
-        with outputs.open(encoding="utf-8") as lines:
-            known = {name for line in lines if line.strip() for name in json.loads(line)} - {"line_number"}
-    except (OSError, ValueError, TypeError):  # promptflow says what it makes of that
-        return
+    known = output_names(outputs)
     for name, source in mapping.items():
         output = re.fullmatch(r"\$\{run\.outputs\.([^{}]+)\}", str(source))
         if output and known and output[1] not in known:
@@ -110,6 +106,15 @@ def check_outputs(mapping: Mapping[str, str], outputs: Path, batch: str) -> None
                 f"The batch {batch!r} has no output {output[1]!r} (mapped to {name!r}); its outputs are "
                 f"{_listed(known)}."
             )
+
+
+def output_names(outputs: Path) -> set[str]:
+    """Return the outputs that lines of a finished batch have, by its file of outputs; none if that cannot be read."""
+    try:
+        with outputs.open(encoding="utf-8") as lines:
+            return {name for line in lines if line.strip() for name in json.loads(line)} - {"line_number"}
+    except (OSError, ValueError, TypeError):  # promptflow says what it makes of that
+        return set()
 
 
 def _listed(names: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,9 +11,11 @@ from pf_mlflow.running.progress import Counts
 
 __all__ = ["Observer", "StopRequest"]
 
+log = logging.getLogger(__name__)
+
 
 class Observer:
-    """Gets the events of a run in their order, those of lines from any thread; this one does nothing with them."""
+    """Gets the events of a run in their order, those of lines from any thread; this one but logs what is said."""
 
     def starting(self, model: ModelChoice, tracking_uri: str) -> None:
         """The batch is about to be handed to promptflow; `tracking_uri` is `""` if nothing is logged."""
@@ -35,8 +38,13 @@ class Observer:
     def line_done(self, number: int, completed: bool, seconds: float, tokens: int | None) -> None:
         """A line is over; `tokens` is `None` if they are not known."""
 
+    def tell(self, sentence: str) -> None:
+        """Something is worth knowing: here it goes to the log, as warnings do."""
+        log.warning("%s", sentence)
+
     def warn(self, sentence: str) -> None:
         """Something is wrong that does not stop the batch."""
+        log.warning("%s", sentence)
 
 
 class StopRequest:

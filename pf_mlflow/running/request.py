@@ -22,6 +22,8 @@ class RunRequest:
     flow: Path | None = None
     data: Path | None = None
     column_mapping: Mapping[str, str] = field(default_factory=dict)
+    by_name: bool = True
+    """Whether inputs that are not mapped take the columns of their names."""
     name: str | None = None
     display_name: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.running.checks import check_data, check_mapping, check_outputs
+from pf_mlflow.running.checks import check_mapping, check_outputs
 from pf_mlflow.running.cut_off import ended_record
 from pf_mlflow.running.main_guard import check_guarded
+from pf_mlflow.running.mapping import columns_of, mapped_by_name, sources_of, tell_mapping
 from pf_mlflow.running.model_choice import choose_model, with_connections
 from pf_mlflow.running.monitor import Monitor
 from pf_mlflow.running.observer import Observer
@@ -62,8 +64,8 @@ def _run_in_turn(request: RunRequest, observer: Observer) -> RunResult:
     settings = Settings.for_flow(flow.definition, os.environ)
     _check_files(settings)
     unwritable = settings.enabled and settings.unwritable_folder
-    _check(request, flow)
-    request = _absolute(request)
+    found = _check(request, flow)
+    given, request = request.column_mapping, _absolute(request, found)
     settings = _placed(settings, request, flow)
     with ExitStack() as stack:
         stack.enter_context(_access(settings, request, flow))
@@ -89,6 +91,8 @@ def _run_in_turn(request: RunRequest, observer: Observer) -> RunResult:
             observer.warn(f"{unwritable} cannot be written, so the runs go elsewhere; MLFLOW_TRACKING_URI says where.")
         if model.offline and request.offline_warning:
             observer.warn(request.offline_warning)
+        if flow.inputs and request.by_name and not request.resume_from:
+            tell_mapping(observer, flow.inputs, given, found)
         observer.running(monitor.counts)
         run = submit_batch(client, request, model, monitor, settings)
         seconds = time.monotonic() - started
@@ -105,10 +109,11 @@ def _resumed(request: RunRequest) -> RunRecord | None:
     return record
 
 
-def _absolute(request: RunRequest) -> RunRequest:
-    """Return a request whose paths hold whatever folder the process is in: promptflow changes it."""
+def _absolute(request: RunRequest, found: Mapping[str, str]) -> RunRequest:
+    """Return a request with what was mapped by name, whose paths hold in every folder: promptflow changes it."""
     flow, data = request.flow if request.resume_from else (request.flow or Path()).absolute(), request.data
-    return replace(request, flow=flow, data=data and data.absolute())
+    mapping = {**request.column_mapping, **found}
+    return replace(request, flow=flow, data=data and data.absolute(), column_mapping=mapping)
 
 
 def _check_files(settings: Settings) -> None:
@@ -119,16 +124,22 @@ def _check_files(settings: Settings) -> None:
             Spool(settings.spool_dir).state("")
 
 
-def _check(request: RunRequest, flow: Flow) -> None:
-    if request.run:
-        base = ended_record(request.run, read_settings())
-        check_outputs(request.column_mapping, BatchFolder.of(base).outputs_file, request.run)
-    if request.resume_from or (request.data is None and request.run):
-        return
-    assert request.data
-    columns = check_data(request.data)
-    if flow.inputs is not None:
-        check_mapping(request.column_mapping, columns, {"inputs": flow.inputs}, request.data)
+def _check(request: RunRequest, flow: Flow) -> dict[str, str]:
+    """Return what inputs that are not mapped take by their names; raise `BadInput` for what cannot be used."""
+    if request.resume_from:
+        return {}
+    columns = columns_of(request.data) if request.data else None
+    base = ended_record(request.run, read_settings()) if request.run else None
+    outputs = BatchFolder.of(base).outputs_file if base else None
+    if base and outputs:
+        check_outputs(request.column_mapping, outputs, base.name)
+    if flow.inputs is None:
+        return {}
+    sources = sources_of(columns, outputs, base.data if base else None)
+    found = mapped_by_name(flow.inputs, request.column_mapping, sources, request.data) if request.by_name else {}
+    if request.data:
+        check_mapping({**request.column_mapping, **found}, columns, {"inputs": flow.inputs}, request.data)
+    return found
 
 
 def _placed(settings: Settings, request: RunRequest, flow: Flow) -> Settings:

@@ -13,6 +13,7 @@ import yaml
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.line import SAVES
+from pf_mlflow.sources.promptflow.flex_inputs import entry_inputs
 
 __all__ = [
     "DAG",
@@ -56,7 +57,9 @@ def read_flow(path: Path) -> Flow:
         return Flow(path.resolve().parent, front, front.get("inputs") or {}, is_dag=False)
     if flex := flex_file(path):
         definition = _settings(flex, _parsed(flex, flex))
-        return Flow(flex.resolve().parent, definition, definition.get("inputs"), is_dag=False)
+        folder = flex.resolve().parent
+        inputs = definition.get("inputs") or entry_inputs(folder, str(definition.get("entry") or ""))
+        return Flow(folder, definition, inputs, is_dag=False)
     dag = read_dag(path)
     folder = path.resolve() if path.is_dir() else path.resolve().parent
     return Flow(folder, dag, dag.get("inputs") or {}, is_dag=True)
