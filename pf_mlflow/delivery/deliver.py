@@ -12,6 +12,7 @@ from pf_mlflow.delivery.spooled_batch import SpooledBatch
 from pf_mlflow.delivery.write_queue import QueuedLine, WriteQueue
 from pf_mlflow.errors import PfMlflowError, TrackingDown
 from pf_mlflow.projection.write_result import Changes, LineWritten
+from pf_mlflow.records.batch import command_on
 from pf_mlflow.records.source import Source
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.versions import check_versions
@@ -177,7 +178,14 @@ class _Delivery:
         self._done.is_closed, self._done.is_settled = True, self._spooled.is_settled
         self._done.lines = summary.lines_total
         if lost := self._store.lost:
-            self._done.lost = f"{lost[0]} — long texts are cut ({len(lost)} times), and say so."
+            self._done.lost = f"{next(iter(lost.values()))} — {self._what_is_lost(len(lost))}"
+
+    def _what_is_lost(self, times: int) -> str:
+        lines = len(self._writer.existing.lacking_texts)
+        if not lines:
+            return f"long texts are cut ({times} times), and say so."
+        remedy = command_on("sync", self._batch.name)
+        return f"long texts are cut (of {lines} lines), and say so; `{remedy}` brings them once files can be kept."
 
     def _on_failure(self, error: TrackingDown) -> None:
         self._observer.no_answer(error, self._breaker.is_open)

@@ -59,8 +59,11 @@ class Reconciliation:
             time.sleep(_PAUSE)
 
     def complete(self) -> None:
-        """Write what MLflow lacks: what was spooled, what only the source knows, what ended otherwise, and the rest."""
-        for lines in (self._from_spool, self._from_source, self._amended, self._interrupted):
+        """Write what MLflow lacks: what was spooled, what only the source knows, what ended otherwise, and the rest.
+
+        Long texts that no file could keep are offered once more.
+        """
+        for lines in (self._from_spool, self._from_source, self._amended, self._late_texts, self._interrupted):
             for line in lines():
                 while not self._queue.room:
                     self._settle()
@@ -91,6 +94,11 @@ class Reconciliation:
         for record in source.lines(doubtful.__contains__) if doubtful else ():
             if self._writer.amends(record):
                 yield QueuedLine(record.line_number, record.start, record)
+
+    def _late_texts(self) -> Iterator[QueuedLine]:
+        lacking = frozenset(self._writer.existing.lacking_texts)
+        for record in self._writer.source.lines(lacking.__contains__) if lacking else ():
+            yield QueuedLine(record.line_number, record.start, record)
 
     def _interrupted(self) -> Iterator[QueuedLine]:
         batch, existing = self._writer.batch, self._writer.existing

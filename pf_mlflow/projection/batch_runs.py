@@ -31,6 +31,8 @@ __all__ = ["BatchWriter"]
 
 _OLD_PARAM_LIMIT = 500
 """Characters that servers before MLflow 2.8, and Azure ML, take in a param."""
+_MOST_LATE_FAILURES = 3
+"""Runs in a row whose texts cannot be kept now either, after which no other is tried."""
 _MAY_CHANGE = {"promptflow.error", "promptflow.error_type", NOT_LOGGED, LAST_OUTPUT}
 """Tags of a run that showed less than its line was, or what it was before promptflow's last word."""
 
@@ -49,6 +51,7 @@ class BatchWriter(Writer):
         """Lines in the sums that are not complete: MLflow refused their values."""
         self._outdated: set[int] = set()
         """Lines whose runs are complete but show what was not the last word on them."""
+        self._late_failures = 0
         self._param_limit = PARAM_LIMIT
         self._last_end_ms = 0
         self._facts = BatchFacts(self.batch.name)
@@ -107,9 +110,11 @@ class BatchWriter(Writer):
     ) -> LineWritten:
         """Make a line's run if it has none, and complete it if its record is known."""
         run_id = self.existing.complete.get(line_number)
-        if run_id is not None and line_number not in self._outdated:
-            return LineWritten(line_number, run_id)
         store = store or self.store
+        if run_id is not None and line_number not in self._outdated:
+            if record and line_number in self.existing.lacking_texts:
+                return self._keep_late_texts(store, run_id, record)
+            return LineWritten(line_number, run_id)
         known = store.run(run_id) if run_id else self.existing.incomplete.get(line_number)
         made = known is None
         if known is None:
@@ -143,7 +148,7 @@ class BatchWriter(Writer):
         payload = self._payload(record)
         stats = LineStats.of(record.line_number, payload, record.scores)
         payload = payload.amending(known.values) if known.is_over else payload
-        outdated = _MAY_CHANGE & known.values.tags.keys()
+        outdated = _MAY_CHANGE & known.values.tags.keys() | known.not_kept
         tags = {key: value for key, value in known.values.tags.items() if key not in outdated}
         known = replace(known, values=replace(known.values, tags=tags))
         try:
@@ -154,8 +159,31 @@ class BatchWriter(Writer):
                 self._param_limit = _OLD_PARAM_LIMIT
                 return self._complete(store, known, record)
             return self._refuse(store, known, payload, stats, error)
-        shown = of_outputs(record, payload)
-        return LineWritten(record.line_number, known.run_id, stats=stats, end_ms=payload.end_ms, shown=shown)
+        return LineWritten(
+            record.line_number,
+            known.run_id,
+            stats=stats,
+            end_ms=payload.end_ms,
+            lacks_texts=known.run_id in store.lost,
+            shown=of_outputs(record, payload),
+        )
+
+    def _keep_late_texts(self, store: StoreWriter, run_id: str, record: LineRecord) -> LineWritten:
+        """Keep the long texts of a complete run that no file could keep before; if none can now, change nothing."""
+        lacking = LineWritten(record.line_number, run_id, lacks_texts=True)
+        if self._late_failures >= _MOST_LATE_FAILURES:
+            return lacking
+        known = store.run(run_id)
+        late = self._payload(record).late_texts(known.values)
+        if not late.texts:
+            return lacking
+        if store.keep_texts(run_id, late.texts):
+            self._late_failures += 1
+            return lacking
+        self._late_failures = 0
+        store.log(run_id, replace(late, texts={}))
+        store.drop_tags(run_id, known.not_kept)
+        return LineWritten(record.line_number, run_id)
 
     def _payload(self, record: LineRecord) -> RunPayload:
         payload = line_payload(record, self._facts.display_name, self._param_limit)
@@ -188,6 +216,7 @@ class BatchWriter(Writer):
         """Count a line that was written."""
         self._asked.discard(written.line_number)
         if written.stats is None and written.line_number in self.existing.complete:
+            self._note_texts(written)
             return
         self.existing.note(written.line_number, written.run_id, written.run, written.shown)
         self.changes.made += written.made
@@ -196,12 +225,19 @@ class BatchWriter(Writer):
         if written.line_number in self._outdated:
             self._outdated.discard(written.line_number)
             self.has_doubt = True  # the sums hold what the line was before
+        if written.lacks_texts:
+            self.existing.lacking_texts.add(written.line_number)
         self._last_end_ms = max(self._last_end_ms, written.end_ms)
         self.existing.tally.add(written.stats, written.scores)
         if written.refused:
             self._counted.add(written.line_number)
             self.changes.refused += 1
         elif not written.made:
+            self.changes.completed += 1
+
+    def _note_texts(self, written: LineWritten) -> None:
+        if written.line_number in self.existing.lacking_texts and not written.lacks_texts:
+            self.existing.lacking_texts.discard(written.line_number)
             self.changes.completed += 1
 
     def in_doubt(self, decided: Iterable[LineRecord]) -> set[int]:

@@ -33,7 +33,7 @@ from pf_mlflow.records.score import Score
 from pf_mlflow.records.source import Source
 from pf_mlflow.scoring.sums import evaluated
 from pf_mlflow.tracking.known_run import KnownRun
-from pf_mlflow.tracking.run_payload import RunPayload, milliseconds
+from pf_mlflow.tracking.run_payload import NOT_KEPT, RunPayload, milliseconds
 
 if TYPE_CHECKING:  # which imports mlflow
     from pf_mlflow.tracking.writer import StoreWriter
@@ -214,7 +214,8 @@ def _of_evaluation(run: KnownRun) -> tuple[frozenset[str], frozenset[str]]:
     """Return the names of a run's metrics and tags that are an evaluation's."""
     values, keys = run.values, score_keys(run.values)
     lists = {key for key in values.tags if key.startswith(EVALUATION_KEYS)}
-    return keys.intersection(values.metrics), keys.intersection(values.tags) | lists
+    not_kept = {f"{NOT_KEPT}{key}" for key in keys}
+    return keys.intersection(values.metrics), (keys | not_kept).intersection(values.tags) | lists
 
 
 def _is_number(value: float) -> bool:

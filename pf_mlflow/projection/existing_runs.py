@@ -22,6 +22,8 @@ class ExistingRuns:
     incomplete: dict[int, KnownRun] = field(default_factory=dict)
     shown: dict[int, int] = field(default_factory=dict)
     """Fingerprints of the complete ones."""
+    lacking_texts: set[int] = field(default_factory=set)
+    """The complete ones of whose long values no file could keep the whole."""
     surplus: list[str] = field(default_factory=list)
     """Runs that show what another one shows."""
     tally: Tally = field(default_factory=Tally)
@@ -62,10 +64,12 @@ class ExistingRuns:
                 return
             self.complete.pop(number, None)
             self.incomplete.pop(number, None)
+            self.lacking_texts.discard(number)
         if run.is_complete:
             self.complete[number] = run.run_id
             self.shown[number] = fingerprint(run.values)
             self.tally.add_run(number, run.values)
+            self.lacking_texts |= {number} if run.not_kept else set()
         else:
             self.incomplete[number] = run
 

@@ -17,7 +17,7 @@ _BEGINNING = 400
 def fingerprint(values: RunPayload) -> int:
     """Return the fingerprint of what a run shows: of a line that completed its output, else its error."""
     if values.status != "FINISHED":
-        return hash((values.status, values.tags.get("promptflow.error"))) << 1
+        return hash((values.status, _of_text(values.tags.get("promptflow.error", "")))) << 1
     return _of_text(values.tags.get(LAST_OUTPUT, values.params.get("output", "")))
 
 

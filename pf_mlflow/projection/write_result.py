@@ -24,6 +24,8 @@ class LineWritten:
     made: bool = False
     """Whether MLflow had no run of the line before."""
     end_ms: int = 0
+    lacks_texts: bool = False
+    """Whether no file could keep the whole of its long values."""
     refused: str | None = None
     """Why MLflow did not take the line's values."""
     shown: int = 0

@@ -9,7 +9,7 @@ from typing import Any
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.keys import readable
 from pf_mlflow.records.line import INTERRUPTED
-from pf_mlflow.tracking.run_payload import NOT_LOGGED, RunPayload
+from pf_mlflow.tracking.run_payload import NOT_KEPT, NOT_LOGGED, RunPayload
 
 __all__ = ["LINE", "SINGLE", "KnownRun", "batch_tags", "child_name", "child_tags"]
 
@@ -69,6 +69,11 @@ class KnownRun:
         """Whether it also shows all that the line was: it was neither cut off nor were its values refused."""
         cut_off = self.values.tags.get("promptflow.error_type") == INTERRUPTED
         return self.is_over and not cut_off and NOT_LOGGED not in self.values.tags
+
+    @property
+    def not_kept(self) -> set[str]:
+        """The tags that name what it shows cut and keeps nowhere whole."""
+        return {key for key in self.values.tags if key.startswith(NOT_KEPT)}
 
     def lacks(self, payload: RunPayload) -> RunPayload:
         """Return what it does not show of a parent's values; of metrics also those that are not true any more."""

@@ -14,6 +14,7 @@ from pf_mlflow.records.masking import MASK
 
 __all__ = [
     "LAST_OUTPUT",
+    "NOT_KEPT",
     "NOT_LOGGED",
     "PARAM_LIMIT",
     "RunPayload",
@@ -32,9 +33,15 @@ LAST_OUTPUT = "promptflow.output"
 """Tag of a run whose param `output`, which nobody can change, is not what promptflow kept in the end: that."""
 NOT_LOGGED = "promptflow.not_logged"
 """Tag of a run whose values MLflow refused: why."""
+NOT_KEPT = "promptflow.not_kept/"
+"""Beginning of a run's tags that name a cut value, of which no file could keep the whole: why."""
 _LARGEST = 2.0**63
 """Metrics from here on are no measurements; neither NaN nor infinity is below it."""
 _LONG_VALUES = "long_values"
+_SHORT = 500
+"""Limit of a value from which its beginning has to be saved."""
+_LONGEST_MARK = 500
+"""Characters at the end of a cut value that say so, at most."""
 _MOST_ENTRIES = {"params": 100, "tags": 100, "metrics": 800}
 """Values of each kind in one request: MLflow takes 100 params, 100 tags, and 1,000 of all."""
 _MOST_BYTES = 700_000
@@ -63,8 +70,8 @@ class RunPayload:
         for kind in ("params", "metrics", "tags"):
             mine, has = getattr(self, kind), getattr(known, kind)
             setattr(lacking, kind, {key: value for key, value in mine.items() if key not in has})
-        shown = " ".join(chain(known.params.values(), known.tags.values()))
-        lacking.texts = {path: text for path, text in self.texts.items() if path not in shown}
+        kept = set(map(path_of_whole, chain(known.params.values(), known.tags.values())))
+        lacking.texts = {path: text for path, text in self.texts.items() if path not in kept}
         return lacking
 
     def amending(self, known: RunPayload) -> RunPayload:
@@ -87,13 +94,31 @@ class RunPayload:
         """Return this without the whole of its long values, which say why it could not be kept."""
 
         def told(values: Mapping[str, str]) -> dict[str, str]:
-            wholes = {key: self.texts.get(path_of_whole(value) or "") for key, value in values.items()}
+            paths = {key: path_of_whole(value) for key, value in values.items()}
+            cut = {key: path for key, path in paths.items() if path in self.texts}
+            lost.update(dict.fromkeys((f"{NOT_KEPT}{key}" for key in cut), reason[:TAG_LIMIT]))
             return {
-                key: _without(whole, len(values[key]), reason) if whole else values[key]
-                for key, whole in wholes.items()
+                **values,
+                **{k: _without(self.texts[path], len(values[k]), reason, path) for k, path in cut.items()},
             }
 
-        return replace(self, params=told(self.params), tags=told(self.tags), texts={})
+        lost: dict[str, str] = {}
+        params, tags = told(self.params), told(self.tags)
+        return replace(self, params=params, tags=tags | lost, texts={})
+
+    def late_texts(self, known: RunPayload) -> RunPayload:
+        """Return the texts that no file kept of a run which shows `known`, and its tags with them in mind.
+
+        Only what is surely the whole of what is shown there: who made it may have masked more.
+        """
+        late = RunPayload("", 0, 0)
+        for key in (tag.removeprefix(NOT_KEPT) for tag in known.tags if tag.startswith(NOT_KEPT)):
+            shown = known.params.get(key) or known.tags.get(key, "")
+            path = path_of_whole(self.params.get(key) or self.tags.get(key, ""))
+            if path and _is_cut_of(shown, self.texts[path]):
+                late.texts[path] = self.texts[path]
+                late.tags |= {key: self.tags[key]} if key in self.tags else {}
+        return late
 
     def add_param(self, key: str, value: Any, limit: int = PARAM_LIMIT) -> None:
         """Add a param under a name that MLflow takes; a value that is too long is cut and kept whole as a text."""
@@ -122,8 +147,14 @@ def _cut(text: str, limit: int, where: str) -> str:
     return text[: limit - len(mark)] + mark
 
 
-def _without(whole: str, limit: int, reason: str) -> str:
-    return _cut(whole, limit, f"whole text not kept: {reason[: min(limit // 11, 120)]}")
+def _without(whole: str, limit: int, reason: str, path: str) -> str:
+    where = f"; once it is, in {path}" if limit > _SHORT else ""
+    return _cut(whole, limit, f"whole text not kept: {reason[: min(limit // 11, 120)]}{where}")
+
+
+def _is_cut_of(shown: str, whole: str) -> bool:
+    beginning, mark, _ = shown.rpartition(" … [cut: ")
+    return bool(mark) and length_of_whole(shown) == len(whole) and whole.startswith(beginning)
 
 
 def path_of_whole(value: str) -> str | None:
@@ -134,7 +165,7 @@ def path_of_whole(value: str) -> str | None:
 
 def length_of_whole(value: str) -> int:
     """Return how many characters a value has, or had before it was cut."""
-    cut = re.search(r" … \[cut: (\d+) characters", value[-200:])
+    cut = re.search(r" … \[cut: (\d+) characters", value[-_LONGEST_MARK:])
     return int(cut[1]) if cut else len(value)
 
 

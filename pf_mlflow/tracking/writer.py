@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,8 +64,9 @@ class StoreWriter(StoreReader):
     def __init__(self, tracking_uri: str, experiment: str, lock_dir: Path, dry_run: bool = False) -> None:
         super().__init__(tracking_uri, experiment, lock_dir)
         self.dry_run = dry_run
-        self.lost: list[str] = []
-        """Why files of runs could not be kept; what they hold is nowhere else."""
+        self.lost: dict[str, str] = {}
+        """Why files of runs could not be kept, by run, that of a table by its path below it."""
+        self._keeps_none = threading.Event()
 
     @property
     def is_database(self) -> bool:
@@ -159,11 +161,8 @@ class StoreWriter(StoreReader):
 
         Where these cannot be kept, the cut values say so.
         """
-        try:
-            self._log_texts(run_id, payload.texts)
-        except ArtifactsFailed as error:
-            self.lost.append(str(error))
-            payload = payload.without_texts(error.reason)
+        if why := self.keep_texts(run_id, payload.texts):
+            payload = payload.without_texts(why)
         at = payload.end_ms or milliseconds(time.time())
         for part in requests_of(payload):
             metrics = [Metric(key, value, at, 0) for key, value in part.metrics.items()]
@@ -171,12 +170,25 @@ class StoreWriter(StoreReader):
             tags = [RunTag(key, value) for key, value in part.tags.items()]
             self._store.log_batch(run_id, metrics, params, tags)
 
-    def _log_texts(self, run_id: str, texts: Mapping[str, str]) -> None:
-        """Log long texts; what may pass is tried again, until it did not pass once."""
-        if texts:
-            stop = stop_after_attempt(1 if self.lost else _TRIES)
-            again = Retrying(stop=stop, wait=_PAUSE, retry=retry_if_exception(_may_pass), reraise=True)
+    @_writes
+    def keep_texts(self, run_id: str, texts: Mapping[str, str]) -> str:
+        """Keep long texts as files of a run, and return why they cannot be kept, nothing if they are.
+
+        What may pass is tried again, but for those that come while none is kept.
+        """
+        if not texts:
+            return ""
+        stop = stop_after_attempt(1 if self._keeps_none.is_set() else _TRIES)
+        again = Retrying(stop=stop, wait=_PAUSE, retry=retry_if_exception(_may_pass), reraise=True)
+        try:
             again(lambda: self._artifacts(run_id).log_texts(texts))
+        except ArtifactsFailed as error:
+            self._keeps_none.set()
+            self.lost[run_id] = str(error)
+            return error.reason
+        self._keeps_none.clear()
+        self.lost.pop(run_id, None)
+        return ""
 
     @_writes
     def log_table(self, run_id: str, path: Path) -> None:
@@ -185,7 +197,7 @@ class StoreWriter(StoreReader):
         try:
             Artifacts(run, self.tracking_uri).log_file(path)
         except ArtifactsFailed as error:
-            self.lost.append(str(error))
+            self.lost[f"{run_id}/{path.name}"] = str(error)
             return
         tables = json.loads(run.data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
         if not any(table["path"] == path.name for table in tables):

@@ -419,3 +419,29 @@ def test_whoever_names_no_batch_means_old_ones_and_refused_lines_too(user: User)
     user.spool.close_batch(one.uid, "{}")
     assert [(done.name, done.state) for done in user.sync()] == [("month", "mended"), ("refused", "mended")]
     assert user.sync() == []
+
+
+def test_long_texts_that_no_file_could_keep_come_when_one_can(user: User) -> None:
+    whole = "a joke " * 1000
+    infos = [run_info(number, joke_call(output=f"{number} {whole}")) for number in range(2)]
+    finished_batch(user.home, [*infos, run_info(2, status="Failed", error={"message": whole, "code": "UserError"})])
+    (root := user.folder / "artifacts").touch()
+    user.client.create_experiment("texts", artifact_location=str(root))
+    user.monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "texts")
+    assert (first := user.one("b1")).state == "mended" and "of 3 lines" in (first.trouble or "")
+    before = user.runs("texts")
+    again = user.one("b1")  # nothing has changed
+    assert (again.state, user.runs("texts")) == ("in line", before) and "of 3 lines" in (again.trouble or "")
+    root.unlink()
+    assert (mended := user.one("b1")).completed == 3 and mended.trouble is None
+    parent, *children = user.runs("texts")
+    assert (parent["data"]["metrics"], parent["data"]["params"]) == tuple(
+        before[0]["data"][k] for k in ("metrics", "params")
+    )
+    for number, child in enumerate(children[:2]):
+        (path,) = (user.folder / "artifacts" / child["info"]["run_id"] / "artifacts" / "long_values").iterdir()
+        assert path.name == "output.txt" and path.read_text() == f"{number} {whole}"
+        assert str(child["data"]["params"]["output"]).endswith("once it is, in long_values/output.txt]")
+    assert "all of them in the artifact" in children[2]["data"]["tags"]["promptflow.error"]
+    assert not any("not_kept" in tag for child in children for tag in child["data"]["tags"])
+    assert (user.one("b1").state, user.runs("texts")) == ("in line", [parent, *children])

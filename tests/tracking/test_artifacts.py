@@ -133,7 +133,8 @@ def test_values_are_there_without_them_and_say_so(
     ):
         assert len(text) == limit and text.startswith(TEXT[:400]) and length_of_whole(text) == len(TEXT)
         assert re.search(rf" … \[cut: {len(TEXT)} characters, whole text not kept: {why}.*\]$", text)
-    assert len(store.lost) == 1 and re.search(f"Artifacts of MLflow at sqlite:///.*: {why}", store.lost[0])
+    assert store.lost.keys() == {run_id}
+    assert re.search(f"Artifacts of MLflow at sqlite:///.*: {why}", store.lost[run_id])
 
 
 def test_a_table_that_cannot_be_kept_keeps_nothing_else_back(
@@ -144,3 +145,16 @@ def test_a_table_that_cannot_be_kept_keeps_nothing_else_back(
     (tmp_path / "table.json").write_text("{}")
     store.log_table(run_id, tmp_path / "table.json")
     assert "mlflow.loggedArtifacts" not in store.run(run_id).values.tags and len(store.lost) == 1
+
+
+def test_a_passing_outage_costs_no_later_text(store: StoreWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    unwritable(store, "a file is there", monkeypatch)
+    payload = RunPayload("FINISHED", 0, 1_000)
+    payload.add_param("output", TEXT)
+    runs = [store.create_single(ONE, number, 100.0) for number in range(2)]
+    store.complete(runs[0], payload)
+    (folder_of(store) / "mlruns").unlink()
+    store.complete(runs[1], payload)
+    assert store.lost.keys() == {runs[0]} and store.text(runs[1], PATH) == TEXT.replace("\r\n", "\n")
+    assert [store.run(run_id).not_kept for run_id in runs] == [{"promptflow.not_kept/output"}, set()]
+    assert not store.keep_texts(runs[0], payload.texts) and not store.lost
