@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records import known_fields
+from pf_mlflow.records.masking import MASK, Secrets, is_secret_name
 from pf_mlflow.records.score import Score, read_scores
 
-__all__ = ["COMPLETED", "FAILED", "INTERRUPTED", "LineRecord", "SAVES", "Span", "Tokens", "ranges", "saved_scores"]
+__all__ = [
+    "COMPLETED",
+    "FAILED",
+    "INTERRUPTED",
+    "LineRecord",
+    "SAVES",
+    "Span",
+    "Tokens",
+    "cleaned",
+    "ranges",
+    "saved_scores",
+]
 
 COMPLETED = "Completed"
 FAILED = "Failed"
@@ -113,6 +125,32 @@ class LineRecord:
         called = (name for name, span in self.node_spans().items() if self.llm_calls(span))
         return tuple(dict.fromkeys([*self.llm_nodes, *called]))
 
+    def mapped(
+        self,
+        of_values: Callable[[Mapping[str, Any]], dict[str, Any]],
+        of_value: Callable[[Any], Any],
+        of_error: Callable[[str], str | None],
+    ) -> LineRecord:
+        """Return the record with other inputs, outputs, errors and texts of scores; numbers and times stay."""
+
+        def span(one: Span) -> Span:
+            output = of_value(one.output) if one.has_output else None
+            return replace(one, inputs=of_values(one.inputs), output=output, error=one.error and of_error(one.error))
+
+        def score(one: Score) -> Score:
+            value = of_value(one.value) if isinstance(one.value, str) and one.model is None else one.value
+            error = None if one.error is None else of_error(one.error) or "not told"
+            return replace(one, value=value, error=error, rationale=one.rationale and of_error(one.rationale))
+
+        return replace(
+            self,
+            inputs=of_values(self.inputs),
+            outputs=of_values(self.outputs),
+            error=self.error and of_error(self.error),
+            spans=tuple(map(span, self.spans)),
+            scores=tuple(map(score, self.scores)),
+        )
+
     def to_json(self) -> str:
         """Return the record as ASCII JSON, which any database and any text can take."""
         return json.dumps(vars(self), default=_fields, separators=(",", ":"))
@@ -137,6 +175,33 @@ def _span(data: dict[str, Any]) -> Span:
 def _fields(value: object) -> Any:
     """Return the fields of a part of a record; unlike `dataclasses.asdict`, without copying all of it."""
     return vars(value) if isinstance(value, (Score, Span, Tokens)) else str(value)
+
+
+def cleaned(record: LineRecord, content: str, secrets: Secrets) -> LineRecord:
+    """Return the record as it may leave the line's process: without secrets, with `content` `none` without text.
+
+    Args:
+        record: The record.
+        content: `none` puts its size in the place of every input and output, and keeps of errors only their type.
+        secrets: What is known to be secret.
+    """
+    record = record.mapped(secrets.masked_value, secrets.masked_value, secrets.masked)
+    if content != "none":
+        return record
+    record = record.mapped(_sizes_of, _size_of, lambda text: None)
+    return replace(record, spans=tuple(replace(span, name=span.node or "") for span in record.spans))
+
+
+def _sizes_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: MASK if is_secret_name(name) else _size_of(value) for name, value in values.items()}
+
+
+def _size_of(value: Any) -> str:
+    if isinstance(value, str):
+        return f"<{len(value)} characters>"
+    if isinstance(value, (Mapping, list, tuple)):
+        return f"<{len(value)} items>"
+    return f"<{type(value).__name__}>"
 
 
 def saved_scores(spans: Iterable[Span]) -> tuple[Score, ...]:

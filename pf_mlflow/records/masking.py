@@ -1,4 +1,4 @@
-"""Keeps secrets, and on request all content, out of records before they leave the line's process.
+"""Keeps secrets out of texts and values.
 
 Masked are formats that nothing else has (keys of known services, JWTs, PEM blocks, URLs with a password), values that
 are known to be secret, and what stands behind a name such as `api key:` if it looks random. A password that is an
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
-from pf_mlflow.records.line import LineRecord, Span
-from pf_mlflow.records.score import Score
-
-__all__ = ["MASK", "Secrets", "cleaned", "url_passwords"]
+__all__ = ["MASK", "Secrets", "is_secret_name", "url_passwords"]
 
 MASK = "**scrubbed**"
 
@@ -27,7 +24,7 @@ _SHORTEST = 8
 _SECRET_NAME = re.compile(
     r"(^|[_\-.])(api[_-]?key|secret|passw(or)?d|(access|auth|refresh|bearer|id)[_-]?token|credentials?)s?$", re.I
 )
-_LONG_WORD = re.compile(r"[\w+/=.:~%&?-]{16,}", re.ASCII)
+_LONG_WORD = re.compile(r"\b[\w+/=.:~%&?-]{16,}", re.ASCII)
 """Where a service's key may be: nothing shorter is one."""
 _SERVICE_KEY = re.compile(
     r"""
@@ -49,30 +46,48 @@ _SERVICE_KEY = re.compile(
     | EAAA[\w-]{60} | AGE-SECRET-KEY-1[0-9A-Z]{40,} | HRKU-[\w-]{36,} | fm[12]_[\w+/=]{60,} | rnd_[A-Za-z0-9]{28}\b
     | fw_(?=[A-Za-z]*\d)[A-Za-z0-9]{20,} | pat[A-Za-z0-9]{14}\.[0-9a-f]{64} | dt0[a-z]\d\d\.[A-Z0-9]{24}\.[A-Z0-9]{64}
     | pul-[0-9a-f]{40} | v1\.0-[0-9a-f]{24}-[0-9a-f]{100,} | [A-Za-z0-9]{14}\.atlasv1\.[\w=-]{50,}
+    | (?:bot)?\d{8,10}:[\w-]{30,}                                     # Telegram
     | (?:ops_)?eyJ[\w-]{8,}\.eyJ[\w-]{8,}(?:\.[\w-]{8,})? | ops_eyJ[\w+/=-]{100,}                # JWT, 1Password
     )
-    | (?<=AccountKey=)[\w+/]{20,}={0,2} | (?<=SharedAccessKey=)[\w+/]{20,}={0,2} | (?<=[?&]sig=)[\w%+/=.~-]{8,}
-    | (?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}                       # Azure
-    | (?<=hooks\.slack\.com/services/)[\w/]{20,} | (?<=/api/webhooks/)\d{15,20}/[\w-]{60,}
-    | (?<!\d)\d{8,10}:[\w-]{30,}                                     # Telegram
-    | (?<=[?&]code=)[\w/+-]{40,}={0,2}
     """,
     re.X | re.ASCII,
 )
-"""What begins a word stands behind one `\\b`: tried within words too, it took most of the time."""
+"""What begins a word stands behind one `\b`: tried within words too, it took most of the time."""
+_KEY_IN_ADDRESS = re.compile(
+    r"""
+    ( AccountKey=(?=[\w+/]{20}) | SharedAccessKey=(?=[\w+/]{20}) | [?&]sig=(?=[\w%+/=.~-]{8}) | [?&]code=(?=[\w/+-]{40})
+    | hooks\.slack\.com/services/(?=[\w/]{20}) | /api/webhooks/(?=\d{15,20}/[\w-]{60})
+    ) [\w%+/=.~-]+
+    """,
+    re.X | re.ASCII,
+)
+_AZURE_SECRET = re.compile(r"(?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}", re.ASCII)
 _DIGIT = re.compile("[0-9]")
+_PIECE = re.compile("[A-Za-z0-9]+")
+_RUN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+"""Digits, small or capital letters; a capital that begins a word counts as small."""
+_PASSWORD = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])(?=.*[!#%&*+@^~?])[^(){}\[\]<>$]*")
+"""What is made as people are told to make passwords, and is no code."""
 _MAY_BE_KEY = re.compile("[0-9]|sk-")
 _LONGEST_KEY = 4096
 """Characters beyond which a word is data, such as an image."""
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?)-----.+?(?:-----END \1-----|\Z)", re.S)
-_URL_PASSWORD = re.compile(r"(://[^\s/:@\"'<>{}$]*:)(?![$<])([^\s/@\"'{}]+)(?=@[\w\[/])")
+_URL_PASSWORD = re.compile(
+    r"(://[^\s/:@\"'<>{}$]*:)(?![$<])([^\s/@\"'{}]+(?:@[^\s/@?#&=,;\"'{}]+)*)(?=@[\w\[/])",
+)
 _USELESS_PASSWORDS = {MASK, "***", *"password passwd pass pwd secret token key changeme example".split()}
-_NAMES = (
-    *("key", "secret", "password", "passwd", "pwd", "passphrase", "token", "authorization", "credential", "bearer"),
-    *("client", "パスワード", "トークン", "シークレット", "キー"),
+_NAME = re.compile(
+    "key|secret|password|passwd|pwd|passphrase|token|authorization|credential|bearer|client|cookie"
+    "|パスワード|トークン|シークレット|キー"
+)
+_HEADER = re.compile(r"(set-)?cookie|(proxy-)?authorization", re.I)
+_COOKIES = re.compile(
+    r"""["']?\s?[:,]\s?b?["']?(?=(?:[\w.%-]+=[^\s;,"']*;\s?)*[\w.%-]+=[^\s;,"']{8})"""
+    r"""(?P<value>[\w.%-]+=[^\s;,"']*(?:;\s?[\w.%-]+(?:=[^\s;,"']*)?)*)"""
 )
 _NAMED_VALUE = re.compile(
-    r"""(?: (?P<sure> s?\sprovided:\s? | ["']?\s?[:=]\s?["']?(?:bearer|basic)\s )
+    r"""(?: (?P<sure> s?\sprovided:\s? )
+          | (?P<scheme> ["']?\s?[:=,]\s?b?["']?(?:bearer|basic|token|apikey|negotiate|ntlm)\s )
           | s?\\?["'`]?\]?\s{0,3}(?: :=|=>|[:=：] )\s{0,3}\\?["'`「]?
           | s?\s?(?: は|が|is\s|was\s )\s?["'`「]?
           | ["']\s+value\s?=\s?["']
@@ -106,6 +121,10 @@ class Secrets:
         if "-----BEGIN" in text:
             text = _PEM.sub(MASK, text)
         text = _LONG_WORD.sub(_without_service_key, text)
+        if "Key=" in text or "sig=" in text or "code=" in text or "hooks" in text:
+            text = _KEY_IN_ADDRESS.sub(rf"\1{MASK}", text)
+        if "Q~" in text:
+            text = _AZURE_SECRET.sub(MASK, text)
         if "://" in text:
             text = _URL_PASSWORD.sub(_without_password, text)
         text = _without_named_values(text)
@@ -116,28 +135,58 @@ class Secrets:
         if isinstance(value, str):
             return self.masked(value)
         if isinstance(value, Mapping):
-            return {
-                self.masked(k) if isinstance(k, str) else k: MASK if _is_secret_name(str(k)) else self.masked_value(v)
-                for k, v in value.items()
-            }
-        return [self.masked_value(item) for item in value] if isinstance(value, (list, tuple)) else value
+            return self._masked_mapping(value)
+        if isinstance(value, (list, tuple)):
+            return [self.masked_value(item) for item in value]
+        if value is None or isinstance(value, (int, float)):
+            return value
+        text = str(value)  # as it will be written
+        masked = self.masked(text)
+        return value if masked == text else masked
+
+    def _masked_mapping(self, values: Mapping[Any, Any]) -> dict[Any, Any]:
+        masked: dict[Any, Any] = {}
+        for key, value in values.items():
+            name = shown = self.masked(key) if isinstance(key, str) else key
+            while shown in masked:
+                shown = f"{name} {int(shown[len(name) :] or 1) + 1}"
+            masked[shown] = self._masked_named(str(key), value)
+        return masked
+
+    def _masked_named(self, name: str, value: Any) -> Any:
+        if is_secret_name(name):
+            return MASK
+        if isinstance(value, str) and _HEADER.fullmatch(name):
+            return self.masked(f"{name}: {value}")[len(name) + 2 :]
+        return self.masked_value(value)
 
 
 def _forms(secret: str) -> set[str]:
-    """Return a secret as it stands in texts, in JSON, in JSON within JSON, in a `repr` and in addresses."""
+    """Return a secret as it stands in texts, in JSON, in JSON within JSON, in a `repr`, in addresses and in base64."""
     in_json = {json.dumps(secret, ensure_ascii=ascii)[1:-1] for ascii in (True, False)}
     twice = {json.dumps(form)[1:-1] for form in in_json}
-    return {secret, repr(secret)[1:-1], quote(secret), quote(secret, safe=""), quote_plus(secret), *in_json, *twice}
+    in_address = {quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    return {secret, repr(secret)[1:-1], *in_address, *in_json, *twice, *_in_base64(secret.encode(errors="replace"))}
+
+
+def _in_base64(secret: bytes) -> set[str]:
+    """Return what of a secret's base64 does not depend on what stands around it, at each of its three places."""
+    return {
+        encoded(b"\0" * before + secret)[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6].decode()
+        for before in range(3)
+        for encoded in (b64encode, urlsafe_b64encode)
+    }
 
 
 def url_passwords(text: str) -> list[str]:
     """Return the passwords in the addresses of a text."""
-    return [found[2] for found in _URL_PASSWORD.finditer(text)]
+    found = (match[2] for match in _URL_PASSWORD.finditer(text))
+    return list(dict.fromkeys(form for password in found for form in (password, unquote(password))))
 
 
-def _without_service_key(word: re.Match[str]) -> str:
-    is_data = word.end() - word.start() > _LONGEST_KEY
-    return word[0] if is_data or not _MAY_BE_KEY.search(word[0]) else _SERVICE_KEY.sub(MASK, word[0])
+def _without_service_key(found: re.Match[str]) -> str:
+    word = found[0]
+    return word if len(word) > _LONGEST_KEY or not _MAY_BE_KEY.search(word) else _SERVICE_KEY.sub(MASK, word)
 
 
 def _without_password(found: re.Match[str]) -> str:
@@ -149,25 +198,25 @@ def _without_named_values(text: str) -> str:
     lowered = text.lower()
     if len(lowered) != len(text):  # İ is two characters then
         lowered = text.translate(_SMALL)
-    values = {span for name in _NAMES for span in _values_behind(name, text, lowered)}
-    for start, end in sorted(values, reverse=True):
-        text = f"{text[:start]}{MASK}{text[end:]}"
-    return text
-
-
-def _values_behind(name: str, text: str, lowered: str) -> Iterator[tuple[int, int]]:
-    at = lowered.find(name)
-    while at >= 0:
-        at += len(name)
-        found = _NAMED_VALUE.match(text, at)
-        if found and _is_secret_value(name, found):
-            yield found.start("value"), found.start("value") + len(found["value"].rstrip(".:!?"))
-        at = lowered.find(name, max(at, found.end() if found else 0))
+    parts: list[str] = []
+    tried: dict[str, int] = {}
+    end = 0
+    for name in _NAME.finditer(lowered):
+        if name.start() < max(end, tried.get(name[0], 0)):
+            continue
+        found = (_COOKIES if name[0] == "cookie" else _NAMED_VALUE).match(text, name.end())
+        tried[name[0]] = found.end() if found else 0
+        if found and _is_secret_value(name[0], found):
+            parts += text[end : found.start("value")], MASK
+            end = found.start("value") + len(found["value"].rstrip(".:!?"))
+    return "".join(parts) + text[end:]
 
 
 def _is_secret_value(name: str, found: re.Match[str]) -> bool:
     value = found["value"].rstrip(".:!?")
-    if found["sure"]:
+    if name == "cookie":
+        return True
+    if found["sure"] or found["scheme"] and name == "authorization" and not (value.isalpha() and value.islower()):
         return len(value) >= _SHORTEST and not value.startswith(("$", MASK))
     if found["call"] or name == "client":
         return bool(found["call"]) and len(value) >= _SHORTEST_IN_CALL and _looks_random(value)
@@ -182,72 +231,11 @@ def _looks_random(value: str, turns_of_digits: int = 2) -> bool:
     """Tell whether a text is no word, name, number or path: letters and digits, or cases, take turns within it."""
     if len(value) < _SHORTEST or "://" in value or value.startswith(("/", "./", "$", MASK)):
         return False
-    turns = sum(_turns(piece) for piece in re.split(r"[^A-Za-z0-9]+", value[:200]))
-    return turns >= (turns_of_digits if _DIGIT.search(value) else 5) or _is_password(value)
-
-
-def _is_password(value: str) -> bool:
-    """Tell whether a text is made as people are told to make passwords, and is no code."""
-    kinds = ("[a-z]", "[A-Z]", "[0-9]", "[!#%&*+@^~?]")
-    return not re.search(r"[(){}\[\]<>$]", value) and all(re.search(kind, value) for kind in kinds)
-
-
-def _turns(piece: str) -> int:
-    """Return how often digits, small and capital letters take turns; a capital that begins a word counts as small."""
-    return max(0, len(re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", piece)) - 1)
+    turns = len(_RUN.findall(value, 0, 200)) - len(_PIECE.findall(value, 0, 200))
+    return turns >= (turns_of_digits if _DIGIT.search(value) else 5) or _PASSWORD.fullmatch(value) is not None
 
 
 @lru_cache(maxsize=1024)
-def _is_secret_name(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
     """Tell whether the value of an input or a column is secret by its name."""
     return _SECRET_NAME.search(name) is not None
-
-
-def cleaned(record: LineRecord, content: str, secrets: Secrets) -> LineRecord:
-    """Return the record as it may leave the line's process: without secrets, with `content` `none` without text.
-
-    Args:
-        record: The record.
-        content: `none` puts its size in the place of every input and output, and keeps of errors only their type.
-        secrets: What is known to be secret.
-    """
-    record = _map_values(record, secrets.masked_value, secrets.masked)
-    if content != "none":
-        return record
-    record = _map_values(record, _size_of, lambda text: None)
-    return replace(
-        record,
-        spans=tuple(replace(span, name=span.node or "") for span in record.spans),
-        scores=tuple(replace(score, rationale=None) for score in record.scores),
-    )
-
-
-def _map_values(record: LineRecord, of_value: Any, of_error: Any) -> LineRecord:
-    def mapped(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: MASK if _is_secret_name(name) else of_value(value) for name, value in values.items()}
-
-    def span(one: Span) -> Span:
-        output = of_value(one.output) if one.has_output else None
-        return replace(one, inputs=mapped(one.inputs), output=output, error=one.error and of_error(one.error))
-
-    def score(one: Score) -> Score:
-        value = of_value(one.value) if isinstance(one.value, str) and one.model is None else one.value
-        error = None if one.error is None else of_error(one.error) or "not told"
-        return replace(one, value=value, error=error, rationale=one.rationale and of_error(one.rationale))
-
-    return replace(
-        record,
-        inputs=mapped(record.inputs),
-        outputs=mapped(record.outputs),
-        error=record.error and of_error(record.error),
-        spans=tuple(map(span, record.spans)),
-        scores=tuple(map(score, record.scores)),
-    )
-
-
-def _size_of(value: Any) -> str:
-    if isinstance(value, str):
-        return f"<{len(value)} characters>"
-    if isinstance(value, (Mapping, list, tuple)):
-        return f"<{len(value)} items>"
-    return f"<{type(value).__name__}>"

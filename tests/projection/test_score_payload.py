@@ -20,8 +20,8 @@ from pf_mlflow.projection.score_payload import (
     scores_of,
 )
 from pf_mlflow.projection.summary import BatchSummary, Tally
-from pf_mlflow.records.line import LineRecord
-from pf_mlflow.records.masking import Secrets, cleaned
+from pf_mlflow.records.line import LineRecord, cleaned
+from pf_mlflow.records.masking import Secrets
 from pf_mlflow.records.score import Score
 from pf_mlflow.scoring.sums import ScoreSums
 from pf_mlflow.tracking.run_payload import RunPayload

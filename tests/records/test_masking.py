@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pf_mlflow.projection.line_payload import line_payload
-from pf_mlflow.records.line import FAILED, LineRecord
-from pf_mlflow.records.masking import MASK, Secrets, cleaned
+from pf_mlflow.records.line import FAILED, LineRecord, cleaned
+from pf_mlflow.records.masking import MASK, Secrets
 from pf_mlflow.sources.promptflow.known_secrets import environment_secrets
 
 SECRET = "hunter2-hunter2"

@@ -13,8 +13,8 @@ from builders import line_record, span
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.keys import valid_key
-from pf_mlflow.records.line import LineRecord, saved_scores
-from pf_mlflow.records.masking import MASK, Secrets, cleaned
+from pf_mlflow.records.line import LineRecord, cleaned, saved_scores
+from pf_mlflow.records.masking import MASK, Secrets
 from pf_mlflow.records.score import Score, read_scores
 
 SCORES = (

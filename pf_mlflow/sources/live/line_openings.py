@@ -16,8 +16,7 @@ from typing import Any
 import psutil
 
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.records.line import FAILED, LineRecord
-from pf_mlflow.records.masking import cleaned
+from pf_mlflow.records.line import FAILED, LineRecord, cleaned
 from pf_mlflow.sources.promptflow.known_secrets import known_secrets
 from pf_mlflow.spool.launch import deliver_in_background
 from pf_mlflow.spool.processes import started_at

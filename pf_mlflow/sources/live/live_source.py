@@ -13,8 +13,7 @@ from typing import Any
 
 from pf_mlflow.logs import warn_once
 from pf_mlflow.records.batch import Batch, command_on
-from pf_mlflow.records.line import LineRecord
-from pf_mlflow.records.masking import cleaned
+from pf_mlflow.records.line import LineRecord, cleaned
 from pf_mlflow.settings import Settings, read_settings
 from pf_mlflow.sources.live.line_openings import LineOpenings
 from pf_mlflow.sources.promptflow.flow import saves_scores

@@ -11,8 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.records.line import COMPLETED, LineRecord, ranges
-from pf_mlflow.records.masking import cleaned
+from pf_mlflow.records.line import COMPLETED, LineRecord, cleaned, ranges
 from pf_mlflow.records.source import BatchFacts, Provenance
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, data_files, digest
 from pf_mlflow.sources.promptflow.known_secrets import known_secrets
