@@ -9,7 +9,7 @@ from machine import FLOWS, Machine, Tracked
 
 BATCHES = {
     "kinds": (KINDS, {"sure": True}),
-    "plain_flex": (FLEX, {"count": 3}),
+    "plain_flex": (FLEX, {"count": 3, "not_taken": "x"}),
     "streaming": (STREAMS, {}),
 }
 
@@ -33,6 +33,7 @@ def test_each_line_is_shown_as_promptflow_decided(machine: Machine, flow: str, s
         told = (info.status, data.params.get("output"), data.tags.get("promptflow.error_type"))
         assert told == ("FAILED" if error else "FINISHED", output, error), what
         assert data.params["input_kind"] == row["kind"], what
+        assert "input_not_taken" not in data.params, what
     as_promptflow_has_it(machine, f"last_word_{flow}", shown)
     assert shown.parent.info.status == "FINISHED"  # inputs that do not fit do not end the batch
 

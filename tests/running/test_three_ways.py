@@ -18,7 +18,7 @@ TOPICS = ["atom", "[[usage=none]]", "[[usage=nested]]", "[[status=401]]", "[[sta
 TIME_OUT = "7"
 ROWS: dict[str, list[dict[str, Any]]] = {
     "kinds": [{"sure": True, **row} for row, *_ in KINDS.values()],
-    "plain_flex": [{"count": 3, **row} for row, *_ in FLEX.values() if row["kind"] != "exit"],
+    "plain_flex": [{"count": 3, "not_taken": "x", **row} for row, *_ in FLEX.values() if row["kind"] != "exit"],
     "edge": [
         *({"topic": topic} for topic in TOPICS),
         *({"topic": f"[[give={kind}]]"} for kind in ("dict", "list", "none", "empty", "infinity", "numpy")),
@@ -28,7 +28,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "several": [{"question": topic} for topic in TOPICS],
     "chatty": [{"topic": topic, "number": n, "more": {"of": topic}} for n, topic in enumerate(["a", "[[raise=no]]"])],
     "async_dag": [{"topic": "atom"}, {"topic": "hang"}],
-    "flex": [{"topic": "atom"}, {"topic": "boom"}],
+    "flex": [{"topic": "atom", "not_taken": "x"}, {"topic": "boom", "not_taken": "x"}],
     "async_flex": [{"topic": "atom"}, {"topic": "hang"}],
     "class_flex": [{"topic": "atom"}],
     "basic.prompty": [{"topic": "atom"}, {"topic": "[[status=400]]"}],

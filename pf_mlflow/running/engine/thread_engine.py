@@ -16,6 +16,7 @@ from pf_mlflow.running.engine.lines import Lines
 from pf_mlflow.running.engine.shortcuts import shortcuts
 from pf_mlflow.running.engine.workers import Workers
 from pf_mlflow.running.observer import Observer, StopRequest
+from pf_mlflow.sources.promptflow.private_names import taken_by
 
 __all__ = ["ThreadEngine"]
 
@@ -71,7 +72,7 @@ class ThreadEngine:
     async def _execute(
         self, executor: Any, inputs: Sequence[Mapping[str, Any]], output_dir: Path, run_id: str, line_timeout: float
     ) -> list[LineResult]:
-        lines = Lines(inputs[: self._limit])
+        lines = Lines(taken_by(executor, one) for one in inputs[: self._limit])
         self._observer.batch_started(run_id, lines.total)
         line_executor = LineExecutor(executor, run_id, output_dir, lines, self._observer)
         with line_executor.prepared(), shortcuts():

@@ -6,15 +6,16 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from pf_mlflow.errors import BadInput
 from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord
-from pf_mlflow.sources.promptflow.flow import flow_nodes
+from pf_mlflow.sources.promptflow.flow import flow_nodes, read_flow
 from pf_mlflow.sources.promptflow.run_info import line_of_run_info
 from pf_mlflow.sources.promptflow.run_record import NOWHERE, RunRecord
 
@@ -52,9 +53,19 @@ class BatchFolder:
     ) -> Iterator[LineRecord]:
         """Yield the wanted lines in order of their numbers, as lines of the batch with this uid and name."""
         nodes = flow_nodes(self.flow or self._copy)
+        takes = self._takes()
         for number, info in self.run_infos(wanted):
             with suppress(ValueError, KeyError, TypeError):
+                inputs = (info.get("inputs") or {}).items()
+                info["inputs"] = {name: value for name, value in inputs if takes is None or name in takes}
                 yield line_of_run_info(batch_uid, name, number, info, nodes, self.path)
+
+    def _takes(self) -> Collection[str] | None:
+        """Return which values of a row a flex flow's entry takes: promptflow adds them to the YAML in its copy."""
+        with suppress(BadInput):
+            flow = read_flow(self._copy)
+            return None if flow.is_dag else flow.inputs
+        return None
 
     def inputs(self, wanted: Callable[[int], bool]) -> dict[int, dict[str, Any]]:
         """Return the inputs of the wanted lines by number, with all decimals, which `inputs.jsonl` has not."""

@@ -37,6 +37,7 @@ __all__ = [
     "run_database",
     "snapshot_ignores",
     "stored_connections",
+    "taken_by",
     "watch_workers",
 ]
 
@@ -144,6 +145,15 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(serialize(value, serialization_funcs={PFBytes: str}), default=str))
 
 
+def taken_by(executor: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a line's inputs that its flow is given; a flex flow is given only what its entry takes."""
+    from promptflow.executor._script_executor import ScriptExecutor
+
+    if not isinstance(executor, ScriptExecutor):
+        return dict(inputs)
+    return {name: value for name, value in inputs.items() if name in executor._inputs or name == "line_number"}
+
+
 def watch_workers(executing: Callable[[CurrentLine, Mapping[str, Any]], AbstractContextManager[list[Any]]]) -> None:
     """Surround each line that a worker of promptflow's pool executes, once; the list yielded takes its result."""
     from promptflow.executor import _line_execution_process_pool as pool
@@ -154,7 +164,7 @@ def watch_workers(executing: Callable[[CurrentLine, Mapping[str, Any]], Abstract
 
     @wraps(execute)
     def watched(executor: Any, output_queue: Any, *, inputs: Any, run_id: str, index: int, **more: Any) -> Any:
-        with executing(CurrentLine(run_id, index), inputs) as results:
+        with executing(CurrentLine(run_id, index), taken_by(executor, inputs)) as results:
             results.append(execute(executor, output_queue, inputs=inputs, run_id=run_id, index=index, **more))
             return results[0]
 

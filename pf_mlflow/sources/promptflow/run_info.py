@@ -21,10 +21,11 @@ def line_of_run_info(
     """Return the record of a line of the batch `name`, of which promptflow keeps `info` and more in its folder."""
     start, end = seconds(info["start_time"]) or 0.0, seconds(info["end_time"])
     spans = tuple(_spans((info.get("api_calls") or [None])[0], None, None, ROOT))
+    taken = spans[0].inputs if spans else {}  # of a flex flow, `info` has the row's other columns too
     if len(spans) <= 1:  # tracing was off
         spans = (Span(ROOT, "flow", "Flow", start, end), *_node_spans(folder, number))
     of_batch = str(info["run_id"]).rpartition("_")[0]
-    inputs = {k: v for k, v in (spans[0].inputs or info.get("inputs") or {}).items() if k != "line_number"}
+    inputs = {k: v for k, v in (taken or info.get("inputs") or {}).items() if k != "line_number"}
     record = LineRecord(
         batch_uid,
         number,
