@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from pf_mlflow.errors import BadInput
 from pf_mlflow.records.score import NO, OVERALL, ROOT_CAUSE, YES
 from pf_mlflow.scoring.files import found_file
 from pf_mlflow.scoring.judges.builtin import CHUNK_PRECISION, JUDGES
-from pf_mlflow.scoring.judges.judge import FIELDS, Judge, placeholders
+from pf_mlflow.scoring.judges.judge import FIELDS, Judge, placeholders, unknown_placeholder
 
 __all__ = ["RESERVED", "is_judge", "load_judge"]
 
@@ -87,10 +88,10 @@ def _prompt(key: str, given: Any) -> tuple[str, tuple[str, ...], tuple[str, ...]
         return _GUIDELINES + "\n".join(f"- {line}" for line in literal), ("answer",), ("question", "context", "answer")
     if not isinstance(given, str):
         raise ValueError(f"{key} is no text")
-    names = placeholders(given)
-    if unknown := [name for name in names if name not in FIELDS]:
+    if unknown := unknown_placeholder(given):
         known = ", ".join(f"{{{{ {name} }}}}" for name in FIELDS)
-        raise ValueError(f"{key} has the placeholder {{{{ {unknown[0]} }}}}; known are {known}")
+        raise ValueError(f"{key} has the placeholder {unknown}; known are {known}")
+    names = placeholders(given)
     return given, names or ("answer",), () if names else FIELDS
 
 
@@ -117,7 +118,7 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 def _word(value: Any) -> str | None:
     if isinstance(value, bool):
         return YES if value else NO
-    return " ".join(value.split()) or None if isinstance(value, str) else None
+    return " ".join(unicodedata.normalize("NFC", value).split()) or None if isinstance(value, str) else None
 
 
 def _passing(given: Any, values: tuple[Any, ...]) -> tuple[str | float, ...]:

@@ -52,6 +52,14 @@ LETTERS = ("a", "a+", "b")
         ('{"result": " 4 "}', GRADES, Verdict(4)),
         ('{"result": "4/5"}', GRADES, Verdict(4)),
         ('{"result": 0.5, "rationale": 7}', (0, 0.5, 1), Verdict(0.5, "7")),
+        ('{"result": " ４ "}', GRADES, Verdict(4)),
+        ('{"Rationale": "r", "RESULT": "yes"}', YES_NO, Verdict("yes", "r")),
+        ('{"result": "yes", "Result": "Yes", "result": true}', YES_NO, Verdict("yes")),
+        ('{"rationale": {"Step 1": "r"}, "result": "yes"}', YES_NO, Verdict("yes", '{"Step 1": "r"}')),
+        ('As {"rationale": "why", "result": a word}: {"result": "yes"}', YES_NO, Verdict("yes")),
+        ('{"result": "no"} {"rationale": "a "b" c", "result": "no"}', YES_NO, Verdict("no")),
+        ('{"result": "yes"} as in {"curly', YES_NO, Verdict("yes")),
+        ('{"result": "cafe\u0301"}', ("caf\u00e9", "thé"), Verdict("caf\u00e9")),
     ],
 )
 def test_verdicts(text: str, values: tuple[str, ...], expected: Verdict) -> None:
@@ -82,6 +90,23 @@ def test_verdicts(text: str, values: tuple[str, ...], expected: Verdict) -> None
         ('{"result": 1}', YES_NO, ["'1'"]),
         ('{"result": ["yes"]}', YES_NO, ["none of"]),
         ('{"result": "yes"} {"result": "no"}', YES_NO, ["several verdicts: yes, no"]),
+        ('{"result": "yes", "result": "no"}', YES_NO, ["several verdicts: yes, no"]),
+        ('{"result": "no", "Result": "yes"}', YES_NO, ["several verdicts: no, yes"]),
+        ('{"result": "yes", "result": "maybe"}', YES_NO, ["'maybe'"]),
+        ('{"result": "yes"} {"rationale": "a "b" c", "result": "no"}', YES_NO, ["several verdicts: yes, no"]),
+        ('{"result": "yes"} No: {"result": no}', YES_NO, ["several verdicts: yes, no"]),
+        *(
+            (f'{{"result": "yes"}} On second thought: {cut}', YES_NO, ["breaks off"])
+            for cut in (
+                '{"result": "n',
+                '{"result": "no"',
+                '{"result":',
+                '{"rationale": "no',
+                '{"rationale": {"a": 1}, "re',
+            )
+        ),
+        ('{"result": "1_0"}', (1, 10), ["'1_0'"]),
+        ('{"result": "1_0/1_0"}', (1, 10), ["'1_0/1_0'"]),
         ('{"result": 0}', GRADES, ["'0'", "1, 2, 3, 4, 5"]),
         ('{"result": 6}', GRADES, ["'6'"]),
         ('{"result": 4.5}', GRADES, ["'4.5'"]),
