@@ -14,7 +14,7 @@ from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.fingerprint import agrees, fingerprint, of_outputs
 from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.projection.parent_payload import closing_payload, opening_payload
-from pf_mlflow.projection.results_table import log_results
+from pf_mlflow.projection.results_table import LINES, log_results
 from pf_mlflow.projection.score_payload import EVALUATION, add_scores, evaluation_tags, key_tags
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.projection.write_result import LineWritten
@@ -191,7 +191,7 @@ class BatchWriter(Writer):
             payload.add_tag("promptflow.run_id", record.run_name)
         if record.scores:
             payload.metrics.pop("line_duration", None)  # of the scoring: what the answer took is not known
-            add_scores(payload, record.scores)
+            add_scores(payload, record.scores, record.inputs)
             payload.tags |= evaluation_tags(self.batch)
         return payload
 
@@ -275,6 +275,8 @@ class BatchWriter(Writer):
             self._update_parent(payload)
             if is_own_evaluation:
                 log_results(self.store, self.batch.uid, self.existing.parent.run_id)
+            if self.changes and summary.lines_total:
+                log_results(self.store, self.batch.uid, self.existing.parent.run_id, LINES)
         return summary
 
     def _update_parent(self, payload: RunPayload) -> None:

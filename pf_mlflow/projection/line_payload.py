@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pf_mlflow.records.line import COMPLETED, INTERRUPTED, LineRecord, Span, Tokens
 from pf_mlflow.tracking.run_payload import PARAM_LIMIT, RunPayload, milliseconds
 
-__all__ = ["is_model_setting", "line_payload", "tells_lines_apart"]
+__all__ = ["is_model_setting", "line_payload"]
 
 _MODEL_SETTINGS = set(
     "model deployment_name temperature top_p max_tokens stop seed response_format logit_bias presence_penalty "
@@ -20,10 +21,10 @@ _MODEL_SETTINGS = set(
 def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM_LIMIT) -> RunPayload:
     """Return what a line's child run holds when the line is over.
 
-    The unit is the LLM node: its inputs, its output, the tokens of all its LLM calls, its wall time in seconds.
-    With several nodes, each one's values bear its name, and the token sums and the flow's first output none. The flow's
-    own inputs are shown where the nodes' do not tell lines apart, for a line that reached no such node, and always
-    those that bear a name under which a node's are not: there it is the rendered prompt.
+    The unit is the LLM node: its inputs, its output, the tokens of all its LLM calls, its wall time in seconds; inputs
+    of the flow that do not reach it are added. With several nodes, each one's values bear its name, and those without
+    one are the line's: the flow's inputs, its first output, the token sums, the time in which a node ran. Outputs come
+    last: a long one pushes all else down.
     """
     completed = record.status == COMPLETED
     start, end = milliseconds(record.start), milliseconds(max(record.start, record.end))
@@ -32,31 +33,57 @@ def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM
     spans = record.node_spans()
     names = record.recorded_nodes()
     reached = [spans[name] for name in names if name in spans]
+    prefixes = {node.id: f"{node.node}." if len(names) > 1 else "" for node in reached}
+    is_one = len(names) == 1
+    own = {name for node in reached for name in node.inputs if is_one and _is_shown(name)}
+    of_flow = {name: value for name, value in record.inputs.items() if name not in own}
+    if not is_one:
+        _add_inputs(payload, of_flow, "", param_limit)
     for node in reached:
-        _add_node(payload, record, node, f"{node.node}." if len(names) > 1 else "", param_limit)
-    tells_apart = any(tells_lines_apart(name) for node in reached for name in node.inputs)
-    others = {name: value for name, value in record.inputs.items() if f"input_{name}" not in payload.params}
-    _add_inputs(payload, {n: v for n, v in others.items() if not (tells_apart and _is_shown(n))}, "", param_limit)
+        shown = {name: value for name, value in node.inputs.items() if _is_shown(name)}
+        _add_inputs(payload, shown, prefixes[node.id], param_limit)
+    if is_one:
+        _add_inputs(payload, of_flow, "", param_limit)
+    for node in reached:
+        if node.has_output:
+            payload.add_param(f"{prefixes[node.id]}output", node.output, param_limit)
     if (len(names) > 1 or not reached) and record.outputs and not record.scores:
         payload.add_param("output", next(iter(record.outputs.values())), param_limit)
+    _add_numbers(payload, record, names, reached, prefixes)
+    return payload
+
+
+def _add_numbers(
+    payload: RunPayload, record: LineRecord, names: Sequence[str], reached: Sequence[Span], prefixes: Mapping[str, str]
+) -> None:
+    for node in reached:
+        _add_tokens(payload, record.llm_calls(node), prefixes[node.id])
+        payload.add_metric(f"{prefixes[node.id]}duration", _elapsed(node.start, _end(node, record)))
     calls = [call for node in reached for call in record.llm_calls(node)]
     if not names:  # no nodes at all: a flex flow, a prompty
         calls = [span for span in record.spans if span.kind == "LLM"]
     if len(names) != 1:
         _add_tokens(payload, calls, "")
+    if len(names) > 1:
+        payload.add_metric("duration", _time_in([(node.start, _end(node, record)) for node in reached]))
     if record.error_type != INTERRUPTED:
         payload.add_metric("line_duration", _elapsed(record.start, record.end))
     _add_late_tags(payload, record, calls)
-    return payload
 
 
-def _add_node(payload: RunPayload, record: LineRecord, node: Span, prefix: str, limit: int) -> None:
-    _add_inputs(payload, {name: value for name, value in node.inputs.items() if _is_shown(name)}, prefix, limit)
-    if node.has_output:
-        payload.add_param(f"{prefix}output", node.output, limit)
-    _add_tokens(payload, record.llm_calls(node), prefix)
-    end = node.end if node.end is not None else record.end
-    payload.add_metric(f"{prefix}duration", _elapsed(node.start, end))
+def _end(node: Span, record: LineRecord) -> float:
+    return record.end if node.end is None else node.end
+
+
+def _time_in(spans: Sequence[tuple[float, float]]) -> float | None:
+    """Return the seconds that are in at least one of the spans; `None` if the clock was set back in one, or of none."""
+    if not spans or any(end < start for start, end in spans):
+        return None
+    seconds, until = 0.0, -math.inf
+    for start, end in sorted(spans):
+        seconds += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return seconds
 
 
 def _elapsed(start: float, end: float) -> float | None:
@@ -72,11 +99,6 @@ def _add_inputs(payload: RunPayload, inputs: Mapping[str, Any], prefix: str, lim
 def _is_shown(name: str) -> bool:
     """Tell whether an input of a node is shown: its prompt, rendered for each line, is not."""
     return name != "prompt" and not name.startswith("_")
-
-
-def tells_lines_apart(name: str) -> bool:
-    """Tell whether an input of a node is shown and no mere setting of the model."""
-    return _is_shown(name) and not is_model_setting(name)
 
 
 def is_model_setting(name: str) -> bool:

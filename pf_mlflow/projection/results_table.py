@@ -1,4 +1,4 @@
-"""The table of an evaluation: one row a line with everything that its run shows, as `mlflow.load_table` reads it."""
+"""The table of a batch: one row a line with everything that its run shows, as `mlflow.load_table` reads it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,40 @@ from tempfile import mkdtemp
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pf_mlflow.projection.score_payload import EVALUATION, score_keys
+from pf_mlflow.projection.line_payload import is_model_setting
+from pf_mlflow.projection.score_payload import EVALUATION, EXPECTED, score_keys
 from pf_mlflow.tracking.known_run import KnownRun
 
 if TYPE_CHECKING:
     from pf_mlflow.tracking.writer import StoreWriter
 
-__all__ = ["RESULTS", "ResultsTable", "log_results"]
+__all__ = ["LINES", "RESULTS", "ResultsTable", "log_results"]
 
 RESULTS = "eval_results_table.json"
-"""Name of the artifact, as that of MLflow's own evaluation."""
-_FIRST = ("line_number", "status", "run_id")
+"""Name of the artifact of a batch with scores, as that of MLflow's own evaluation."""
+LINES = "results_table.json"
+"""Name of the artifact of any batch."""
 _ERROR = "promptflow.error"
+_ORDER = (
+    "line_number",
+    "output",
+    "input_question",
+    "input_",
+    EXPECTED,
+    "score",
+    "status",
+    "error",
+    "duration",
+    "tokens",
+)
+"""What comes first: MLflow's comparison groups by the first column and compares the second."""
 
 log = logging.getLogger(__name__)
 
 
-def log_results(projection: StoreWriter, batch_uid: str, run_id: str) -> None:
+def log_results(projection: StoreWriter, batch_uid: str, run_id: str, name: str = RESULTS) -> None:
     """Write the table of a batch's lines as MLflow shows them, as an artifact of a run."""
-    with ResultsTable() as table:
+    with ResultsTable(name) as table:
         for _ in table.filled(projection.runs(batch_uid)):
             pass
         table.log_to(projection, run_id)
@@ -38,10 +53,14 @@ def log_results(projection: StoreWriter, batch_uid: str, run_id: str) -> None:
 class ResultsTable:
     """A table that grows run by run in a temporary folder, which goes with it; rows are in the order of their lines."""
 
+    def __init__(self, name: str = RESULTS) -> None:
+        self._name = name
+
     def __enter__(self) -> ResultsTable:
         self._folder = Path(mkdtemp(prefix="pf-mlflow-"))
         self._rows = (self._folder / "rows.jsonl").open("w+", encoding="utf-8")
-        self._columns: dict[str, None] = dict.fromkeys(_FIRST)
+        self._columns: dict[str, None] = {}
+        self._scores: set[str] = set()
         self._places: list[tuple[int, int]] = []
         return self
 
@@ -53,6 +72,7 @@ class ResultsTable:
         """Add the runs of lines while they pass by."""
         for run in runs:
             if run.line_number is not None:
+                self._scores.update(score_keys(run.values))
                 self._add(run.line_number, _row(run))
             yield run
 
@@ -64,21 +84,45 @@ class ResultsTable:
     def log_to(self, projection: StoreWriter, run_id: str) -> None:
         """Write it as an artifact of a run, if that can be: artifacts may need rights and packages that runs do not."""
         try:
-            projection.log_table(run_id, self.as_file())
+            projection.log_table(run_id, self.as_file(), is_scored=self._name == RESULTS)
         except Exception as error:  # noqa: BLE001 - whatever the store's own client raises; the runs have all of it
-            log.warning("run %s has no %s: %s", run_id, RESULTS, error)
+            log.warning("run %s has no %s: %s", run_id, self._name, error)
 
     def as_file(self) -> Path:
         """Return the table as a file in pandas' `split` orientation."""
-        path = self._folder / RESULTS
+        path, columns = self._folder / self._name, sorted(self._columns, key=self._place)
         with path.open("w", encoding="utf-8") as table:
-            table.write(f'{{"columns": {json.dumps(list(self._columns))}, "data": [')
+            table.write(f'{{"columns": {json.dumps(_without_dots(columns))}, "data": [')
             for number, (_, place) in enumerate(sorted(self._places)):
                 self._rows.seek(place)
                 row = json.loads(self._rows.readline())
-                table.write((",\n" if number else "\n") + json.dumps([row.get(name) for name in self._columns]))
+                table.write((",\n" if number else "\n") + json.dumps([row.get(name) for name in columns]))
             table.write("\n]}\n")
         return path
+
+    def _place(self, key: str) -> int:
+        """Return where a column stands; alike ones stay in the order in which they came."""
+        kind = key
+        if key in self._scores and key != EXPECTED:
+            kind = "score"
+        elif key.startswith("input_") and key not in _ORDER:
+            kind = "" if is_model_setting(key.removeprefix("input_")) else "input_"
+        elif key == _ERROR:
+            kind = "error"
+        elif key.endswith("_tokens") and "." not in key:
+            kind = "tokens"
+        return _ORDER.index(kind) if kind in _ORDER else len(_ORDER) + (key == "run_id")
+
+
+def _without_dots(names: Iterable[str]) -> list[str]:
+    """Return names of columns, which MLflow's page shows empty if there is a dot in them; each stays one of its own."""
+    free: dict[str, str] = dict.fromkeys(names, "")
+    for name in free:
+        plain = name.replace(".", "_")
+        while plain != name and (plain in free or plain in free.values()):
+            plain += "_"
+        free[name] = plain
+    return list(free.values())
 
 
 def _row(run: KnownRun) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.keys import readable, valid_key
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.score import OVERALL, ROOT_CAUSE, Score
+from pf_mlflow.scoring.line_fields import LineFields
 from pf_mlflow.scoring.sums import JUDGED, VERSION
 from pf_mlflow.tracking.run_payload import TAG_LIMIT, RunPayload
 
@@ -19,6 +20,7 @@ __all__ = [
     "EVALUATION_KEYS",
     "EVALUATION_STARTED",
     "EVALUATION_UID",
+    "EXPECTED",
     "add_scores",
     "cost_keys",
     "evaluation_tags",
@@ -37,6 +39,9 @@ EVALUATION_STARTED = "promptflow.evaluation_started"
 """Tag of a parent run: when its evaluation started, in milliseconds of Unix time; of several the latest counts."""
 EVALUATION_KEYS = "promptflow.evaluation_keys"
 """Tag of a run that bears scores: names of its metrics and tags that are the evaluation's, with commas."""
+EXPECTED = "expected"
+"""Tag of a line's run: the answer that its evaluation was given as the right one."""
+_TRUTH = "ground_truth"
 _ASSESSMENT = "response/overall_assessment/"
 _JOINT = {OVERALL: f"{_ASSESSMENT}rating", ROOT_CAUSE: f"{_ASSESSMENT}root_cause"}
 """Tags of what the judges of a line say together, by the score's name."""
@@ -44,10 +49,18 @@ _JOINT_RATIONALE = f"{_ASSESSMENT}rationale"
 _COSTS = ("prompt_tokens", "completion_tokens", "seconds")
 
 
-def add_scores(payload: RunPayload, scores: Iterable[Score]) -> None:
-    """Add scores to what a line's run holds, and which of its values they are."""
+def add_scores(payload: RunPayload, scores: Iterable[Score], inputs: Mapping[str, Any] | None = None) -> None:
+    """Add scores to what a line's run holds, and which of its values they are.
+
+    Args:
+        payload: What the run holds.
+        scores: The line's.
+        inputs: What they were given by, of which the right answer is shown.
+    """
     others = payload.metrics.keys() | payload.tags.keys()
     _add_scores(payload, scores)
+    if expected := LineFields.of(ground_truth=(inputs or {}).get(_TRUTH)).ground_truth:
+        payload.add_tag(EXPECTED, expected)
     payload.tags |= key_tags((payload.metrics.keys() | payload.tags.keys()) - others)
 
 
@@ -146,7 +159,7 @@ def score_payload(record: LineRecord, tags: Mapping[str, str], stale: Iterable[s
     """
     at = round(record.end * 1000)
     payload = RunPayload("", at, at, tags=dict(tags))
-    add_scores(payload, record.scores)
+    add_scores(payload, record.scores, record.inputs)
     payload.metrics = {**dict.fromkeys(stale, float("nan")), **payload.metrics}
     return payload
 

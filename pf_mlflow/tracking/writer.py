@@ -191,13 +191,17 @@ class StoreWriter(StoreReader):
         return ""
 
     @_writes
-    def log_table(self, run_id: str, path: Path) -> None:
-        """Log a file as an artifact that MLflow shows as a table, and `mlflow.load_table` reads."""
+    def log_table(self, run_id: str, path: Path, is_scored: bool = True) -> None:
+        """Log a file as an artifact that MLflow shows as a table, and `mlflow.load_table` reads.
+
+        Where artifacts cannot be kept, that is told of a table with scores; another one only repeats what runs show.
+        """
         run = self._store.get_run(run_id)
         try:
             Artifacts(run, self.tracking_uri).log_file(path)
         except ArtifactsFailed as error:
-            self.lost[f"{run_id}/{path.name}"] = str(error)
+            if is_scored:
+                self.lost[f"{run_id}/{path.name}"] = str(error)
             return
         tables = json.loads(run.data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
         if not any(table["path"] == path.name for table in tables):

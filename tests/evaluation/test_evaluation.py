@@ -147,8 +147,11 @@ def test_the_table_has_a_row_a_line_with_everything(machine: Machine, scored: Tr
     child = scored.children[5].data
     assert row["run_id"] == scored.children[5].info.run_id and row["output"] == child.params["output"]
     assert row["input_question"] == child.params["input_question"] and row["total_tokens"] == 18
+    assert row["expected"] == scored.children[5].data.tags["expected"] == rows("ev_asked")[5]["ground_truth"]
+    assert [*table.columns[:4]] == ["line_number", "output", "input_question", "expected"]
+    assert not [name for name in table.columns if "." in name]
     assert row["token_f1/v1"] == pytest.approx(f1(5)) and row["duration"] > 0
-    assert "content" in table.iloc[3]["promptflow.error"] and math.isnan(table.iloc[3]["token_f1/v1"])
+    assert "content" in table.iloc[3]["promptflow_error"] and math.isnan(table.iloc[3]["token_f1/v1"])
 
 
 def test_show_has_the_scores_and_the_worst_lines_first(machine: Machine, scored: Tracked) -> None:
@@ -223,7 +226,7 @@ def test_a_second_evaluation_takes_the_place_of_the_first(machine: Machine, answ
     told = {key: value for key, value in batch.parent.data.metrics.items() if value == value}
     assert {key.partition("/")[0] for key in told if "/v1" in key} == {"token_f1", "answer_length"}
     table = results(machine, batch)
-    assert "rouge1/v1" not in table.columns and list(table["promptflow.evaluation"].dropna()) == ["ev_second"] * 10
+    assert "rouge1/v1" not in table.columns and list(table["promptflow_evaluation"].dropna()) == ["ev_second"] * 10
 
 
 def test_rows_of_other_lines_are_refused(machine: Machine, answered: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 import threading
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from builders import batch, line_record
 from mlflow import MlflowClient
@@ -18,6 +20,7 @@ from servers import CountingProxy
 from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
 from pf_mlflow.projection.evaluation_runs import ScoreWriter, writer_of
+from pf_mlflow.projection.results_table import LINES, RESULTS, _without_dots
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import FAILED
 from pf_mlflow.records.score import Score
@@ -52,14 +55,17 @@ def with_base(store: StoreWriter, lines: int = 4) -> None:
     writer.close_parent()
 
 
-def evaluation(store: StoreWriter, name: str, scores: dict[int, list[Score]], started: float = 200.0) -> ScoreWriter:
+def evaluation(
+    store: StoreWriter, name: str, scores: dict[int, list[Score]], started: float = 200.0, expected: str = ""
+) -> ScoreWriter:
     """Write an evaluation, its lines in another order than theirs."""
     own = replace(BASE, uid=name, name=name, base_uid="base", base_name="base")
     writer = ScoreWriter(store, Ended(own, started))
     writer.read_existing()
     writer.open_parent()
     for n in sorted(scores, reverse=True):
-        record = line_record(batch_uid=name, line_number=n, scores=tuple(scores[n]), start=started, end=started + 1)
+        given: dict[str, Any] = {"inputs": {"ground_truth": expected}, "start": started, "end": started + 1}
+        record = line_record(batch_uid=name, line_number=n, scores=tuple(scores[n]), **given)
         with writer.transaction() as inside:
             written = writer.write(n, record.start, record, inside)
         writer.note(written)
@@ -75,6 +81,10 @@ def runs(store: StoreWriter) -> tuple[Run, dict[int, Run]]:
 
 def numbers(run: Run) -> dict[str, float]:
     return {key: value for key, value in run.data.metrics.items() if "/v1" in key and not math.isnan(value)}
+
+
+def table_of(store: StoreWriter, name: str) -> pd.DataFrame:
+    return pd.read_json(io.StringIO(store.text(runs(store)[0].info.run_id, name)), orient="split")
 
 
 def words(run: Run) -> dict[str, str]:
@@ -229,7 +239,7 @@ def test_a_tag_that_is_gone_already_is_no_trouble(store: StoreWriter) -> None:
 def test_without_a_place_for_artifacts_there_are_numbers_all_the_same(
     store: StoreWriter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refused(run_id: str, path: Path) -> None:
+    def refused(run_id: str, path: Path, is_scored: bool) -> None:
         raise PermissionError(13, "Permission denied", "/mlflow/artifacts")
 
     monkeypatch.setattr(store, "log_table", refused)
@@ -237,6 +247,33 @@ def test_without_a_place_for_artifacts_there_are_numbers_all_the_same(
     parent, _ = runs(store)
     assert numbers(parent)["bleu/v1/count"] == 3 and parent.data.tags["promptflow.evaluation"] == "first"
     assert "eval_results_table.json" in caplog.text
+
+
+def test_what_was_expected_is_on_the_line_as_long_as_its_evaluation_is(store: StoreWriter) -> None:
+    evaluation(store, "first", {0: [Score("f1", 0.5)]}, expected="Paris")
+    assert runs(store)[1][0].data.tags["expected"] == "Paris"
+    table = table_of(store, RESULTS)
+    first = ["line_number", "output", "input_topic", "expected", "f1/v1"]
+    assert [*table.columns[: len(first)]] == first and table["expected"][0] == "Paris"
+    evaluation(store, "second", {0: [Score("f1", 0.5)]}, started=300.0)
+    assert "expected" not in runs(store)[1][0].data.tags
+
+
+def test_a_batch_without_scores_has_its_table_too(store: StoreWriter) -> None:
+    table = table_of(store, LINES)
+    assert [*table.columns[:2]] == ["line_number", "output"] and [*table["line_number"]] == [0, 1, 2, 3]
+    assert [*table["output"]] == ["Ha!"] * 4 and [*table["status"]] == ["FINISHED"] * 3 + ["FAILED"]
+
+
+@pytest.mark.parametrize(
+    "names, shown",
+    [
+        (["a.output", "line_number"], ["a_output", "line_number"]),
+        (["a.b", "a_b", "a..b"], ["a_b_", "a_b", "a__b"]),
+    ],
+)
+def test_columns_have_no_dots_and_stay_apart(names: list[str], shown: list[str]) -> None:
+    assert _without_dots(names) == shown
 
 
 def test_one_evaluation_of_a_batch_at_a_time(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from mlflow.protos.service_pb2 import LogBatch
 from mlflow.utils import validation
 from mlflow.utils.proto_json_utils import message_to_json
 
-from pf_mlflow.projection.line_payload import line_payload, tells_lines_apart
+from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.records.keys import readable
 from pf_mlflow.records.line import FAILED, LineRecord, Tokens
 from pf_mlflow.tracking.known_run import batch_tags, child_name, child_tags
@@ -57,8 +57,7 @@ def test_any_record_makes_a_run_that_mlflow_takes(
     payload = line_payload(record, text, limit)
     assert_valid(payload, limit)
     shown = sum(name != "prompt" and not name.startswith("_") for name in inputs)
-    flows_own = len(inputs) - shown if any(map(tells_lines_apart, inputs)) else len(inputs)
-    assert len(payload.params) == 1 + 2 * (shown + 1) + flows_own + 1
+    assert len(payload.params) == 1 + 2 * (shown + 1) + len(inputs) + 1
     assert_valid(line_payload(line_record(span("py"), inputs=inputs, outputs={}), text, limit), limit)
 
 
@@ -191,20 +190,45 @@ def test_one_llm_node_makes_the_run() -> None:
     )
 
 
-def test_several_llm_nodes_bear_their_names_and_the_sums_none() -> None:
+def test_several_llm_nodes_bear_their_names_and_the_line_none() -> None:
     payload = line_payload(line_record(*llm_node("joke"), *llm_node("rate", start=101.0)), "nightly")
-    node = INPUTS | {"output": "Ha!"}
-    assert payload.params == {"run_display_name": "nightly", "output": "Ha!"} | prefixed("joke", node) | prefixed(
-        "rate", node
-    )
+    of_node = [*prefixed("joke", INPUTS), *prefixed("rate", INPUTS)]
+    assert [*payload.params] == ["run_display_name", "input_topic", *of_node, "joke.output", "rate.output", "output"]
+    assert (payload.params["input_topic"], payload.params["output"]) == ("atom", "Ha!")
     assert payload.metrics == {
         **prefixed("joke", CALL | {"duration": 102.0 - 100.5}),
         **prefixed("rate", CALL | {"duration": 102.0 - 101.0}),
         "prompt_tokens": 11 + 11,
         "completion_tokens": 7 + 7,
         "total_tokens": 18 + 18,
+        "duration": 102.0 - 100.5,
         "line_duration": 2.5,
     }
+
+
+@pytest.mark.parametrize(
+    "times, seconds",
+    [
+        ([(100.5, 101.0), (101.5, 102.0)], 0.5 + 0.5),
+        ([(100.5, 102.0), (101.0, 101.5), (101.0, 102.25)], 102.25 - 100.5),
+        ([(100.5, 101.0), (101.0, None)], 102.5 - 100.5),
+        ([(101.0, 100.5), (101.0, 102.0)], None),
+    ],
+    ids=["with a pause", "at once", "one that had not ended", "a clock that was set back"],
+)
+def test_of_several_nodes_the_time_counts_in_which_one_ran(
+    times: list[tuple[float, float | None]], seconds: float | None
+) -> None:
+    nodes = [llm_node(f"n{number}", start=start, end=end) for number, (start, end) in enumerate(times)]
+    payload = line_payload(line_record(*(part for node in nodes for part in node)), "nightly")
+    assert payload.metrics.get("duration") == seconds
+
+
+def test_a_flow_s_inputs_that_do_not_reach_the_node_are_shown() -> None:
+    inputs = {"topic": "atom", "customer": "Ada", "model": "of the flow"}
+    payload = line_payload(line_record(*llm_node("joke"), inputs=inputs), "nightly")
+    assert [*payload.params] == ["run_display_name", *INPUTS, "input_customer", "output"]
+    assert payload.params["input_model"] == "m"
 
 
 CALLS = tuple(span(f"c{n}", "joke", kind="LLM", tokens=Tokens(n, None, n), model=f"m{n % 2}") for n in (1, 2, 3))

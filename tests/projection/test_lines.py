@@ -164,6 +164,7 @@ def test_params_are_the_nodes_inputs(batch: Tracked) -> None:
         "input_deployment_name": "gpt-4o-mini",
         "input_temperature": "0.0",
         "input_topic": "plain",
+        "input_count": "1",
         "output": "a joke about plain",
     }
 

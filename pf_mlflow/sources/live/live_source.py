@@ -128,7 +128,8 @@ class LiveSource:
         if not line.has_run:
             if not record.scores:
                 return
-            record = replace(record, inputs={}, outputs={}, spans=())  # which the line that it scores has
+            expected = {name: value for name, value in record.inputs.items() if name == "ground_truth"}
+            record = replace(record, inputs=expected, outputs={}, spans=())  # the line that it scores has all else
         record = cleaned(record, line.batch.content, known_secrets())
         self.openings.cancel(line.batch, line.number)
         try:
