@@ -276,7 +276,8 @@ class BatchWriter(Writer):
             if is_own_evaluation:
                 log_results(self.store, self.batch.uid, self.existing.parent.run_id)
             if self.changes and summary.lines_total:
-                log_results(self.store, self.batch.uid, self.existing.parent.run_id, LINES)
+                columns = log_results(self.store, self.batch.uid, self.existing.parent.run_id, LINES)
+                self.show_well(self.existing.parent, self.batch.name, summary, columns)
         return summary
 
     def _update_parent(self, payload: RunPayload) -> None:

@@ -207,6 +207,7 @@ class ScoreWriter(Writer):
         self.store.drop_tags(parent.run_id, old_tags - tags.keys())
         self.store.log(parent.run_id, RunPayload("", 0, 0, metrics=lacking, tags=tags))
         table.log_to(self.store, parent.run_id)
+        self.show_well(parent, self.batch.base_name, summary, table.columns)
         self.changes.parent = "updated"
 
 

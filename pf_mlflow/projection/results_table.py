@@ -42,12 +42,13 @@ _ORDER = (
 log = logging.getLogger(__name__)
 
 
-def log_results(projection: StoreWriter, batch_uid: str, run_id: str, name: str = RESULTS) -> None:
-    """Write the table of a batch's lines as MLflow shows them, as an artifact of a run."""
+def log_results(projection: StoreWriter, batch_uid: str, run_id: str, name: str = RESULTS) -> list[str]:
+    """Write the table of a batch's lines as MLflow shows them, as an artifact of a run, and return what they show."""
     with ResultsTable(name) as table:
         for _ in table.filled(projection.runs(batch_uid)):
             pass
         table.log_to(projection, run_id)
+        return table.columns
 
 
 class ResultsTable:
@@ -81,6 +82,11 @@ class ResultsTable:
         self._columns |= dict.fromkeys(row)
         self._rows.write(json.dumps(row) + "\n")
 
+    @property
+    def columns(self) -> list[str]:
+        """What its lines show, in order."""
+        return sorted(self._columns, key=self._place)
+
     def log_to(self, projection: StoreWriter, run_id: str) -> None:
         """Write it as an artifact of a run, if that can be: artifacts may need rights and packages that runs do not."""
         try:
@@ -90,7 +96,7 @@ class ResultsTable:
 
     def as_file(self) -> Path:
         """Return the table as a file in pandas' `split` orientation."""
-        path, columns = self._folder / self._name, sorted(self._columns, key=self._place)
+        path, columns = self._folder / self._name, self.columns
         with path.open("w", encoding="utf-8") as table:
             table.write(f'{{"columns": {json.dumps(_without_dots(columns))}, "data": [')
             for number, (_, place) in enumerate(sorted(self._places)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,15 +10,19 @@ from typing import TYPE_CHECKING
 
 from pf_mlflow.errors import TrackingError
 from pf_mlflow.projection.existing_runs import ExistingRuns
+from pf_mlflow.projection.shared_views import description, shared_views
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.projection.write_result import Changes, LineWritten
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.source import Source
+from pf_mlflow.tracking.known_run import KnownRun
 
 if TYPE_CHECKING:  # which imports mlflow
     from pf_mlflow.tracking.writer import StoreWriter
 
 __all__ = ["Writer"]
+
+log = logging.getLogger(__name__)
 
 
 class Writer(ABC):
@@ -88,6 +93,23 @@ class Writer(ABC):
     @abstractmethod
     def note(self, written: LineWritten) -> None:
         """Count a line that was written."""
+
+    def show_well(self, parent: KnownRun, name: str, summary: BatchSummary, columns: Iterable[str]) -> None:
+        """Have MLflow's pages show a batch well; that they do not is told in the log alone.
+
+        Args:
+            parent: The batch's run as MLflow showed it last.
+            name: The batch's.
+            summary: Its sums.
+            columns: What its lines show.
+        """
+        failed = {line.line_number: self.existing.run_id(line.line_number) or "" for line in summary.failed}
+        try:
+            self.store.keep_views(shared_views(parent.run_id, summary, columns))
+            text = description(name, self.store.experiment_id, summary, {n: one for n, one in failed.items() if one})
+            self.store.describe(parent.run_id, text, parent.values.tags)
+        except TrackingError as error:
+            log.warning("the pages of batch %s: %s", name, error)
 
     @abstractmethod
     def close_parent(self) -> BatchSummary:

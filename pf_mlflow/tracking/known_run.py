@@ -11,10 +11,12 @@ from pf_mlflow.records.keys import readable
 from pf_mlflow.records.line import INTERRUPTED
 from pf_mlflow.tracking.run_payload import NOT_KEPT, NOT_LOGGED, RunPayload
 
-__all__ = ["LINE", "SINGLE", "KnownRun", "batch_tags", "child_name", "child_tags"]
+__all__ = ["KIND", "LINE", "SINGLE", "KnownRun", "batch_tags", "child_name", "child_tags"]
 
 LINE = "promptflow.line_number"
 """Tag of a line's run."""
+KIND = "promptflow.kind"
+"""Tag of a run: `batch` or `line`."""
 SINGLE = "promptflow.single_number"
 """Tag of a single execution: which of its process's, so that it is written once."""
 
@@ -39,7 +41,7 @@ def child_tags(batch: Batch, line_number: int, parent_run_id: str | None) -> dic
     """Return the tags that a line's run is created with; that of a single execution has no parent."""
     if parent_run_id is None:
         return batch_tags(batch) | {SINGLE: str(line_number)}
-    return batch_tags(batch) | {LINE: str(line_number), "mlflow.parentRunId": parent_run_id}
+    return batch_tags(batch) | {KIND: "line", LINE: str(line_number), "mlflow.parentRunId": parent_run_id}
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class KnownRun:
         has = self.values
         status = has.status if payload.status == "RUNNING" else payload.status
         merged = RunPayload(status, has.start_ms, payload.end_ms, {**has.params, **payload.params})
-        merged.metrics = {**has.metrics, **payload.metrics}
+        merged.metrics, merged.tags = {**has.metrics, **payload.metrics}, {**has.tags, **payload.tags}
         return replace(self, values=merged)
 
 

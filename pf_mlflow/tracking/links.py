@@ -8,7 +8,10 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = ["is_database", "run_link", "store_link"]
+__all__ = ["BATCHES_VIEW", "LINES_VIEW", "is_database", "run_link", "store_link"]
+
+BATCHES_VIEW, LINES_VIEW = "pf_mlflow_batches", "pf_mlflow_lines"
+"""Keys of an experiment's shared views, as an address names them: `…/runs?viewStateShareKey=KEY`."""
 
 _WORKSPACE = re.compile(r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/.*?/workspaces/([^/?]+)", re.IGNORECASE)
 _STUDIOS = {".ml.azure.us": "ml.azure.us", ".ml.azure.cn": "studio.ml.azure.cn"}

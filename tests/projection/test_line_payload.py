@@ -319,7 +319,11 @@ def test_tags_from_the_start(changes: dict[str, str], expected: dict[str, str]) 
     one = batch(**changes)
     always = {"framework": "Prompt Flow", "promptflow.batch_uid": "uid", "mlflow.source.name": "joke-flow"}
     assert batch_tags(one) == always | expected
-    assert child_tags(one, 7, "p1") == always | expected | {"promptflow.line_number": "7", "mlflow.parentRunId": "p1"}
+    assert child_tags(one, 7, "p1") == always | expected | {
+        "promptflow.kind": "line",
+        "promptflow.line_number": "7",
+        "mlflow.parentRunId": "p1",
+    }
 
 
 def test_child_names_have_nine_digits() -> None:

@@ -146,6 +146,7 @@ def test_tags_tell_where_a_line_is_from(batch: Tracked) -> None:
     uid = batch.parent.data.tags["promptflow.batch_uid"]
     assert {key: value for key, value in tags.items() if not key.startswith("mlflow.user")} == {
         "framework": "Prompt Flow",
+        "promptflow.kind": "line",
         "promptflow.run_id": "lines",
         "promptflow.batch_uid": uid,
         "promptflow.line_number": "0",
