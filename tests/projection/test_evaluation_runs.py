@@ -145,7 +145,7 @@ def test_one_request_a_line(proxy: CountingProxy, tmp_path: Path) -> None:
     with_base(store)
     proxy.requests.clear()
     evaluation(store, "first", FIRST)
-    assert proxy.counted()["runs/log-batch"] == len(FIRST) + 1  # and the parent's
+    assert proxy.counted()["runs/log-batch"] == len(FIRST) + 2  # and the parent's, and its description
 
 
 def test_a_later_one_leaves_nothing_of_an_earlier_one(store: StoreWriter) -> None:
