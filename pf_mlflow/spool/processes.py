@@ -5,19 +5,34 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-__all__ = ["client_process", "end_process", "end_session", "is_alive", "someone_works_in", "started_at"]
+__all__ = [
+    "client_process",
+    "end_process",
+    "end_session",
+    "is_alive",
+    "outliving_client_by_a_line",
+    "someone_works_in",
+    "started_at",
+]
 
 _PATIENCE = 5.0
 """Seconds for which a process may end."""
 _SAME = 1.0
 """Seconds by which two readings of one process's start may differ."""
+_LOOK_EVERY = 2.0
+"""Seconds between two looks of a worker at its client."""
+
+_line = threading.Lock()
+_watching: set[int] = set()
 
 
 def started_at(process: psutil.Process) -> float:
@@ -68,6 +83,29 @@ def client_process() -> psutil.Process:
     while _is_multiprocessing_child(process) and (parent := process.parent()) and not _is_reaper(parent):
         process = parent
     return process
+
+
+@contextmanager
+def outliving_client_by_a_line() -> Iterator[None]:
+    """Execute a line in a worker of promptflow's pool, which would wait for more for ever if its client is killed."""
+    if os.getpid() not in _watching:
+        _watching.add(os.getpid())
+        with suppress(psutil.Error):  # its client is gone already, or hidden from this user
+            client, parent = client_process(), psutil.Process().parent()
+            watched = client.pid, started_at(client), parent
+            threading.Thread(target=_end_with, args=watched, name="pf-mlflow-client", daemon=True).start()
+    with _line:
+        yield
+
+
+def _end_with(client: int, started: float, parent: psutil.Process | None) -> None:
+    while is_alive(client, started):
+        time.sleep(_LOOK_EVERY)
+    with _line:  # for good: no other line begins
+        with suppress(psutil.Error):  # another worker was first
+            if parent and _is_multiprocessing_child(parent):  # promptflow's manager
+                parent.terminate()
+        os._exit(1)
 
 
 def _is_reaper(process: psutil.Process) -> bool:

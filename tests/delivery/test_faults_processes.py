@@ -12,6 +12,8 @@ import pytest
 from batches import Batch, check, check_killed, gated, until
 from machine import FLOWS
 
+from pf_mlflow.spool.processes import is_alive, started_at
+
 StartBatch = Callable[..., Batch]
 
 
@@ -45,6 +47,7 @@ def test_killed_process_manager(start_batch: StartBatch, server: str) -> None:
 def test_killed_pf(start_batch: StartBatch, server: str, seconds: int) -> None:
     batch = start_batch(server)
     batch.await_middle()
+    pool = [(one.pid, started_at(one)) for one in (batch.manager(), *batch.workers())]
     batch.client.kill()
     time.sleep(seconds)
     batch.release()
@@ -53,6 +56,7 @@ def test_killed_pf(start_batch: StartBatch, server: str, seconds: int) -> None:
     batch.await_no_delivery()
     told = check_killed(batch)
     assert {child.info.status for child in told.children.values()} == {"FINISHED"}
+    until(lambda: not any(is_alive(pid, start) for pid, start in pool), "promptflow's pool ended", 30)
 
 
 @pytest.mark.slow

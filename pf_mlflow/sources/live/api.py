@@ -21,6 +21,7 @@ from pf_mlflow.sources.live.live_source import LiveSource
 from pf_mlflow.sources.live.span_processor import LineSpanProcessor
 from pf_mlflow.sources.promptflow.flow import flow_nodes, node_names
 from pf_mlflow.sources.promptflow.private_names import CurrentLine, batch_logger, current_line, last_word, watch_workers
+from pf_mlflow.spool.processes import outliving_client_by_a_line
 
 __all__ = [
     "attach",
@@ -105,14 +106,15 @@ def _say(line: CurrentLine, inputs: Mapping[str, Any], result: Any) -> None:
 @contextmanager
 def _executing(line: CurrentLine, inputs: Mapping[str, Any]) -> Iterator[list[Any]]:
     """Let a worker's line be over when promptflow's pool has the result that the block puts into the list."""
-    _processor.await_word(line)
-    results: list[Any] = []
-    try:
-        yield results
-    finally:
-        if results:
-            _say(line, inputs, results[0])
-        _processor.say(line, None)
+    with outliving_client_by_a_line():
+        _processor.await_word(line)
+        results: list[Any] = []
+        try:
+            yield results
+        finally:
+            if results:
+                _say(line, inputs, results[0])
+            _processor.say(line, None)
 
 
 @guarded("")
