@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ import click
 
 from pf_mlflow.cli.evaluate import evaluation_request
 from pf_mlflow.cli.live import ConsoleObserver
-from pf_mlflow.cli.output import one_sentence, print_json, stdout_kept
+from pf_mlflow.cli.output import one_sentence, own_command, print_json, stdout_kept
 from pf_mlflow.cli.result import Pairs, leave, print_result
-from pf_mlflow.errors import BadInput
+from pf_mlflow.errors import BadInput, PfMlflowError
+from pf_mlflow.evaluation.run import EvaluationRequest, check_before
 from pf_mlflow.evaluation.run import evaluate as run_evaluation
+from pf_mlflow.records.batch import on_batch
 from pf_mlflow.running.request import PROCESSES, THREADS, RunRequest
+from pf_mlflow.running.result import RunResult
 from pf_mlflow.running.run import run_batch
 
 __all__ = ["run"]
@@ -72,18 +77,33 @@ def run(as_json: bool, evaluate: Path | None, metrics: str | None, **options: An
 
     Example: pf-mlflow run --flow . --data data/topics.jsonl --column-mapping topic='${data.topic}'
     """
+    if metrics and not evaluate:
+        raise click.UsageError("--metrics says what --evaluate FLOW scores by; give both, or neither.")
     request = _request(**options)
     with ExitStack() as stack:
         if as_json:
             stack.enter_context(stdout_kept())
         with one_sentence():
             with ConsoleObserver(quiet=as_json) as console:
+                asked = evaluation_request(None, metrics, flow=evaluate, wait=request.wait) if evaluate else None
+                if asked:
+                    check_before(asked, request)
                 result = run_batch(request, console)
-                if evaluate and not result.interrupted and result.status == "Completed":
-                    asked = evaluation_request(result.name, metrics, flow=evaluate, wait=request.wait)
-                    result = run_evaluation(asked, console).after(result)
+                if asked and not result.interrupted and result.status == "Completed":
+                    result = _scored(result, asked, console)
     print_json(result.as_dict()) if as_json else print_result(result)
     leave(result)
+
+
+def _scored(result: RunResult, asked: EvaluationRequest, console: ConsoleObserver) -> RunResult:
+    """Return the result of scoring a batch; where that fails, the batch's own, which was paid for."""
+    try:
+        return run_evaluation(replace(asked, base=result.name), console).after(result)
+    except (PfMlflowError, OSError, sqlite3.Error) as error:
+        again = own_command(*on_batch("evaluate", result.name))
+        return replace(result, failure=f"It was not scored: {' '.join(str(error).split())} Mend that, then `{again}`.")
+    except KeyboardInterrupt:
+        return replace(result, interrupted=True)
 
 
 def _request(**options: Any) -> RunRequest:

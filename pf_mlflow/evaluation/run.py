@@ -33,7 +33,7 @@ from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord
 from pf_mlflow.spool.store import Spool
 
-__all__ = ["EvaluationRequest", "evaluate"]
+__all__ = ["EvaluationRequest", "check_before", "evaluate"]
 
 _FLOW = "eval_flow"
 _NODE, _CONNECTION = "score", "connection"
@@ -113,6 +113,24 @@ def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResu
     return _told(run_batch(run, observer))
 
 
+def check_before(request: EvaluationRequest, run: RunRequest) -> None:
+    """Check before a batch runs what would keep its lines from being scored afterwards.
+
+    Raises:
+        BadInput: naming it.
+    """
+    flow = request.flow or _own_flow(read_settings().spool_dir)
+    _check_saves_scores(flow)
+    _check_metrics(request)
+    inputs, scored = read_flow(flow).inputs, None if run.resume_from else read_flow(run.flow or Path())
+    outputs = [name for name in (scored.definition.get("outputs") or {} if scored else ()) if name != "child_run_id"]
+    if (inputs is None or "answer" in inputs) and len(outputs) > 1 and "answer" not in outputs:
+        raise BadInput(
+            f"Which output is the answer to be scored? The flow has {', '.join(outputs)}. Run it without evaluation, "
+            f"then say `pf-mlflow evaluate BATCH --column-mapping answer='${{run.outputs.{outputs[0]}}}'`."
+        )
+
+
 def _told(result: RunResult) -> RunResult:
     """Return the result of an evaluation; that no line got a score is a failure."""
     if result.failure or not result.summary or result.summary.scores.get("lines_evaluated"):
@@ -131,6 +149,8 @@ def _check_saves_scores(path: Path) -> None:
 
 def _check_metrics(request: EvaluationRequest) -> None:
     """Raise `BadInput` for a metric or judge that there is not, or a setting of judges that cannot be used."""
+    if request.judge_connection and not request.judge_model:
+        raise BadInput(f"--judge-connection {request.judge_connection} asks nobody without --judge-model MODEL.")
     chosen = chosen_metrics(LineFields(), request.metrics or None, with_judges=bool(request.judge_model))
     formulas = [one for one in (chosen if request.metrics else known_metrics()) if isinstance(one, Metric)]
     if missing := [one for one in formulas if not one.is_installed]:

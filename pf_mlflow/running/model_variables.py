@@ -62,6 +62,8 @@ def named_model(variables: Variables) -> NamedModel | None:
         return None
     address = variables.get("OPENAI_BASE_URL") or variables.get(_BASE)
     shown = without_password(address) if address else "api.openai.com"
+    if address and not re.match(r"https?://.", address, re.I):
+        raise BadInput(f"The model's address {shown!r} cannot be used: it begins with http:// or https://.")
     return NamedModel(f"{key} at {shown}", variables[key], address, variables.get("OPENAI_MODEL"))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pf_mlflow.delivery.prestart import PrestartedDelivery
-from pf_mlflow.errors import TrackingRefused
+from pf_mlflow.errors import BadInput, TrackingRefused
 from pf_mlflow.records.batch import command_on
+from pf_mlflow.running.hopeless import Hopeless
 from pf_mlflow.running.observer import Observer, StopRequest
 from pf_mlflow.running.progress import Counts, LineCounter
 from pf_mlflow.sources.live import api as live_source
@@ -30,10 +31,14 @@ class Monitor(Observer):
 
     def __init__(self, observer: Observer, spool: Spool | None, delivery: PrestartedDelivery | None) -> None:
         self.stop = StopRequest()
-        self.refusal: TrackingRefused | None = None
-        """Why no line was executed: MLflow said no for good."""
+        self.check_models: Callable[[], None] = lambda: None
+        """Raises `BadInput` for a model that is not there."""
+        self.refusal: TrackingRefused | BadInput | None = None
+        """Why no line was executed: MLflow said no for good, or there is no such model."""
         self.failure: str | None = None
         """Why promptflow did not finish it, though lines were executed."""
+        self.hopeless: str | None = None
+        """Why no more lines were taken: the model refused all of the first ones."""
         self.gave_up = False
         """Whether a line was given up: its thread may still run."""
         self.run_id = ""
@@ -42,6 +47,7 @@ class Monitor(Observer):
         self._spool = spool
         self._delivery = delivery
         self._asked = False
+        self._hopeless = Hopeless()
         self._batch_uid = ""
         self._counter: LineCounter | None = None
 
@@ -62,14 +68,28 @@ class Monitor(Observer):
         if warning:
             self._observer.warn(f"{warning} The batch runs all the same; its records wait in the spool.")
 
+    def wait_for_models(self) -> None:
+        """Wait for what the servers of the flow's models say.
+
+        Raises:
+            BadInput: one has no such model, or is not there.
+        """
+        try:
+            self.check_models()
+        except BadInput as error:
+            self.refusal = error
+            raise
+
     def batch_started(self, run_id: str, total: int) -> None:
-        """Have the batch delivered, if MLflow lets it.
+        """Have the batch delivered, if MLflow lets it and its models are there.
 
         Raises:
             TrackingRefused: it does not.
+            BadInput: they are not.
         """
         self.run_id = run_id
         self.wait_for_mlflow()
+        self.wait_for_models()
         self._counter = LineCounter(total)
         batch = live_source.batch_started(run_id) if self._spool else None
         if batch and self._spool:
@@ -102,6 +122,8 @@ class Monitor(Observer):
         """Show the line as it ended."""
         if self._batch_uid:
             live_source.line_ended(self.run_id, number, inputs, result)
+        if (why := self._hopeless.noticed(result)) and not self.stop.stops:
+            self.hopeless, self.stop.stops = why, True
         self._observer.line_ended(number, inputs, result)
 
     def line_done(self, number: int, completed: bool, seconds: float, tokens: int | None) -> None:

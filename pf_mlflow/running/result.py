@@ -107,10 +107,10 @@ def result_of(
         name=run.name,
         status=run.status,
         model=model,
-        failure=(_why(record, run.status) if record else None) or monitor.failure,
+        failure=monitor.hopeless or (_why(record, run.status) if record else None) or monitor.failure,
         lines_failed=record.lines_failed if record else 0,
         seconds=seconds,
-        interrupted=monitor.stop.stops,
+        interrupted=monitor.stop.stops and not monitor.hopeless,
         threads_left=monitor.gave_up or monitor.stop.hurries,
     )
     if record is None or not settings.enabled or (record.is_evaluation() and not saves_scores(record.flow_as_run)):

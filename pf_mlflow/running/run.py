@@ -12,11 +12,12 @@ from pathlib import Path
 
 from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import BadInput
-from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.batch import Batch, command_on
 from pf_mlflow.running.checks import check_mapping, check_outputs
 from pf_mlflow.running.cut_off import ended_record
 from pf_mlflow.running.main_guard import check_guarded
 from pf_mlflow.running.mapping import columns_of, mapped_by_name, sources_of, tell_mapping
+from pf_mlflow.running.model_check import model_check
 from pf_mlflow.running.model_choice import choose_model, with_connections
 from pf_mlflow.running.monitor import Monitor
 from pf_mlflow.running.observer import Observer
@@ -84,8 +85,10 @@ def _run_in_turn(request: RunRequest, observer: Observer) -> RunResult:
         if earlier and not request.resume_changed:
             check_unchanged(earlier, connections_of(request, model))
         monitor = Monitor(observer, Spool(settings.spool_dir) if delivery else None, delivery)
+        monitor.check_models = model_check(client, dag, connections_of(request, model), request.variant)
         if request.engine != THREADS:  # whose lines wait for MLflow's answer, while promptflow makes ready
             monitor.wait_for_mlflow()
+            monitor.wait_for_models()
         observer.starting(model, without_password(settings.tracking_uri) if delivery else "")
         if unwritable and not request.run:
             observer.warn(f"{unwritable} cannot be written, so the runs go elsewhere; MLFLOW_TRACKING_URI says where.")
@@ -126,6 +129,11 @@ def _check_files(settings: Settings) -> None:
 
 def _check(request: RunRequest, flow: Flow) -> dict[str, str]:
     """Return what inputs that are not mapped take by their names; raise `BadInput` for what cannot be used."""
+    if request.name and run_record(promptflow_home(), request.name):
+        raise BadInput(
+            f"There is a batch {request.name!r} already; `{command_on('show', request.name)}` looks at it. Take "
+            "another name."
+        )
     if request.resume_from:
         return {}
     columns = columns_of(request.data) if request.data else None

@@ -65,7 +65,7 @@ def submit_batch(client: Any, request: RunRequest, model: ModelChoice, monitor: 
                 )
             connections = connections_of(request, model)
             return submitted(client, monitor.stop, connections, **_arguments(request, connections, settings))
-    except TrackingRefused:
+    except (TrackingRefused, BadInput):
         raise
     except Exception as error:
         log.debug("promptflow raised", exc_info=True)

@@ -22,6 +22,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from pf_mlflow.errors import BadInput
 
@@ -43,6 +44,7 @@ _OURS = ("MLFLOW_", "PF_MLFLOW_")
 
 EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID="
 """How the name of an experiment begins of which only the id is known: MLflow's, which no worker asks."""
+_NEARLY_HTTP = re.compile(r"https?(?!://)[:/]", re.I)
 _PORTS = {"http": 80, "https": 443}
 
 _LOGINS = (
@@ -169,6 +171,8 @@ class Settings(Variables):
     @field_validator("tracking_uri")
     @classmethod
     def _from_where_the_user_was(cls, uri: str, info: ValidationInfo) -> str:
+        if _NEARLY_HTTP.match(uri):
+            raise PydanticCustomError("address", "an address begins with http:// or https://")
         return absolute_store(uri, info.context or Path.cwd())
 
     @model_validator(mode="before")

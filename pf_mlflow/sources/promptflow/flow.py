@@ -22,6 +22,7 @@ __all__ = [
     "FlowNodes",
     "flex_file",
     "flow_nodes",
+    "llm_calls",
     "node_names",
     "node_shapes",
     "read_dag",
@@ -123,6 +124,23 @@ def shapes_of(dag: Mapping[str, Any], node: Mapping[str, Any]) -> list[Mapping[s
     """Return a node as it is written and in all its variants."""
     variants = ((dag.get("node_variants") or {}).get(node["name"]) or {}).get("variants") or {}
     return [node, *((variant or {}).get("node") or {} for variant in variants.values())]
+
+
+def llm_calls(dag: Mapping[str, Any], variant: str | None = None) -> Iterator[tuple[str, str, str]]:
+    """Yield each LLM node of a flow with its connection and its model, by the variant that runs.
+
+    Args:
+        dag: The flow; without nodes nothing is yielded.
+        variant: The one that is chosen, `${NODE.VARIANT}`; other nodes run their default one.
+    """
+    chosen_node, _, chosen = (variant or "").removeprefix("${").removesuffix("}").partition(".")
+    for node in dag.get("nodes") or []:
+        variants = (dag.get("node_variants") or {}).get(node["name"]) or {}
+        name = chosen if chosen_node == node["name"] else variants.get("default_variant_id")
+        has_variants = chosen_node == node["name"] or node.get("use_variants")
+        one = ((variants.get("variants") or {}).get(name) or {}).get("node") if has_variants else node
+        if one and one.get("type") == "llm" and one.get("connection"):
+            yield node["name"], str(one["connection"]), str((one.get("inputs") or {}).get("model") or "")
 
 
 def node_shapes(dag: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
