@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pf_mlflow.sources.promptflow.flow import FlowNodes, flow_nodes, node_names, saves_scores
+from pf_mlflow.sources.promptflow.flow import DAG, FlowNodes, flow_nodes, node_names, read_dag, read_flow, saves_scores
 
 VARIANTS = """
 nodes:
@@ -87,3 +87,12 @@ def test_a_node_that_saves_scores(tmp_path: Path, node: str, expected: bool) -> 
 )
 def test_node_names(value: object, expected: tuple[str, ...]) -> None:
     assert node_names(value) == expected
+
+
+def test_a_file_is_parsed_once_for_all_its_readers_until_it_says_something_else(tmp_path: Path) -> None:
+    inputs = "".join(f"  i{number}: {{type: string, default: '東京 {number}'}}\n" for number in range(3))
+    (tmp_path / DAG).write_text(f"inputs:\n{inputs}nodes: [{{name: joke, type: llm}}]\n", encoding="utf-8")
+    first = read_flow(tmp_path)
+    assert first.definition["nodes"] is read_dag(tmp_path)["nodes"] and first.inputs is read_flow(tmp_path / DAG).inputs
+    (tmp_path / DAG).write_text(f"inputs:\n{inputs}nodes: [{{name: poem, type: llm}}]\n", encoding="utf-8")
+    assert [node["name"] for dag in (read_dag(tmp_path), first.definition) for node in dag["nodes"]] == ["poem", "joke"]

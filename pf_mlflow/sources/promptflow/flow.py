@@ -103,11 +103,17 @@ def read_dag(flow: Path) -> Mapping[str, Any]:
 
 def _parsed(path: Path, source: Path | str) -> Any:
     try:
-        return yaml.safe_load(source.read_text(encoding="utf-8") if isinstance(source, Path) else source)
+        return _loaded(source.read_text(encoding="utf-8") if isinstance(source, Path) else source)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is no valid YAML: {' '.join(str(error).split())}.") from error
+
+
+@lru_cache(maxsize=16)
+def _loaded(text: str) -> Any:
+    """Return what a YAML says, for several readers who leave it as it is."""
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _settings(path: Path, found: Any, mappings: tuple[str, ...] = _MAPPINGS) -> Mapping[str, Any]:
