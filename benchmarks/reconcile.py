@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def _measure(folder: Path) -> list[list[Any]]:
         spool.complete_line(batch.uid, line.line_number, line.start, line.to_json())
 
     def deliver() -> None:
-        done = deliver_once(spool, LocalSource(batch), uri, Policy(Deadline(60.0)), DeliveryObserver())
+        done = deliver_once(spool, LocalSource(batch), uri, nullcontext(), Policy(Deadline(60.0)), DeliveryObserver())
         if not done.is_closed:
             raise SystemExit(done.trouble)
 
