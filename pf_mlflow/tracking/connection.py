@@ -13,7 +13,7 @@ from mlflow.tracking._tracking_service.utils import _get_store
 from sqlalchemy.engine import make_url
 
 from pf_mlflow.errors import TrackingRefused
-from pf_mlflow.settings import without_password
+from pf_mlflow.settings import store_address, without_password
 from pf_mlflow.tracking.address import check_address
 from pf_mlflow.tracking.database import check_database, sqlite_path
 
@@ -74,5 +74,5 @@ def _one_process_at_a_time(tracking_uri: str, lock_dir: Path) -> AbstractContext
     """Let one process at a time make or open a database: two that make it do collide over its tables."""
     if tracking_uri.startswith("http"):
         return nullcontext()
-    digest = hashlib.sha256(tracking_uri.encode()).hexdigest()[:16]
-    return FileLock(lock_dir / f"store-{digest}.lock", timeout=120)
+    digest = hashlib.sha256(store_address(tracking_uri).encode()).hexdigest()[:16]
+    return FileLock(lock_dir / f"store-{digest}.lock", timeout=120, mode=0o600)
