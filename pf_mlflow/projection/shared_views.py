@@ -84,6 +84,7 @@ def description(name: str, experiment_id: str, summary: BatchSummary, run_ids: M
         f"Scores over {evaluated:,.0f} lines: {', '.join(scores)}" if scores and evaluated else "",
         ", ".join(f"[failed line {line}]({runs}/{run_id})" for line, run_id in [*run_ids.items()][:_FAILED]),
         f"[All batches]({runs}?viewStateShareKey={BATCHES_VIEW}) · "
+        f"[Answers side by side]({runs}?viewStateShareKey={BATCHES_VIEW}&compareRunsMode=ARTIFACT) · "
         f"[Lines of the newest batch]({runs}?viewStateShareKey={LINES_VIEW})",
         f"`{command_on('show', name)}`",
     ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
+import mlflow
 import pytest
-from builders import batch, line_record
+from builders import batch, line_record, llm_node
+from machine import ROOT
 from mlflow import MlflowClient
 
 from pf_mlflow.projection.batch_runs import BatchWriter
@@ -26,14 +29,15 @@ def store(fresh_store: Path, tmp_path: Path) -> StoreWriter:
     return store
 
 
-def write(store: StoreWriter, uid: str, lines: int = 2) -> str:
+def write(store: StoreWriter, uid: str, lines: int = 2, nodes: tuple[str, ...] = ("joke",)) -> str:
     """Write a batch whose last line failed, and return its parent's id."""
     writer = BatchWriter(store, LocalSource(batch(uid=uid, name=uid, client_pid=0, promptflow_home=None)))
     writer.read_existing()
     parent = writer.open_parent()
     for n in range(lines):
         status = {"status": FAILED, "error": "my secret", "error_type": "ValueError"} if n == lines - 1 else {}
-        record = line_record(batch_uid=uid, line_number=n, **status)
+        spans = [part for node in nodes for part in llm_node(node)]
+        record = line_record(*spans, batch_uid=uid, line_number=n, **status)
         writer.note(writer.write(n, record.start, record))
     writer.close_parent()
     assert parent
@@ -80,3 +84,28 @@ def test_a_batch_is_described_without_its_lines_texts_until_a_user_does(store: S
     client.set_tag(parent, "mlflow.note.content", "mine")
     write(store, "b1", lines=4)
     assert client.get_run(parent).data.tags["mlflow.note.content"] == "mine"
+
+
+@pytest.mark.parametrize("nodes", [("joke",), ("rewrite", "answer")], ids=["one node", "two nodes"])
+def test_readme_s_snippet_and_recipes_find_lines_of_one_and_of_several_nodes(
+    store: StoreWriter, nodes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(store, "my_batch", lines=3, nodes=nodes)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    snippet = next(one for one in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "search_runs" in one)
+    before, found = mlflow.get_tracking_uri(), dict[str, object]()
+    monkeypatch.chdir(tmp_path)
+    try:
+        exec(snippet, found)
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert "params.input_topic" in found["lines"].filter(found["shown"]).columns  # type: ignore[attr-defined]
+    client = MlflowClient(store.tracking_uri)
+    wheres = {"metrics.duration > 2": 0, "metrics.total_tokens > 1000": 0, "params.input_topic LIKE '%coffee%'": 0}
+    for where, count in wheres.items():
+        assert where in readme and len(client.search_runs([store.experiment_id], where)) == count
+        met = where.replace("> 2", "> 1").replace("> 1000", "> 10").replace("coffee", "atom")
+        lines = [
+            run for run in client.search_runs([store.experiment_id], met) if "promptflow.line_number" in run.data.tags
+        ]
+        assert len(lines) == 3
