@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any
 
 import click
 from rich.markup import escape
 
+from pf_mlflow.cli.leaving import leave_at_once
 from pf_mlflow.cli.output import out, own_command, print_place, print_summary, warn
 from pf_mlflow.records.batch import on_batch
 from pf_mlflow.running.result import RunResult
@@ -78,12 +77,10 @@ def _next(result: RunResult) -> dict[str, str]:
 
 
 def leave(result: RunResult) -> None:
-    """End the command; at once if lines were given up, whose threads the interpreter would wait for."""
+    """End the command; without waiting for threads if lines were given up."""
     code = _exit_code(result)
     if result.threads_left:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        leave_at_once(code, threads=True)
     raise SystemExit(code)
 
 
