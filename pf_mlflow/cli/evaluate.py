@@ -10,6 +10,7 @@ import click
 
 from pf_mlflow.cli.live import ConsoleObserver
 from pf_mlflow.cli.output import one_sentence, print_json, stdout_kept
+from pf_mlflow.cli.pf_options import PfCommand, pf_options, with_file
 from pf_mlflow.cli.result import Pairs, leave, print_result
 from pf_mlflow.evaluation.run import EvaluationRequest
 from pf_mlflow.evaluation.run import evaluate as run_evaluation
@@ -17,7 +18,7 @@ from pf_mlflow.evaluation.run import evaluate as run_evaluation
 __all__ = ["evaluate"]
 
 
-@click.command()
+@click.command(cls=PfCommand)
 @click.argument("batch", required=False)
 @click.option(
     "--flow", type=click.Path(path_type=Path), help="Folder of the evaluation flow. Default: the one included."
@@ -36,10 +37,18 @@ __all__ = ["evaluate"]
 @click.option("--judge-model", default="", metavar="MODEL", help="Model of the judges, on Azure its deployment.")
 @click.option("--judge-connection", metavar="NAME", help="Connection to that model. Default: open_ai_connection.")
 @click.option("--retry-errors", is_flag=True, help="Run the last evaluation again; only judges that failed are asked.")
-@click.option("--name", help="Name of the evaluation. Default: promptflow makes one up.")
+@click.option("--name", "-n", help="Name of the evaluation. Default: promptflow makes one up.")
 @click.option("--concurrency", type=click.IntRange(min=1), default=32, show_default=True, help="Lines at once.")
+@pf_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else on stdout.")
-def evaluate(as_json: bool, metrics: str | None, **options: Any) -> None:
+def evaluate(
+    as_json: bool,
+    metrics: str | None,
+    file: Path | None,
+    sets: tuple[tuple[str, str], ...],
+    stream: bool,
+    **options: Any,
+) -> None:
     """Score the lines of a batch, or finished answers: onto their child runs, summed up on their parent run.
 
     Answers, questions, ground truths and contexts are found by their names in the batch's outputs and data. A second
@@ -50,6 +59,7 @@ def evaluate(as_json: bool, metrics: str | None, **options: Any) -> None:
 
     Example: pf-mlflow evaluate my_batch
     """
+    options = with_file(options, file, sets)
     request = evaluation_request(options.pop("batch"), metrics, **options)
     with ExitStack() as stack:
         if as_json:
@@ -63,7 +73,8 @@ def evaluate(as_json: bool, metrics: str | None, **options: Any) -> None:
 
 def evaluation_request(batch: str | None, metrics: str | None, **options: Any) -> EvaluationRequest:
     """Return what the options of a command ask for."""
-    options["column_mapping"] = dict(options.get("column_mapping", ()))
+    for name in ("column_mapping", "environment_variables"):
+        options[name] = dict(options.get(name, ()))
     named = tuple(name for entry in (metrics or "").split(",") if (name := entry.strip()))
     return EvaluationRequest(base=batch, metrics=tuple(map(_found, named)), **options)
 

@@ -13,6 +13,7 @@ import click
 from pf_mlflow.cli.evaluate import evaluation_request
 from pf_mlflow.cli.live import ConsoleObserver
 from pf_mlflow.cli.output import one_sentence, own_command, print_json, stdout_kept
+from pf_mlflow.cli.pf_options import PfCommand, pf_options, with_file
 from pf_mlflow.cli.result import Pairs, leave, print_result
 from pf_mlflow.errors import BadInput, PfMlflowError
 from pf_mlflow.evaluation.run import EvaluationRequest, check_before
@@ -25,7 +26,7 @@ from pf_mlflow.running.run import run_batch
 __all__ = ["run"]
 
 
-@click.command()
+@click.command(cls=PfCommand)
 @click.option("--flow", type=click.Path(path_type=Path), help="Folder of the flow, or a prompty. Default: here.")
 @click.option("--data", type=click.Path(path_type=Path), help="The lines: a JSONL file.")
 @click.option(
@@ -40,7 +41,7 @@ __all__ = ["run"]
 @click.option(
     "--resume-changed", is_flag=True, help="With --resume-from: take them over though data or flow changed since."
 )
-@click.option("--name", help="Name of the batch. Default: promptflow makes one up.")
+@click.option("--name", "-n", help="Name of the batch. Default: promptflow makes one up.")
 @click.option("--display-name", help="Name of the batch's run in MLflow. Default: the batch's name.")
 @click.option("--tags", type=Pairs(), multiple=True, help="A tag of promptflow's run record; several times.")
 @click.option("--variant", metavar="'${NODE.VARIANT}'", help="Variant of a node to use.")
@@ -64,9 +65,18 @@ __all__ = ["run"]
 )
 @click.option("--evaluate", type=click.Path(path_type=Path), metavar="FLOW", help="Then score its lines by this flow.")
 @click.option("--metrics", help="With --evaluate: metrics, or files with your own, with commas.")
+@pf_options
 @click.option("--no-wait", is_flag=True, help="Do not wait until MLflow has every line.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else on stdout.")
-def run(as_json: bool, evaluate: Path | None, metrics: str | None, **options: Any) -> None:
+def run(
+    as_json: bool,
+    evaluate: Path | None,
+    metrics: str | None,
+    file: Path | None,
+    sets: tuple[tuple[str, str], ...],
+    stream: bool,
+    **options: Any,
+) -> None:
     """Run a flow over a data file; every line becomes an MLflow child run.
 
     Takes DAG flows with and without our nodes, flex flows and prompties. Ctrl-C stops taking lines and waits for those
@@ -79,7 +89,7 @@ def run(as_json: bool, evaluate: Path | None, metrics: str | None, **options: An
     """
     if metrics and not evaluate:
         raise click.UsageError("--metrics says what --evaluate FLOW scores by; give both, or neither.")
-    request = _request(**options)
+    request = _request(**with_file(options, file, sets))
     with ExitStack() as stack:
         if as_json:
             stack.enter_context(stdout_kept())
@@ -107,7 +117,7 @@ def _scored(result: RunResult, asked: EvaluationRequest, console: ConsoleObserve
 
 
 def _request(**options: Any) -> RunRequest:
-    for name in ("column_mapping", "tags", "init"):
+    for name in ("column_mapping", "tags", "init", "environment_variables"):
         options[name] = dict(options[name])
     options["connections"] = _by_node(options["connections"])
     try:

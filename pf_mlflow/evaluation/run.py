@@ -59,6 +59,7 @@ class EvaluationRequest:
     retry_errors: bool = False
     """Whether the last evaluation of the batch is run again, to ask the judges that failed."""
     name: str | None = None
+    environment_variables: Mapping[str, str] = field(default_factory=dict)
     concurrency: int = 32
     wait: bool = True
     """Whether to wait until MLflow has the scores."""
@@ -103,6 +104,7 @@ def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResu
         run=request.base,
         column_mapping=mapping | _asked_for(request),
         by_name=False,
+        environment_variables=request.environment_variables,
         connections={_NODE: {_CONNECTION: request.judge_connection}} if request.judge_connection else {},
         default_connection={_NODE: _CONNECTION} if request.judge_model and not request.judge_connection else {},
         name=request.name,

@@ -33,6 +33,8 @@ class RunRequest:
     """Inputs of nodes, by node, that take `open_ai_connection`, or what stands in for it where there is none."""
     init: Mapping[str, str] = field(default_factory=dict)
     """Arguments of a flex flow's class."""
+    environment_variables: Mapping[str, str] = field(default_factory=dict)
+    """What the batch has in its environment besides; `${CONNECTION.KEY}` is a connection's value."""
     run: str | None = None
     """A batch whose outputs are inputs of this one."""
     resume_from: str | None = None
@@ -61,7 +63,7 @@ class RunRequest:
             raise BadInput(f"engine={self.engine!r} cannot be used: it is {THREADS} or {PROCESSES}.")
         for name in ("concurrency", "limit", "line_timeout"):
             _check_count(name, getattr(self, name))
-        for name in ("column_mapping", "tags", "init", "connections"):
+        for name in ("column_mapping", "tags", "init", "connections", "environment_variables"):
             _check_mapping(name, getattr(self, name))
         if self.limit and self.engine == PROCESSES:
             raise BadInput("limit is for threads only.")

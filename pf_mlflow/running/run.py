@@ -62,7 +62,7 @@ def _run_in_turn(request: RunRequest, observer: Observer) -> RunResult:
         check_guarded()
     earlier = _resumed(request)
     flow = read_flow(Path(earlier.flow_path or "") if earlier else request.flow or Path())
-    settings = Settings.for_flow(flow.definition, os.environ)
+    settings = Settings.for_flow(flow.definition, {**os.environ, **_own_variables(request)})
     _check_files(settings)
     unwritable = settings.enabled and settings.unwritable_folder
     found = _check(request, flow)
@@ -179,9 +179,14 @@ def _scored(settings: Settings, request: RunRequest, flow: Flow) -> Batch | None
     return None
 
 
+def _own_variables(request: RunRequest) -> dict[str, str]:
+    """Return the variables that the request gives by their values: promptflow resolves those of connections."""
+    return {name: str(value) for name, value in request.environment_variables.items() if "${" not in str(value)}
+
+
 def _variables(settings: Settings, request: RunRequest, flow: Flow) -> dict[str, str]:
     """Return what promptflow, its workers and the delivery process read only from the environment."""
-    variables = settings.variables() | {"PF_WORKER_COUNT": str(request.lines_at_once)}
+    variables = _own_variables(request) | settings.variables() | {"PF_WORKER_COUNT": str(request.lines_at_once)}
     if request.line_timeout:
         variables["PF_LINE_TIMEOUT_SEC"] = str(request.line_timeout)
     if flow.is_dag and request.engine == THREADS:  # its own trace service would keep once more what MLflow gets

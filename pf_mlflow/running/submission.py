@@ -140,7 +140,7 @@ def _arguments(request: RunRequest, connections: Connections, settings: Settings
         "column_mapping": dict(request.column_mapping) or None,
         "variant": request.variant,
         "connections": connections or None,
-        "environment_variables": tracing or None,
+        "environment_variables": {**request.environment_variables, **tracing} or None,
         "init": dict(request.init) or None,
         **names,
     }

@@ -1,0 +1,7 @@
+"""`python -m pf_mlflow`: the command, where its program is not on the path."""
+
+from __future__ import annotations
+
+from pf_mlflow.cli import main
+
+main(prog_name="pf-mlflow")
