@@ -76,10 +76,4 @@ def evaluation_request(batch: str | None, metrics: str | None, **options: Any) -
     for name in ("column_mapping", "environment_variables"):
         options[name] = dict(options.get(name, ()))
     named = tuple(name for entry in (metrics or "").split(",") if (name := entry.strip()))
-    return EvaluationRequest(base=batch, metrics=tuple(map(_found, named)), **options)
-
-
-def _found(metric: str) -> str:
-    """Return a metric with its file's whole path: the flow runs in another folder."""
-    path, colon, function = metric.partition(":")
-    return f"{Path(path).resolve()}{colon}{function}" if path.endswith((".py", ".yaml", ".yml")) else metric
+    return EvaluationRequest(base=batch, metrics=named, **options)

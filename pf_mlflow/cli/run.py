@@ -97,7 +97,7 @@ def run(
             with ConsoleObserver(quiet=as_json) as console:
                 asked = evaluation_request(None, metrics, flow=evaluate, wait=request.wait) if evaluate else None
                 if asked:
-                    check_before(asked, request)
+                    asked = check_before(asked, request)
                 result = run_batch(request, console)
                 if asked and not result.interrupted and result.status == "Completed":
                     result = _scored(result, asked, console)

@@ -33,11 +33,12 @@ from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord
 from pf_mlflow.spool.store import Spool
 
-__all__ = ["EvaluationRequest", "check_before", "evaluate"]
+__all__ = ["EvaluationRequest", "check_before", "evaluate", "prepared"]
 
 _FLOW = "eval_flow"
 _NODE, _CONNECTION = "score", "connection"
 """The node that asks judges, and its input for their connection."""
+_METRIC_FILE = re.compile(r"(?P<file>.+\.(?:py|ya?ml))(?P<function>:\w+)?", re.DOTALL)
 _INCLUDES = re.compile(r"^additional_includes:\n(- .*\n)+", re.M)
 
 
@@ -73,22 +74,40 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
         TrackingRefused: MLflow said no for good; nothing was scored.
     """
     with own_turn():
-        return _evaluate_in_turn(request, observer)
+        return _evaluate_in_turn(prepared(request), observer)
+
+
+def prepared(request: EvaluationRequest) -> EvaluationRequest:
+    """Return a request whose paths hold whatever folder the process is in, checked without the batch that it scores.
+
+    Raises:
+        BadInput: its flow or a metric cannot be used.
+    """
+    flow, data = (path and path.expanduser().absolute() for path in (request.flow, request.data))
+    request = replace(request, flow=flow, data=data, metrics=tuple(map(_whole, request.metrics)))
+    if request.flow:
+        _check_saves_scores(request.flow)
+    _check_metrics(request)
+    return request
+
+
+def _whole(metric: str) -> str:
+    """Return a metric with its file's whole path: the flow runs in another folder."""
+    named = _METRIC_FILE.fullmatch(metric)
+    return f"{Path(named['file']).expanduser().resolve()}{named['function'] or ''}" if named else metric
 
 
 def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResult:
     request = _as_before(request) if request.retry_errors else request
-    settings, here = read_settings(), Path.cwd()
+    settings = read_settings()
     flow = request.flow or _own_flow(settings.spool_dir)
     inputs = read_flow(flow).inputs
-    _check_saves_scores(flow)
-    _check_metrics(request)
     base = _base(request, settings)
     if base:
         _bring_in(base, settings, observer)
     if base and not base.lines_completed:
         return _nothing_to_score(base, request, settings)
-    data, why_none = (here / request.data, "") if request.data else data_of(base)
+    data, why_none = (request.data, "") if request.data else data_of(base)
     if why_none:
         observer.warn(f"Only the outputs of {request.base!r} are scored, without its data's columns: {why_none}")
     mapping = mapping_of(base, data, request.column_mapping, inputs, is_own=request.data is None)
@@ -99,7 +118,7 @@ def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResu
         }
         tell_mapping(observer, shown, request.column_mapping, found)
     run = RunRequest(
-        here / flow,
+        flow,
         data,
         run=request.base,
         column_mapping=mapping | _asked_for(request),
@@ -115,15 +134,14 @@ def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResu
     return _told(run_batch(run, observer))
 
 
-def check_before(request: EvaluationRequest, run: RunRequest) -> None:
-    """Check before a batch runs what would keep its lines from being scored afterwards.
+def check_before(request: EvaluationRequest, run: RunRequest) -> EvaluationRequest:
+    """Return a request prepared, checked before a batch runs for what would keep its lines from being scored.
 
     Raises:
         BadInput: naming it.
     """
+    request = prepared(request)
     flow = request.flow or _own_flow(read_settings().spool_dir)
-    _check_saves_scores(flow)
-    _check_metrics(request)
     inputs, scored = read_flow(flow).inputs, None if run.resume_from else read_flow(run.flow or Path())
     outputs = [name for name in (scored.definition.get("outputs") or {} if scored else ()) if name != "child_run_id"]
     if (inputs is None or "answer" in inputs) and len(outputs) > 1 and "answer" not in outputs:
@@ -131,6 +149,7 @@ def check_before(request: EvaluationRequest, run: RunRequest) -> None:
             f"Which output is the answer to be scored? The flow has {', '.join(outputs)}. Run it without evaluation, "
             f"then say `pf-mlflow evaluate BATCH --column-mapping answer='${{run.outputs.{outputs[0]}}}'`."
         )
+    return request
 
 
 def _told(result: RunResult) -> RunResult:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from machine import ROOT
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.evaluation.run import EvaluationRequest, _told, evaluate
+from pf_mlflow.evaluation.run import EvaluationRequest, _told, evaluate, prepared
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.running.observer import Observer
 from pf_mlflow.running.result import RunResult
@@ -41,3 +44,16 @@ def test_that_no_line_got_a_score_is_told(scores: dict[str, float], is_told: boo
     told = _told(RunResult(name="e", status="Completed", summary=summary)).failure
     assert (told is not None and "No line got a score" in told) is is_told
     assert _told(RunResult(name="e", status="Completed", summary=summary, failure="boom")).failure == "boom"
+
+
+def test_what_a_request_names_holds_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "polite.py").write_text("def polite(answer):\n    return True\n")
+    shutil.copy(tmp_path / "polite.py", tmp_path / "a,b.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    flow = Path(os.path.relpath(ROOT / "eval_flow"))
+    request = prepared(EvaluationRequest(flow=flow, data=Path("d.csv"), metrics=("~/polite.py:polite", "token_f1")))
+    assert request.flow and request.flow.is_absolute() and request.flow.samefile(ROOT / "eval_flow")
+    assert request.data == tmp_path / "d.csv"
+    assert request.metrics == (f"{tmp_path}/polite.py:polite", "token_f1")
+    assert prepared(EvaluationRequest(metrics=("a,b.py",))).metrics == (f"{tmp_path}/a,b.py",)

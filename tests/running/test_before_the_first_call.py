@@ -37,7 +37,7 @@ def ran(machine: Machine) -> str:
 
 MISTAKES = {
     "--metrics without --evaluate": (["--metrics", "token_f1"], {}, 2, "--metrics says what --evaluate FLOW scores by"),
-    "an evaluation flow that is not there": (["--evaluate", "NO_SUCH"], {}, 1, "There is no flow at 'NO_SUCH'"),
+    "an evaluation flow that is not there": (["--evaluate", "NO_SUCH"], {}, 1, "/NO_SUCH'"),
     "a flow that scores nothing": (["--evaluate", str(BARE)], {}, 1, "saves no scores"),
     "an unknown metric": (
         ["--evaluate", str(ROOT / "eval_flow"), "--metrics", "tokn_f1"],
