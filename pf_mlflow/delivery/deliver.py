@@ -146,11 +146,13 @@ class _Delivery:
             self._observer.started(len(self._writer.existing.complete))
             if self._policy.retries_refused:
                 self._spooled.reopen(self._batch)
-            parent_id = call(self._writer.open_parent)
-            self._spooled.set_parent(parent_id, self._store.experiment_id)
-            self._done.parent_run_id = parent_id or None
+            self._note_parent(call(self._writer.open_parent))
             self._write_lines()
             self._close()
+
+    def _note_parent(self, run_id: str | None) -> None:
+        self._spooled.set_parent(run_id, self._store.experiment_id)
+        self._done.parent_run_id = run_id or None
 
     def _is_deleted(self) -> bool:
         existing = self._writer.existing
@@ -169,10 +171,11 @@ class _Delivery:
                 self._spooled.flush()
 
     def _close(self) -> None:
-        if not self._store.is_database:
-            self._writer.has_doubt |= self._breaker.call(self._writer.has_twins)
+        self._writer.has_doubt |= self._breaker.call(self._writer.has_twins)
         if self._writer.has_doubt:
             self._breaker.call(self._writer.read_existing)
+            if parent := self._writer.existing.parent:  # perhaps another deliverer's
+                self._note_parent(parent.run_id)
         summary = self._breaker.call(self._writer.close_parent)
         self._spooled.close(summary, is_awaited=self._policy.follows)
         self._done.is_closed, self._done.is_settled = True, self._spooled.is_settled

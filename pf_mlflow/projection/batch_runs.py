@@ -61,10 +61,10 @@ class BatchWriter(Writer):
         self.has_doubt = False
         self._counted.clear()
         self._read()
+        if self.existing.parent and self.existing.has_strays:
+            self.store.adopt_children(self.batch.uid, self.existing.parent.run_id)
         if surplus := self.existing.surplus:
             log.info("batch %s: %d runs are there twice", self.batch.name, len(surplus))
-            if self.existing.parent:
-                self.store.adopt_children(self.batch.uid, self.existing.parent.run_id)
             for run_id in surplus:
                 self.store.delete(run_id)
             self.changes.removed += len(surplus)
@@ -75,10 +75,15 @@ class BatchWriter(Writer):
         self.existing = ExistingRuns.of(runs, cache(self.source.named_runs))
 
     def has_twins(self) -> bool:
-        """Tell whether MLflow has a run that goes on and that nobody here knows: a proxy may send a request twice."""
+        """Tell whether MLflow has a run that nobody here knows: a proxy may send twice, and another spool deliver, too.
+
+        Whoever makes runs last sees all of them.
+        """
+        if not (self.changes.made or self.changes.parent == "made"):
+            return False
         known = {run.run_id for run in (self.existing.parent, *self.existing.incomplete.values()) if run}
-        goes_on = self.store.runs(self.batch.uid, " AND attributes.status = 'RUNNING'")
-        return any(run.run_id not in known for run in goes_on)
+        known.update(self.existing.complete.values())
+        return any(run.run_id not in known for run in self.store.runs(self.batch.uid))
 
     def open_parent(self) -> str | None:
         """Make the parent run if there is none, and return its id; single executions have none."""

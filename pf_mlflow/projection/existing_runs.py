@@ -26,6 +26,8 @@ class ExistingRuns:
     """The complete ones of whose long values no file could keep the whole."""
     surplus: list[str] = field(default_factory=list)
     """Runs that show what another one shows."""
+    has_strays: bool = False
+    """Whether children are below another run than the parent."""
     tally: Tally = field(default_factory=Tally)
     """The complete children summed up; not to be relied on while there is surplus."""
 
@@ -53,6 +55,7 @@ class ExistingRuns:
         parents.sort(key=lambda run: -children_of[run.run_id])
         existing.parent = parents[0] if parents else None
         existing.surplus += [run.run_id for run in parents[1:]]
+        existing.has_strays = bool(parents) and any(one not in (None, parents[0].run_id) for one in children_of)
         return existing
 
     def _add(self, run: KnownRun, number: int, named: Callable[[], Mapping[int, str]]) -> None:

@@ -1,17 +1,25 @@
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from builders import batch
+from finished import CREATED, finished_batch, joke_call, run_info
+from mlflow import MlflowClient
 
-from pf_mlflow.delivery.deliver import DeliveryObserver, Policy, deliver_once
+from pf_mlflow.delivery.deliver import Delivered, DeliveryObserver, Policy, deliver_once
 from pf_mlflow.delivery.retry_policy import Deadline
+from pf_mlflow.delivery.write_queue import QueuedLine
 from pf_mlflow.errors import TrackingRefused
+from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.records.source import BatchFacts
 from pf_mlflow.sources.promptflow.local_source import LocalSource
+from pf_mlflow.sources.promptflow.run_record import batch_uid
 from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.known_run import LINE
 
 
 class Broken(LocalSource):
@@ -37,3 +45,47 @@ def test_whatever_goes_wrong_is_in_the_result(
     assert (done.is_closed, done.is_deleted, done.lines) == (False, False, 0)
     state = spool.state(one.uid)
     assert state and state.closed is None
+
+
+class Meanwhile(DeliveryObserver):
+    """Has something done once at a moment of a delivery."""
+
+    def __init__(self, moment: str, what: Callable[[], object]) -> None:
+        self._left = {moment: what}
+
+    def _is_now(self, moment: str) -> None:
+        self._left.pop(moment, lambda: None)()
+
+    def started(self, complete: int) -> None:
+        self._is_now("started")
+
+    def line_written(self, line: QueuedLine, written: LineWritten) -> None:
+        self._is_now("line_written")
+
+
+@pytest.mark.parametrize("moment", ["started", "line_written"])
+def test_two_spools_that_deliver_one_batch_at_once_leave_each_line_once(
+    tmp_path: Path, fresh_store: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    uri = f"sqlite:///{shutil.copy(fresh_store, tmp_path)}"
+    finished_batch(tmp_path / "home", [run_info(number, joke_call()) for number in range(60)])
+    one = batch(uid=batch_uid(tmp_path / "home", "b1", CREATED), promptflow_home=str(tmp_path / "home"))
+
+    def deliver(folder: str, observer: DeliveryObserver) -> Delivered:
+        spool, policy = Spool(tmp_path / folder), Policy(Deadline(1.0))
+        spool.add_batch(one)
+        done = deliver_once(spool, LocalSource(one), uri, nullcontext(), policy, observer)
+        assert (done.is_closed, done.trouble, done.lines) == (True, None, 60)
+        state = spool.state(one.uid)
+        assert state and state.parent_run_id == done.parent_run_id
+        return done
+
+    done = deliver("mine", Meanwhile(moment, lambda: deliver("another's", DeliveryObserver())))
+    experiment = MlflowClient(uri).get_experiment_by_name("joke-flow")
+    parents, children = [], []
+    for run in MlflowClient(uri).search_runs([experiment.experiment_id], max_results=1000):
+        (children if LINE in run.data.tags else parents).append(run)
+    assert [run.info.run_id for run in parents] == [done.parent_run_id]
+    assert sorted(int(run.data.tags[LINE]) for run in children) == [*range(60)]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {done.parent_run_id}
+    assert parents[0].data.metrics["lines_total"] == 60 and parents[0].data.metrics["total_tokens"] == 60 * 18
