@@ -13,6 +13,7 @@ __all__ = ["COPY", "FIND_COPY", "copied_version", "node_file", "vendored_package
 
 _LEFT_OUT = (
     "adoption/",
+    "cleaning/",
     "cli/",
     "doctor/",
     "evaluation/inputs.py",

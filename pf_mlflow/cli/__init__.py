@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pf_mlflow.__version__ import __version__
+from pf_mlflow.cli.clean import clean
 from pf_mlflow.cli.doctor import doctor
 from pf_mlflow.cli.evaluate import evaluate
 from pf_mlflow.cli.init import init
@@ -28,7 +29,7 @@ def main() -> None:
     begin()
 
 
-for each in (doctor, evaluate, init, run, show, sync, ui):
+for each in (clean, doctor, evaluate, init, run, show, sync, ui):
     main.add_command(each)
 
 

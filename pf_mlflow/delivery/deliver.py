@@ -72,6 +72,8 @@ class Delivered:
     lines: int = 0
     """How many a closed batch has."""
     changes: Changes = field(default_factory=Changes)
+    lacking: int = 0
+    """Lines whose runs lacked a value that MLflow could not be given."""
     is_deleted: bool = False
     """Whether somebody deleted the batch in MLflow, which is not for us to undo: nothing was done."""
     error: Exception | None = None
@@ -141,6 +143,7 @@ class _Delivery:
         call = self._breaker.call
         call(self._store.open_experiment)
         call(self._writer.read_existing)
+        self._done.lacking = self._writer.existing.lacking
         self._done.is_deleted = self._is_deleted()
         if not self._done.is_deleted:
             self._observer.started(len(self._writer.existing.complete))

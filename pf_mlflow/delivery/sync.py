@@ -28,7 +28,16 @@ from pf_mlflow.sources.promptflow.store_access import access_to_store_of
 from pf_mlflow.spool.launch import end_if_hung, lock_of, one_evaluation_of
 from pf_mlflow.spool.store import Spool
 
-__all__ = ["SyncProgress", "Synced", "chosen_batches", "sync_batch"]
+__all__ = [
+    "DELETED",
+    "EVALUATION",
+    "IN_LINE",
+    "RUNNING",
+    "SyncProgress",
+    "Synced",
+    "chosen_batches",
+    "sync_batch",
+]
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +75,8 @@ class Synced:
     """What was done to the parent run: `made`, `ended`, `updated` or nothing."""
     trouble: str | None = None
     seconds: float = 0.0
+    lacking: int = 0
+    """Lines whose runs lacked a value that MLflow could not be given, as a long text."""
 
     @property
     def succeeded(self) -> bool:
@@ -173,6 +184,7 @@ def _synced(batch: Batch, done: Delivered, refused: Mapping[int, str], seconds: 
         done.changes.parent,
         done.trouble or first,
         round(seconds, 3),
+        done.lacking,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ __all__ = [
     "choose_model",
     "connection_uses",
     "overrides",
+    "stale_connections",
     "stand_in",
     "with_connections",
 ]
@@ -62,7 +63,8 @@ def choose_model(client: Any, dag: Mapping[str, Any], chosen: Connections) -> It
         use for use in connection_uses(dag, DEFAULT_CONNECTION) if not set(use.inputs) & chosen.get(use.node, {}).keys()
     ]
     have = {connection.name for connection in client.connections.list(all_results=True)}
-    _remove_stale(client, have)
+    for name in stale_connections(have):
+        client.connections.delete(name)
     if not uses or DEFAULT_CONNECTION in have:
         yield ModelChoice(
             f"connection {DEFAULT_CONNECTION}" if uses else "as the flow names it" if _may_ask(dag) else ""
@@ -166,9 +168,7 @@ def _connection(client: Any, connection: Any) -> Iterator[str]:
         client.connections.delete(connection.name)
 
 
-def _remove_stale(client: Any, names: set[str]) -> None:
-    """Remove connections of commands that were killed before they could."""
-    for name in names:
-        match = _TEMPORARY.fullmatch(name)
-        if match and not psutil.pid_exists(int(match[1])):
-            client.connections.delete(name)
+def stale_connections(names: Iterable[str]) -> list[str]:
+    """Return which of promptflow's connections are those of commands that were killed before they could remove them."""
+    found = ((name, _TEMPORARY.fullmatch(name)) for name in names)
+    return [name for name, match in found if match and not psutil.pid_exists(int(match[1]))]

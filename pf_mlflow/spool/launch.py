@@ -24,6 +24,7 @@ from pf_mlflow.spool.store import Spool
 from pf_mlflow.sqlite_file import is_private
 
 __all__ = [
+    "DELIVERY_LOG",
     "HUNG_AFTER",
     "deliver_in_background",
     "delivery_process",
@@ -38,7 +39,7 @@ HUNG_AFTER = 300.0
 """Seconds without a sign of life after which a delivery process is taken to hang; one request may take 120."""
 _IMPORTED_FROM = Path(__file__).resolve().parents[2]
 """The folder, or the zip, that this package was imported from."""
-_LOG = "delivery.log"
+DELIVERY_LOG = "delivery.log"
 _LOG_LIMIT = 1_000_000
 """Bytes after which the log begins anew."""
 _LOOK_EVERY = 1.0
@@ -109,7 +110,7 @@ def start_delivery(spool_dir: Path, *batch_uid: str) -> None:
 def delivery_process(spool_dir: Path, *words: str, **streams: Any) -> subprocess.Popen[str]:
     """Return a new detached `pf_mlflow.delivery.process`; what it says goes into the log unless `streams` say."""
     imported_from = _lasting(_IMPORTED_FROM, spool_dir / "packages")
-    path = spool_dir / _LOG
+    path = spool_dir / DELIVERY_LOG
     full = path.exists() and path.stat().st_size > _LOG_LIMIT
     with open(path, "wb" if full else "ab", opener=partial(os.open, mode=0o600)) as output:
         return subprocess.Popen(

@@ -248,6 +248,22 @@ class Spool:
         )
         return int((pages - free) * size)
 
+    def size(self) -> int:
+        """Return how many bytes the file takes, with the log."""
+        files = (self.folder / f"{self.FILE}{end}" for end in ("", "-wal"))
+        return sum(path.stat().st_size for path in files if path.exists())
+
+    def compact(self) -> int:
+        """Write the file anew without what was deleted, and return how many bytes that frees.
+
+        Lines of a batch that runs would wait for it.
+        """
+        before = self.size()
+        self._db.all("PRAGMA auto_vacuum = INCREMENTAL")  # files of early versions are of another kind
+        self._db.all("VACUUM")
+        self._empty_log()
+        return before - self.size()
+
     def claim_launch(self, batch_uid: str, now: float) -> bool:
         """Tell whether the caller may start a delivery process: one may at a time, ever more rarely.
 

@@ -1,0 +1,1 @@
+"""`pf-mlflow clean`: takes away what batches left on this machine and nobody needs any more."""
