@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run ui test test-all check docs pictures format bench bench-run bench-peers clean
+.PHONY: help run ui test test-all check wheel wheelhouse test-newest docs pictures format bench bench-run bench-peers clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -26,7 +26,19 @@ check: .venv/dev.installed  ## Lint, check types and build the documentation
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/vermin --quiet --target=3.10- --violations --eval-annotations pf_mlflow nodes eval_flow examples
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
+wheel: .venv/dev.installed  ## Build the wheel into dist
+	.venv/bin/python -m hatchling build -t wheel -d dist
+
+wheelhouse: .venv/bin/python  ## Fetch the tested set of packages, and this one, for machines without a network
+	$(PIP) wheel -c constraints.txt -w wheelhouse .
+
+test-newest:  ## Run the tests with the newest versions that the ranges allow, in an environment of its own
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip --disable-pip-version-check --quiet install --upgrade -e '.[dev]'
+	.venv-newest/bin/pytest -n 2 --no-loadscope-reorder
 
 docs: .venv/dev.installed  ## Serve the documentation on http://127.0.0.1:8000
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs serve
@@ -54,7 +66,7 @@ bench-peers: .venv/dev.installed  ## Measure promptfoo, Inspect AI and mlflow.ge
 	.venv/bin/python -m benchmarks.peers
 
 clean:  ## Remove the environment and what runs left behind
-	rm -rf .venv mlflow.db mlflow.db-* mlruns site
+	rm -rf .venv .venv-newest dist wheelhouse mlflow.db mlflow.db-* mlruns site
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one: make PYTHON=python3.12")'

@@ -29,6 +29,7 @@ def home_with(home: Path, properties: Mapping[str, Any] | str | None, **values: 
     row["properties"] = properties if properties is None else json.dumps(properties)
     with closing(sqlite3.connect(home / "pf.sqlite")) as db, db:
         db.execute(f"CREATE TABLE IF NOT EXISTS run_info ({_COLUMNS})")
+        db.execute("CREATE INDEX IF NOT EXISTS idx_run_info_created_on ON run_info (created_on)")
         db.execute(
             f"INSERT OR REPLACE INTO run_info ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", [*row.values()]
         )

@@ -54,3 +54,32 @@ def test_init_works_from_the_wheel(installed: Path, tmp_path: Path, vendor: bool
     assert (flow / "pf_mlflow.zip").exists() is vendor and not (flow / "pf_mlflow").exists()
     if vendor:
         assert (flow / "pf_mlflow.zip").read_bytes() == vendored_package()
+
+
+def test_the_wheel_brings_the_tested_set(installed: Path) -> None:
+    assert (installed / "pf_mlflow" / "flow_files" / "constraints.txt").read_bytes() == (
+        ROOT / "constraints.txt"
+    ).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_wheel_in_an_empty_environment(installed: Path, tmp_path: Path, machine: Machine) -> None:
+    (wheel,) = installed.parent.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    scripts = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    pip = [scripts / "python", "-m", "pip", "--disable-pip-version-check"]
+    tested = installed / "pf_mlflow" / "flow_files" / "constraints.txt"
+    done = subprocess.run([*pip, "install", "--quiet", "-c", tested, wheel], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    checked = subprocess.run([*pip, "check"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+    data = machine.data("wheel", [{"answer": "Paris", "ground_truth": "paris."}])
+    flow = shutil.copytree(FLOWS / "public" / "chat", tmp_path / "chat")
+    env = {name: value for name, value in machine.env.items() if name != "PYTHONPATH"}
+    env |= {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "PWD": str(tmp_path)}
+    for words in (["--version"], ["init", str(flow), "--yes"], ["evaluate", "--data", str(data), "--json"]):
+        typed = [scripts / "pf-mlflow", *words]
+        done = subprocess.run(typed, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["scores"]["exact_match/v1"] == 1.0

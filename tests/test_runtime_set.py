@@ -28,3 +28,20 @@ def test_a_worker_loads_few_of_our_modules() -> None:
     ours = [name for name in imported() if name.partition(".")[0] == "pf_mlflow"]
     print(len(ours), *ours)
     assert len(ours) < 32
+
+
+_HELP = "import sys; from pf_mlflow.cli import main; main(['--help'], standalone_mode=False); "
+_HELP_MAY_IMPORT = {
+    *("annotated_types", "click", "colorama", "filelock", "importlib_metadata", "opentelemetry", "packaging"),
+    *("pf_mlflow", "platformdirs", "psutil", "pydantic", "pydantic_core", "pydantic_settings", "rich", "tenacity"),
+    *("typing_extensions", "typing_inspection", "yaml", "zipp"),
+}
+"""Packages; whatever is not named here, as promptflow, mlflow and pandas, is imported when a command needs it."""
+
+
+def test_help_imports_little() -> None:
+    code = f"{_HELP}import json; print(json.dumps([name for name, one in sys.modules.items() if one.__spec__]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    packages = {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+    compiled = {name for name in packages if name.startswith("_") or name == "cython_runtime"}
+    assert packages - compiled - sys.stdlib_module_names <= _HELP_MAY_IMPORT

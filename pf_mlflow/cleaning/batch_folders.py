@@ -74,7 +74,7 @@ def _what_mlflow_lacks(record: RunRecord, spool: Spool, settings: Settings, prog
             _LACKS.get(done.state) or done.trouble or "MLflow lacks something of it: `pf-mlflow sync` brings it there"
         )
     if done.lacking:
-        return f"{done.lacking} of its runs lack a value that MLflow could not be given"
+        return f"no file could keep the long texts of {done.lacking} of its lines"
     if batch.content == "none":
         return "its texts were kept out of MLflow"
     return _SCORES if batch.base_uid or record.is_evaluation() else ""

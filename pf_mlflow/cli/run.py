@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
+from pf_mlflow.adoption.upgrade import upgrade_notice
 from pf_mlflow.cli.evaluate import evaluation_request
 from pf_mlflow.cli.live import ConsoleObserver
-from pf_mlflow.cli.output import one_sentence, own_command, print_json, stdout_kept
+from pf_mlflow.cli.output import one_sentence, own_command, print_json, stdout_kept, warn
 from pf_mlflow.cli.pf_options import PfCommand, pf_options, with_file
 from pf_mlflow.cli.result import Pairs, leave, print_result
 from pf_mlflow.errors import BadInput, PfMlflowError
@@ -22,6 +23,7 @@ from pf_mlflow.records.batch import on_batch
 from pf_mlflow.running.request import PROCESSES, THREADS, RunRequest
 from pf_mlflow.running.result import RunResult
 from pf_mlflow.running.run import run_batch
+from pf_mlflow.settings import read_settings
 
 __all__ = ["run"]
 
@@ -94,6 +96,8 @@ def run(
         if as_json:
             stack.enter_context(stdout_kept())
         with one_sentence():
+            if notice := upgrade_notice(request.flow or Path(), read_settings().spool_dir):
+                warn(notice)
             with ConsoleObserver(quiet=as_json) as console:
                 asked = evaluation_request(None, metrics, flow=evaluate, wait=request.wait) if evaluate else None
                 if asked:

@@ -73,7 +73,7 @@ class Delivered:
     """How many a closed batch has."""
     changes: Changes = field(default_factory=Changes)
     lacking: int = 0
-    """Lines whose runs lacked a value that MLflow could not be given."""
+    """Lines of whose long texts no file could keep the whole, before anything was done."""
     is_deleted: bool = False
     """Whether somebody deleted the batch in MLflow, which is not for us to undo: nothing was done."""
     error: Exception | None = None
@@ -143,7 +143,7 @@ class _Delivery:
         call = self._breaker.call
         call(self._store.open_experiment)
         call(self._writer.read_existing)
-        self._done.lacking = self._writer.existing.lacking
+        self._done.lacking = len(self._writer.existing.lacking_texts)
         self._done.is_deleted = self._is_deleted()
         if not self._done.is_deleted:
             self._observer.started(len(self._writer.existing.complete))

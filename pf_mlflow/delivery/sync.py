@@ -76,7 +76,7 @@ class Synced:
     trouble: str | None = None
     seconds: float = 0.0
     lacking: int = 0
-    """Lines whose runs lacked a value that MLflow could not be given, as a long text."""
+    """Lines of whose long texts no file could keep the whole, before anything was done."""
 
     @property
     def succeeded(self) -> bool:

@@ -21,6 +21,7 @@ from pf_mlflow.sources.promptflow.run_record import run_records
 from pf_mlflow.spool.launch import lock_of
 from pf_mlflow.spool.processes import started_at
 from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.run_payload import NOT_KEPT
 
 NOW = ("--older-than", "0h")
 _CONNECT = """
@@ -134,6 +135,7 @@ def test_old_logs_and_copies_of_other_versions_go(desk: Desk) -> None:
     assert {name: not (folder / name).exists() for name in files} == files
 
 
+@pytest.mark.slow
 def test_connections_of_killed_commands_go(machine: Machine, desk: Desk) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -145,7 +147,7 @@ def test_connections_of_killed_commands_go(machine: Machine, desk: Desk) -> None
     assert set(stored_connections(desk.home)) == {live, "mine"}
 
 
-def test_only_batches_that_mlflow_has_all_of_go(machine: Machine, desk: Desk) -> None:
+def test_only_batches_that_mlflow_has_all_of_would_go(desk: Desk) -> None:
     lines = [run_info(number, joke_call()) for number in range(2)]
     for name in ("whole", "lacking", "deleted", "image", "base", "cut", "needed"):
         desk.leave(name, lines)
@@ -159,23 +161,29 @@ def test_only_batches_that_mlflow_has_all_of_go(machine: Machine, desk: Desk) ->
     for run in desk.runs("deleted").values():
         desk.client.delete_run(run.info.run_id)
     cut = desk.runs("cut")["0"].info.run_id
-    desk.client.set_tag(cut, "promptflow.not_logged", "too long")
+    desk.client.set_tag(cut, f"{NOT_KEPT}output", "no file")
     picture = desk.home / ".runs" / "image" / "flow_outputs" / "a.png"
     picture.parent.mkdir()
     picture.write_bytes(b"png")
     with_nothing_said = cleaned(desk, *NOW)
     assert not [one for one in with_nothing_said["removed"] if one["kind"] == "batch"]
-    would = cleaned(desk, "--older-than", "1h", "--batches", "--dry-run")
-    told = cleaned_by_command(machine, desk, "--older-than", "1h", "--batches")
+    told = cleaned(desk, "--older-than", "1h", "--batches", "--dry-run")
     why = {one["name"]: one["why"] for one in told["kept"]}
-    assert names(would, "batch") == names(told, "batch") == {"whole", "base"}, why
+    assert names(told, "batch") == {"whole", "base"}, why
     assert "an evaluation" in why["scores"] and why["needed"] == "the batch unseen needs it"
     assert "younger" in why["young"] and "a.png" in why["image"] and "deleted in MLflow" in why["deleted"]
     assert "sync" in why["lacking"] and "sync" in why["unseen"] and "kept out" in why["hidden"]
-    assert "could not be given" in why["cut"]
-    left = {one.name for one in run_records(desk.home)}
-    assert left == {"lacking", "deleted", "image", "needed", "cut", "unseen", "young", "hidden", "scores"}
-    assert {path.name for path in (desk.home / ".runs").iterdir()} == left
+
+
+@pytest.mark.slow
+def test_a_batch_goes_with_record_and_folder_and_mlflow_still_shows_it(machine: Machine, desk: Desk) -> None:
+    for name in ("whole", "unseen"):
+        desk.leave(name)
+    desk.deliver("whole")
+    told = cleaned_by_command(machine, desk, "--batches")
+    assert names(told, "batch") == {"whole"} and told["size"] > 0
+    assert {one.name for one in run_records(desk.home)} == {"unseen"}
+    assert {path.name for path in (desk.home / ".runs").iterdir()} == {"unseen"}
     assert desk.type("show", "whole").exit_code == 0
 
 
