@@ -180,7 +180,7 @@ def test_a_batch_goes_with_record_and_folder_and_mlflow_still_shows_it(machine: 
     for name in ("whole", "unseen"):
         desk.leave(name)
     desk.deliver("whole")
-    told = cleaned_by_command(machine, desk, "--batches")
+    told = cleaned_by_command(machine, desk, "--batches", "--older-than", "1h")
     assert names(told, "batch") == {"whole"} and told["size"] > 0
     assert {one.name for one in run_records(desk.home)} == {"unseen"}
     assert {path.name for path in (desk.home / ".runs").iterdir()} == {"unseen"}
