@@ -11,7 +11,7 @@ from pf_mlflow.errors import BadInput
 from pf_mlflow.records.line import COMPLETED, ranges
 from pf_mlflow.running.model_choice import Connections, with_connections
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, flow_files_of
-from pf_mlflow.sources.promptflow.flow import DAG, read_dag
+from pf_mlflow.sources.promptflow.flow import DAG, FLEX, read_dag, read_flow
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.row_check import wrong_rows
 from pf_mlflow.sources.promptflow.run_record import RunRecord
@@ -21,6 +21,9 @@ __all__ = ["check_unchanged"]
 _ANYWAY = "`--resume-changed` takes its completed lines over all the same"
 _NO_MATTER = ("additional_includes", "node_variants", "name")
 """What promptflow takes out of its copy of a DAG, or adds to it."""
+_SIGNATURE = ("inputs", "outputs", "init")
+"""What promptflow adds to its copy of a flex flow: what the code says."""
+_WRITTEN_BY_LINES = (".json", ".txt")
 _NAMED = 10
 """How many lines are named at the most."""
 
@@ -59,19 +62,33 @@ def _other_rows(base: RunRecord) -> dict[int, str]:
 def _other_files(base: RunRecord, connections: Connections) -> Iterator[str]:
     """Yield the names of the flow's files that are not as promptflow copied them when the batch ended."""
     folder, copy = base.flow_dir, base.flow_copy
-    if folder is None or not copy.is_dir():  # of a batch that was killed: nothing but the files' times tells
-        code = (path for path in (flow_files_of(folder) if folder else ()) if path.suffix not in (".json", ".txt"))
-        yield from (path.name for path in code if base.start and path.stat().st_mtime > base.start)
+    if folder is None:
+        return
+    if not copy.is_dir():
+        yield from _newer_files(folder, base)
         return
     includes = _includes(folder)
+    definitions = {DAG, FLEX, Path(base.flow_path or "").name}
     for path in flow_files_of(copy):
         name = path.relative_to(copy)
         now = includes.get(name.parts[0], folder / name.parts[0]).joinpath(*name.parts[1:])
-        if name.as_posix() == DAG and (dag := _dag(folder, base, connections)) is not None:
-            if dag != _dag(copy, base, {}):
-                yield DAG
+        if name.as_posix() in definitions and (said := _definition(now, base, connections)) is not None:
+            if said != _definition(path, base, {}):
+                yield name.as_posix()
         elif not now.is_file() or now.read_bytes() != path.read_bytes():
             yield name.as_posix()
+
+
+def _newer_files(folder: Path, base: RunRecord) -> Iterator[str]:
+    """Yield which files were written since a batch began that was killed, or since its last line, if lines write them.
+
+    Promptflow copies the flow when a batch ends, so nothing but the files' times tells.
+    """
+    last_line = BatchFolder.of(base).last_line_written()
+    for path in flow_files_of(folder):
+        since = last_line if path.suffix in _WRITTEN_BY_LINES else base.start
+        if since and path.stat().st_mtime > since:
+            yield path.name
 
 
 def _includes(folder: Path) -> dict[str, Path]:
@@ -82,10 +99,15 @@ def _includes(folder: Path) -> dict[str, Path]:
     return {}
 
 
-def _dag(folder: Path, base: RunRecord, connections: Connections) -> Mapping[str, Any] | None:
-    """Return what a DAG says but for what each run may exchange: connections, and the node whose variant is chosen."""
+def _definition(path: Path, base: RunRecord, connections: Connections) -> Mapping[str, Any] | None:
+    """Return what a flow's YAML says but for what each run may exchange: connections, and a variant's node."""
+    if path.suffix not in (".yaml", ".yml"):
+        return None
     try:
-        dag = with_connections(read_dag(folder), connections)
+        flow = read_flow(path)
+        if not flow.is_dag:
+            return {key: value for key, value in flow.definition.items() if key not in _SIGNATURE}
+        dag = with_connections(flow.definition, connections)
     except BadInput:
         return None
     tuned = (base.variant or "").removeprefix("${").partition(".")[0]

@@ -70,13 +70,31 @@ def test_of_a_batch_over_another_ones_outputs_that_one_counts(tmp_path: Path) ->
     assert wrong_rows(home, "b2", rows(tmp_path, ROWS[::-1])).keys() == {0, 2}
 
 
-def test_inputs_that_nobody_mapped_came_from_columns_of_their_name(tmp_path: Path) -> None:
+DAG = "inputs: {question: {type: string}, tone: {default: polite}}\nnodes: []"
+PROMPTY = "---\nname: p\ninputs: {question: {type: string}, tone: {type: string, default: polite}}\n---\nsystem:\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "code"),
+    [
+        ("flow.dag.yaml", DAG, ""),
+        ("ask.prompty", PROMPTY, ""),
+        ("flow.flex.yaml", "entry: ask:ask", "def ask(question, tone='polite'): ..."),
+        ("flow.flex.yaml", "entry: ask:ask", "def ask(**values): ..."),
+    ],
+)
+def test_inputs_that_nobody_mapped_came_from_columns_of_their_name(
+    tmp_path: Path, file: str, text: str, code: str
+) -> None:
     home = tmp_path / "home"
-    batch(home, None, [{"question": f"q{n}", "tone": "polite", "line_number": n} for n in range(3)])
+    tone = {} if "values" in code else {"tone": "polite"}
+    batch(home, None, [{"question": f"q{n}", **tone, "line_number": n} for n in range(3)])
     snapshot = home / ".runs" / "b1" / "snapshot"
     snapshot.mkdir()
-    (snapshot / "flow.dag.yaml").write_text("inputs: {question: {type: string}, tone: {default: polite}}\nnodes: []")
-    home_with(home, {"output_path": str(home / ".runs" / "b1")}, name="b1", data="rows.jsonl")
+    (snapshot / file).write_text(text)
+    (snapshot / "ask.py").write_text(code)
+    properties = {"output_path": str(home / ".runs" / "b1"), "flow_path": file if "prompty" in file else None}
+    home_with(home, properties, name="b1", data="rows.jsonl")
     assert wrong_rows(home, "b1", rows(tmp_path, [{**row, "tone": "rude"} for row in ROWS])) == {}
     assert wrong_rows(home, "b1", rows(tmp_path, ROWS[::-1])).keys() == {0, 2}
 

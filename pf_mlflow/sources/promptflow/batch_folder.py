@@ -129,6 +129,10 @@ class BatchFolder:
             return None
         return max(path.stat().st_mtime for path in (self.path, *self.path.iterdir()))
 
+    def last_line_written(self) -> float | None:
+        """Return when the last line ended, in Unix seconds; `None` if none has."""
+        return max((path.stat().st_mtime for path in self._line_files()), default=None)
+
     def log(self, sentence: str) -> None:
         """Write a warning into the batch's `logs.txt`."""
         path = self.path / "logs.txt"

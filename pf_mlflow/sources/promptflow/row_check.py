@@ -6,16 +6,14 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
-from pf_mlflow.sources.promptflow.flow import read_dag
 from pf_mlflow.sources.promptflow.private_names import CurrentLine, as_recorded, data_rows, promptflow_home
-from pf_mlflow.sources.promptflow.run_record import NOWHERE, RunRecord, run_record
+from pf_mlflow.sources.promptflow.run_record import RunRecord, flow_as_read, run_record
 
 __all__ = ["check_row", "first_with_data", "wrong_rows"]
 
@@ -59,7 +57,7 @@ def wrong_rows(home: Path, base: str, data: Path) -> dict[int, str]:
             "columns its inputs came from. Leave the data out, or run the batch anew with --column-mapping."
         )
     rows = {row.get("line_number", number): row for number, row in enumerate(data_rows(data))}
-    kinds = {name: (spec or {}).get("type") for name, spec in _flow_inputs(record).items()}
+    kinds = _kinds(record)
     differences = {n: _difference(rows.get(n), inputs, columns, kinds) for n, inputs in lines.items()}
     suspects = {n for n, difference in differences.items() if difference}
     whole = BatchFolder.of(record).inputs(suspects.__contains__) if suspects else {}
@@ -96,11 +94,19 @@ def _by_name(record: RunRecord) -> dict[str, str]:
 
 
 def _flow_inputs(record: RunRecord) -> Mapping[str, Any]:
-    """Return what the batch's flow says of its inputs; nothing where only its code tells them."""
-    for folder in (record.flow_copy, record.flow_dir or NOWHERE):
-        with suppress(BadInput):
-            return read_dag(folder).get("inputs") or {}
-    return {}
+    """Return what the batch's flow says of its inputs; where only its code tells them, those that a line was given."""
+    flow = flow_as_read(record)
+    if flow and flow.inputs is None:
+        _, inputs = next(_inputs(record), (0, {}))
+        return {name: {} for name in inputs if name != "line_number"}
+    return flow.inputs or {} if flow else {}
+
+
+def _kinds(record: RunRecord) -> dict[str, Any]:
+    """Return the types that a batch's inputs were converted to: only those of a DAG are."""
+    flow = flow_as_read(record)
+    inputs = flow.inputs or {} if flow and flow.is_dag else {}
+    return {name: (spec or {}).get("type") for name, spec in inputs.items()}
 
 
 def _inputs(record: RunRecord) -> Iterator[tuple[int, dict[str, Any]]]:

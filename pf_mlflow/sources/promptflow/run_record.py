@@ -14,10 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.sources.promptflow.flow import DAG, flow_nodes, read_flow
+from pf_mlflow.sources.promptflow.flow import DAG, Flow, flow_nodes, read_flow
 from pf_mlflow.sources.promptflow.private_names import reading, run_database
 
-__all__ = ["NOWHERE", "RunRecord", "batch_uid", "definition_as_run", "run_record", "run_records", "seconds"]
+__all__ = [
+    "NOWHERE",
+    "RunRecord",
+    "batch_uid",
+    "definition_as_run",
+    "flow_as_read",
+    "run_record",
+    "run_records",
+    "seconds",
+]
 
 NOWHERE = Path(os.devnull)
 """Stands for the folder of a batch that has none: there is nothing in it."""
@@ -122,13 +131,19 @@ def _record(row: sqlite3.Row) -> RunRecord:
 
 
 def definition_as_run(record: RunRecord) -> Mapping[str, Any]:
-    """Return what the YAML of a batch's flow says, in promptflow's copy, else where its author has it; else nothing."""
+    """Return what the YAML of a batch's flow says; nothing where no flow can be read."""
+    flow = flow_as_read(record)
+    return flow.definition if flow else {}
+
+
+def flow_as_read(record: RunRecord) -> Flow | None:
+    """Return a batch's flow, read from promptflow's copy, else where its author has it; `None` if neither can be."""
     path = Path(record.flow_path) if record.flow_path else None
     copies = [record.flow_copy / path.name] if path and path.suffix else []
     for place in (*copies, record.flow_copy, *([path] if path else [])):
         with suppress(BadInput):
-            return read_flow(place).definition
-    return {}
+            return read_flow(place)
+    return None
 
 
 def batch_uid(home: Path, name: str, created_on: str) -> str:
