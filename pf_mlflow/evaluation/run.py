@@ -74,7 +74,7 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
         TrackingRefused: MLflow said no for good; nothing was scored.
     """
     with own_turn():
-        return _evaluate_in_turn(prepared(request), observer)
+        return _evaluate_in_turn(prepared(_as_before(request) if request.retry_errors else request), observer)
 
 
 def prepared(request: EvaluationRequest) -> EvaluationRequest:
@@ -98,7 +98,6 @@ def _whole(metric: str) -> str:
 
 
 def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResult:
-    request = _as_before(request) if request.retry_errors else request
     settings = read_settings()
     flow = request.flow or _own_flow(settings.spool_dir)
     inputs = read_flow(flow).inputs

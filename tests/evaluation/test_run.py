@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from finished import home_with
 from machine import ROOT
 
 from pf_mlflow.errors import BadInput
@@ -57,3 +58,14 @@ def test_what_a_request_names_holds_in_any_folder(tmp_path: Path, monkeypatch: p
     assert request.data == tmp_path / "d.csv"
     assert request.metrics == (f"{tmp_path}/polite.py:polite", "token_f1")
     assert prepared(EvaluationRequest(metrics=("a,b.py",))).metrics == (f"{tmp_path}/a,b.py",)
+
+
+def test_a_judge_named_anew_is_asked_by_the_model_of_the_last_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    for name, value in {"PF_HOME_DIRECTORY": home, "PF_MLFLOW_SPOOL_DIR": tmp_path / "spool"}.items():
+        monkeypatch.setenv(name, str(value))
+    home_with(home, {"run": "gone", "column_mapping": {"judge_model": "gpt"}}, name="e1")
+    with pytest.raises(BadInput, match="There is no batch 'gone' on this machine"):
+        evaluate(EvaluationRequest("gone", metrics=("correctness",), retry_errors=True), Observer())
