@@ -67,6 +67,8 @@ class JudgeServer:
     no_schemas: int = 400
     """Status that it answers where it does not."""
     retry_after: str | None = "0.05"
+    location: str = ""
+    """Where it redirects to."""
     hang: float = 3.0
     asked: list[Asked] = field(default_factory=list)
     most_at_once: int = 0
@@ -100,6 +102,8 @@ class JudgeServer:
                 self.send_response(status)
                 if status in (429, 503) and outer.retry_after is not None:
                     self.send_header("Retry-After", outer.retry_after)
+                if 300 <= status < 400:
+                    self.send_header("Location", outer.location)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()

@@ -72,7 +72,12 @@ class FolderChange:
         full = self.folder / path
         if content is not None:
             full.parent.mkdir(parents=True, exist_ok=True)
+            mode = full.stat().st_mode if full.exists() and full.stat().st_nlink > 1 else None
+            if mode is not None:  # a file of another folder too, as after `cp -al`
+                full.unlink()
             full.write_bytes(content)
+            if mode is not None:
+                full.chmod(mode)
             return
         full.unlink(missing_ok=True)
         cache = full.parent / "__pycache__"

@@ -405,6 +405,19 @@ def test_nothing_outside_of_the_folder_is_touched(flow: Path, tmp_path: Path) ->
     assert contents(outside) == before
 
 
+def test_a_copy_made_of_hard_links_stays_as_it_is(flow: Path, tmp_path: Path) -> None:
+    (flow / "requirements.txt").write_text("promptflow\n")
+    (flow / "requirements.txt").chmod(0o640)
+    copy = tmp_path / "copy"
+    shutil.copytree(flow, copy, copy_function=os.link)
+    before = contents(copy)
+    assert init(flow, "--yes").exit_code == 0
+    assert contents(copy) == before and contents(flow)["requirements.txt"] != before["requirements.txt"]
+    assert (flow / "requirements.txt").stat().st_mode & 0o777 == 0o640
+    assert init(flow, "--remove", "--yes").exit_code == 0
+    assert contents(flow) == contents(copy) == before
+
+
 def test_a_linked_flow_is_refused_with_its_place(flow: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

@@ -100,6 +100,8 @@ class JudgeClient:
         if status in _REFUSES_FIELD and "response_format" in request and any(w in body.lower() for w in _NO_SCHEMA):
             self._knows_schemas = False
             return self._ask_once(question)
+        if 300 <= status < 400 and (place := headers.get("Location")):  # who got the key there could be anybody
+            raise NoReply(f"it answered {status} and leads to {self.endpoint.masked(place)}, which is not asked")
         message = f"it answered {status}{self._quoted(body)}"
         if (status in (408, 409, 429) or status >= 500) and "insufficient_quota" not in body:
             raise _Unavailable(message, _retry_after(headers))

@@ -49,6 +49,16 @@ def test_an_azure_connection_without_a_key(judges: JudgeServer) -> None:
     assert asked.headers["authorization"] == "Bearer token-of-entra" and "api-key" not in asked.headers
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_gets_no_key_and_is_told_with_its_place(judges: JudgeServer, status: int) -> None:
+    with JudgeServer() as other:
+        judges.location = f"{other.base_url}/chat/completions?key={KEY}"
+        score = judged(openai(judges), line(f"[[{status}]]"), "safety")["safety"]
+        place = f"{other.base_url}/chat/completions?key=**scrubbed**"
+        assert f"it answered {status} and leads to {place}, which is not asked" in (score.error or "")
+        assert not other.asked and KEY not in (score.error or "")
+
+
 @pytest.mark.parametrize(("connect", "header"), [(openai, "authorization"), (azure, "api-key")])
 def test_through_a_proxy_with_more_headers(
     judges: JudgeServer,
