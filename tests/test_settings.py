@@ -17,7 +17,7 @@ from pf_mlflow.settings import (
     store_address,
     without_password,
 )
-from pf_mlflow.settings.environment import changed_environment
+from pf_mlflow.settings.environment import changed_environment, loopback_unproxied
 
 
 def test_settings_of_an_empty_environment() -> None:
@@ -267,3 +267,16 @@ def test_a_folder_that_the_starter_has_left_is_not_the_users(
     monkeypatch.setenv("PWD", str(tmp_path))
     leave_foreign_folder(words)
     assert ("PWD" in os.environ) is stays
+
+
+@pytest.mark.parametrize(
+    ("variables", "hosts"),
+    [
+        ({}, None),
+        ({"HTTP_PROXY": ""}, None),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "127.0.0.1,localhost,::1"),
+        ({"https_proxy": "http://proxy:3128", "NO_PROXY": "corp, localhost"}, "corp,localhost,127.0.0.1,::1"),
+    ],
+)
+def test_this_machines_servers_go_through_no_proxy(variables: dict[str, str], hosts: str | None) -> None:
+    assert loopback_unproxied(variables) == ({} if hosts is None else {"NO_PROXY": hosts, "no_proxy": hosts})

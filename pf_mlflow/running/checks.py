@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.errors import BadInput
+from pf_mlflow.sources.promptflow.flow import node_shapes
 
-__all__ = ["check_data", "check_mapping", "check_outputs", "output_names"]
+__all__ = ["check_data", "check_kinds", "check_mapping", "check_outputs", "output_names"]
 
+_KINDS = ("llm", "python", "prompt", "custom_llm", "csharp")
 _LONG_NUMBER = re.compile(rb"\d{19}")
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 """What promptflow's reader takes for an integer, and for a number's part before its point."""
@@ -94,6 +96,13 @@ def check_mapping(mapping: Mapping[str, str], columns: set[str] | None, dag: Map
                 f"{data} has no column {name!r}, which the flow needs; map one with "
                 f"--column-mapping {name}='${{data.COLUMN}}' (columns: {_listed(columns)})."
             )
+
+
+def check_kinds(dag: Mapping[str, Any], path: Path) -> None:
+    """Raise `BadInput` if a node of a flow, or a variant of one, is of a kind that there is not."""
+    for name, shape in node_shapes(dag):
+        if "type" in shape and shape["type"] not in _KINDS:
+            raise BadInput(f"{path} node {name!r} is of type {shape['type']!r}; there are {', '.join(_KINDS)}.")
 
 
 def check_outputs(mapping: Mapping[str, str], outputs: Path, batch: str) -> None:

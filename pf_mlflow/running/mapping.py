@@ -42,10 +42,7 @@ def columns_of(data: Path) -> set[str]:
     columns = check_data(data)
     if columns is not None:
         return columns
-    try:
-        return {str(name) for row in data_rows(data) for name in row}
-    except Exception as error:  # whatever the readers of formats raise
-        raise BadInput(f"{data} cannot be read: {' '.join(str(error).split())}") from error
+    return {str(name) for row in data_rows(data) for name in row}
 
 
 def mapped_by_name(

@@ -13,7 +13,7 @@ from pathlib import Path
 from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.batch import Batch, command_on
-from pf_mlflow.running.checks import check_mapping, check_outputs
+from pf_mlflow.running.checks import check_kinds, check_mapping, check_outputs
 from pf_mlflow.running.cut_off import ended_record
 from pf_mlflow.running.main_guard import check_guarded
 from pf_mlflow.running.mapping import columns_of, mapped_by_name, sources_of, tell_mapping
@@ -27,11 +27,11 @@ from pf_mlflow.running.resume import check_unchanged
 from pf_mlflow.running.submission import connections_of, default_connections, new_client, submit_batch
 from pf_mlflow.running.turns import own_turn
 from pf_mlflow.settings import Settings, read_settings, without_password
-from pf_mlflow.settings.environment import changed_environment, credentials_kept_to
+from pf_mlflow.settings.environment import changed_environment, credentials_kept_to, loopback_unproxied
 from pf_mlflow.sources.live import exit_notice
 from pf_mlflow.sources.live.api import use_settings
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
-from pf_mlflow.sources.promptflow.flow import Flow, flow_nodes, read_flow
+from pf_mlflow.sources.promptflow.flow import DAG, Flow, flow_nodes, read_flow
 from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri_of
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
@@ -136,6 +136,8 @@ def _check(request: RunRequest, flow: Flow) -> dict[str, str]:
         )
     if request.resume_from:
         return {}
+    if flow.is_dag:
+        check_kinds(flow.definition, flow.folder / DAG)
     columns = columns_of(request.data) if request.data else None
     base = ended_record(request.run, read_settings()) if request.run else None
     outputs = BatchFolder.of(base).outputs_file if base else None
@@ -186,7 +188,13 @@ def _own_variables(request: RunRequest) -> dict[str, str]:
 
 def _variables(settings: Settings, request: RunRequest, flow: Flow) -> dict[str, str]:
     """Return what promptflow, its workers and the delivery process read only from the environment."""
-    variables = _own_variables(request) | settings.variables() | {"PF_WORKER_COUNT": str(request.lines_at_once)}
+    own = _own_variables(request)
+    variables = (
+        own
+        | loopback_unproxied({**os.environ, **own})
+        | settings.variables()
+        | {"PF_WORKER_COUNT": str(request.lines_at_once)}
+    )
     if request.line_timeout:
         variables["PF_LINE_TIMEOUT_SEC"] = str(request.line_timeout)
     if flow.is_dag and request.engine == THREADS:  # its own trace service would keep once more what MLflow gets

@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from pf_mlflow.errors import TrackingForbidden
 from pf_mlflow.settings import store_address, without_password
 
-__all__ = ["changed_environment", "credentials_kept_to"]
+__all__ = ["changed_environment", "credentials_kept_to", "loopback_unproxied"]
 
 _CREDENTIALS = (
     *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_AUTH"),
     *("MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
 )
 """Variables of what MLflow's client sends to whatever server it asks."""
+
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @contextmanager
@@ -29,6 +33,16 @@ def changed_environment(variables: Mapping[str, str]) -> Iterator[None]:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
+
+
+def loopback_unproxied(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return what keeps this machine's own servers out of the proxy that variables name; nothing without one."""
+    if not any(name.lower() in _PROXIES and value for name, value in variables.items()):
+        return {}
+    named = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
+    hosts = [host for one in named.split(",") if (host := one.strip())]
+    both = ",".join(hosts + [host for host in _LOOPBACK if host not in hosts])
+    return {"NO_PROXY": both, "no_proxy": both}
 
 
 @contextmanager

@@ -81,6 +81,11 @@ def capture_answers() -> None:
     Retry.is_retry = noting_status  # type: ignore[method-assign]
 
 
+_ERRNO = re.compile(r"\[Errno -?\d+\] ([\w ]+)")
+_SSL = re.compile(r"\[SSL: \w+\] ([^()\"']*)")
+_CAUSED_BY = re.compile(r"\(Caused by \w+\([\"'](?:\w+\(.*?\): )?([^\"']+)")
+
+
 @dataclass(frozen=True)
 class _Failure:
     """What MLflow raised."""
@@ -101,6 +106,8 @@ class _Failure:
         origin = getattr(error, "orig", None) or getattr(error.__cause__ or error.__context__, "orig", None)
         if origin and str(origin) in text:  # SQLAlchemy says it last
             text = str(origin)
+        if "Max retries exceeded" in text:
+            text = _cause(text)
         return cls(error, without_password(text.partition("\n")[0])[:500], *_answer(error))
 
     def is_a(self, *kinds: type[Exception]) -> bool:
@@ -108,6 +115,13 @@ class _Failure:
 
     def says(self, *texts: str) -> bool:
         return any(text in self.reason for text in texts)
+
+
+def _cause(text: str) -> str:
+    """Return why urllib3 could not connect, out of the four names of classes around it."""
+    found = _ERRNO.search(text) or _SSL.search(text) or _CAUSED_BY.search(text)
+    cause = found[1].strip() if found else text
+    return f"its proxy: {cause}" if "ProxyError(" in text else cause
 
 
 def _answer(error: Exception) -> tuple[int | None, bool]:

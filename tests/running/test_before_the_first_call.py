@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -163,3 +163,10 @@ def test_a_batch_that_was_paid_for_shows_its_table_though_scoring_fails(machine:
     assert done.returncode == 3, done.stderr
     assert "lines completed / failed" in done.stdout and "It was not scored: " in done.stderr
     assert "pf-mlflow evaluate paid" in done.stderr
+
+
+def test_the_offline_model_is_reached_behind_a_proxy(new_machine: Callable[..., Machine]) -> None:
+    machine = new_machine(HTTP_PROXY=f"http://127.0.0.1:{free_port()}")
+    data = machine.data("proxied", [{"topic": "tea"}])
+    done = machine.command("pf-mlflow", "run", "--flow", str(BARE), "--data", str(data), NO_PROXY="", no_proxy="")
+    assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.running.checks import check_data, check_mapping, check_outputs
+from pf_mlflow.running.checks import check_data, check_kinds, check_mapping, check_outputs
 from pf_mlflow.sources.promptflow.flow import read_dag
 from pf_mlflow.sources.promptflow.private_names import data_rows
 from pf_mlflow.versions import SUPPORTED, check_versions
@@ -122,14 +122,12 @@ UNREADABLE = [b'{"m": 18446744073709551616}\n', b'{"m": -9223372036854775809}\n'
 
 @pytest.mark.parametrize("content", [*READABLE, *UNREADABLE])
 def test_what_is_let_through_is_what_promptflow_reads(tmp_path: Path, content: bytes) -> None:
-    from promptflow.exceptions import UserErrorException
-
     data = tmp_path / "d.jsonl"
     data.write_bytes(content)
     try:
         columns = check_data(data)
     except BadInput:
-        with pytest.raises(UserErrorException):
+        with pytest.raises(BadInput):
             data_rows(data)
     else:
         assert content in READABLE and set().union(*data_rows(data)) == columns
@@ -216,3 +214,13 @@ def test_a_flow_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "read_text", lambda *words, **more: (tmp_path / "locked" / "x").open())
     with pytest.raises(BadInput, match="flow.dag.yaml cannot be read: No such file"):
         read_dag(tmp_path)
+
+
+def test_a_kind_of_node_that_there_is_not(tmp_path: Path) -> None:
+    from promptflow.contracts.tool import ToolType
+
+    for kind in ToolType:
+        if not kind.name.startswith("_"):
+            check_kinds({"nodes": [{"name": "joke", "type": kind.value}, {"name": "more"}]}, tmp_path)
+    with pytest.raises(BadInput, match="flow.dag.yaml node 'joke' is of type 'lllm'; there are llm, python, prompt"):
+        check_kinds({"nodes": [{"name": "joke", "type": "lllm"}]}, tmp_path / "flow.dag.yaml")
