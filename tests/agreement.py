@@ -12,6 +12,7 @@ from machine import Machine, Tracked, tracked
 from pf_mlflow.sources.promptflow.flow import read_flow
 
 _OF_THE_WAY = {"run_display_name", "promptflow.run_id", "promptflow.batch_uid", "mlflow.parentRunId"}
+_OF_THE_WAY |= {"mlflow.note.content", "promptflow.described"}  # it links to runs by their ids
 _TIMES = re.compile(r"(.*\.|line_)?duration(/.*)?")
 
 

@@ -31,6 +31,7 @@ FLEX: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
     "a stream": ({"kind": "stream"}, "Hello", None),
     "a traced stream": ({"kind": "traced stream"}, "Hello", None),
     "a dict": ({"kind": "dict"}, "Hello", None),
+    "a dict with a number of its own": ({"kind": "numbered dict"}, "Hello", None),
     "a stream in a dict": ({"kind": "dict with a stream"}, "Hello", None),
     "a dataclass": ({"kind": "dataclass"}, "Hello", None),
     "a list": ({"kind": "list"}, '["Hel", "lo"]', None),

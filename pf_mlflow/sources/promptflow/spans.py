@@ -130,7 +130,8 @@ def with_last_word(
             only in them a stream is joined.
     """
     completed = info["status"] == COMPLETED
-    outputs = _with_named_images(info.get("output") or {}) if completed else {}
+    given = info.get("output") or {} if completed else {}
+    outputs = _with_named_images({name: value for name, value in given.items() if name != "line_number"})
     error_type, error = error_of(info.get("error"), record.spans)
     changed = {
         span.id: replace(span, output=outputs[handed_on[node]], has_output=True)

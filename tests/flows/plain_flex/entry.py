@@ -29,6 +29,7 @@ def answer(kind: str, count: int = 3):
         "stream": lambda: (chunk for chunk in ("Hel", "lo")),
         "traced stream": chunks,
         "dict": lambda: {"text": "Hello", "count": count},
+        "numbered dict": lambda: {"line_number": 77, "text": "Hello"},
         "dict with a stream": lambda: {"text": chunks()},
         "dataclass": lambda: Answer("Hello"),
         "list": lambda: ["Hel", "lo"],
