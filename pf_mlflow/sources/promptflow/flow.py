@@ -13,7 +13,6 @@ import yaml
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.line import SAVES
-from pf_mlflow.sources.promptflow.flex_inputs import entry_inputs
 
 __all__ = [
     "DAG",
@@ -57,6 +56,8 @@ def read_flow(path: Path) -> Flow:
         front = _settings(path, _front_matter(path))
         return Flow(path.resolve().parent, front, front.get("inputs") or {}, is_dag=False)
     if flex := flex_file(path):
+        from pf_mlflow.sources.promptflow.flex_inputs import entry_inputs  # which no worker of a DAG needs
+
         definition = _settings(flex, _parsed(flex, flex))
         folder = flex.resolve().parent
         inputs = definition.get("inputs") or entry_inputs(folder, str(definition.get("entry") or ""))
