@@ -141,6 +141,7 @@ def test_a_relative_store_is_where_the_command_was_typed(
             "postgresql://host/db?sslkey=/k.pem&sslpassword=***&a=b",
         ),
         ("https://host?access_token=abc", "https://host?access_token=***"),
+        ("https://gateway/mlflow?subscription-key=abc&a=b", "https://gateway/mlflow?subscription-key=***&a=b"),
         (
             "mssql+pyodbc:///?odbc_connect=DRIVER%3D%7BX%7D%3BUID%3Dana%3BPWD%3Dp%40w%3BEncrypt%3Dyes",
             "mssql+pyodbc:///?odbc_connect=DRIVER%3D%7BX%7D%3BUID%3Dana%3BPWD%3D***%3BEncrypt%3Dyes",

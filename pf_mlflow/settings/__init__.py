@@ -54,7 +54,7 @@ _LOGINS = (
 )
 _QUERY_SECRET = re.compile(
     r"([?&;](?:[\w.-]*(?:passw(?:or)?d|passphrase|pwd|token|secret|signature)\w*"
-    r"|(?:[\w-]*(?:api|access|account|auth|shared)[\w-]*)?key|sig)=)(?!\*\*\*)[^&\s]+",
+    r"|(?:[\w-]*(?:api|access|account|auth|shared|subscription)[\w-]*)?key|sig)=)(?!\*\*\*)[^&\s]+",
     re.I,
 )
 _ODBC_SECRET = re.compile(
