@@ -40,7 +40,7 @@ def __getattr__(name: str) -> Any:
 
 def run(
     flow: str | Path | None = None,
-    data: str | Path | None = None,
+    data: Any = None,
     *,
     column_mapping: Mapping[str, str] | None = None,
     name: str | None = None,
@@ -61,18 +61,20 @@ def run(
 ) -> RunResult:
     """Run a flow over a data file as `pf-mlflow run` does, and return what became of the batch when MLflow has it.
 
-    The options are those of the command, whose `--help` tells of them. Batches of one process take turns.
+    The options are those of the command, whose `--help` tells of them; `data` may also be a pandas frame or a list of
+    dicts. Batches of one process take turns.
 
     Raises:
         PfMlflowError: what is wrong, and what to do about it, in one sentence.
     """
+    from pf_mlflow.running.data_file import data_file
     from pf_mlflow.running.observer import Observer
     from pf_mlflow.running.request import RunRequest
     from pf_mlflow.running.run import run_batch
 
     request = RunRequest(
         flow=Path(flow) if flow else None,
-        data=Path(data) if data else None,
+        data=data_file(data),
         column_mapping={} if column_mapping is None else column_mapping,
         name=name,
         display_name=display_name,
