@@ -51,6 +51,8 @@ def check(line: str) -> None:
         get_parser_args(rest)
     elif program == "make":
         assert set(rest) <= TARGETS
+    elif program == "eval":
+        assert rest in [[f"$(_PF_MLFLOW_COMPLETE={shell}_source pf-mlflow)"] for shell in ("bash", "zsh")]
     else:
         assert (program, rest[0]) in {("pip", "install"), ("pip", "uninstall"), ("python", "-m")}, line
 
@@ -65,7 +67,7 @@ def test_every_command_named_in_a_sentence_is_there(line: str) -> None:
     words = shlex.split(line)[1:]
     if len(words) > 1:
         parse(main, words)
-    assert words[0] in main.commands
+    assert words[0] in {*main.commands, "--version", "--help"}
 
 
 @pytest.mark.parametrize(
