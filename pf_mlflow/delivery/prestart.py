@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
+
+import psutil
 
 from pf_mlflow.delivery.retry_policy import CircuitBreaker, Deadline
 from pf_mlflow.errors import TrackingDown, TrackingRefused
 from pf_mlflow.settings import without_password
 from pf_mlflow.spool.launch import delivery_process
+from pf_mlflow.spool.processes import is_alive, started_at
 
 __all__ = ["PRESTART", "PrestartedDelivery", "await_batch"]
 
@@ -21,6 +24,8 @@ PRESTART = "prestart"
 """What the process is started with instead of a batch's uid."""
 _ANSWER_WITHIN = 40
 """Seconds that the batch waits for MLflow's answer."""
+_LOOK_EVERY = 2.0
+"""Seconds between two looks at the starter."""
 _RETRY_FOR = 1.0
 """Seconds for which an MLflow that does not answer is asked again."""
 _REQUEST_TIMEOUT = "10"
@@ -43,7 +48,8 @@ class PrestartedDelivery:
         self._tracking_uri = tracking_uri
         spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = delivery_process(spool_dir, PRESTART, experiment, base_uid, **pipes)
+        starter = f"{os.getpid()} {started_at(psutil.Process())}"
+        self._process = delivery_process(spool_dir, PRESTART, experiment, base_uid, starter, **pipes)
 
     def warning(self) -> str | None:
         """Wait for the answer: `None` if all is well, a sentence if MLflow cannot be reached now.
@@ -52,7 +58,7 @@ class PrestartedDelivery:
             TrackingRefused: MLflow said no for good.
         """
         answers: list[str] = []
-        reader = threading.Thread(target=lambda: answers.append(self._process.stdout.readline()), daemon=True)  # type: ignore[union-attr]
+        reader = Thread(target=lambda: answers.append(self._process.stdout.readline()), daemon=True)  # type: ignore[union-attr]
         reader.start()
         reader.join(_ANSWER_WITHIN)
         if not answers:
@@ -90,16 +96,35 @@ class PrestartedDelivery:
             self._process.stdin.close()
 
 
-def await_batch(experiment: str, spool_dir: Path, base_uid: str = "") -> str:
-    """Ask MLflow for an experiment, say what it answered, and return the uid of the batch given; `""` for none."""
+def await_batch(experiment: str, spool_dir: Path, base_uid: str, starter: str) -> str:
+    """Ask MLflow for an experiment, say what it answered, and return the uid of the batch given; `""` for none.
+
+    Args:
+        experiment: The experiment's name.
+        spool_dir: Folder of the spool.
+        base_uid: The batch that is scored; `""` for none.
+        starter: The process to end with if it gives no batch: its number and its start, with a space between.
+    """
+    Thread(target=_end_with, args=(starter, given := Event()), daemon=True).start()
     with suppress(BrokenPipeError):
         sys.stdout.write(f"{_answer(experiment, spool_dir, base_uid)}\n")
         sys.stdout.flush()
     log = sys.stderr.fileno()
     os.dup2(log, sys.stdout.fileno())  # whoever listened need not live as long
     uid = sys.stdin.readline().strip()
+    given.set()
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     return uid
+
+
+def _end_with(starter: str, given: Event) -> None:
+    """End when the starter does: what it forked may hold the other end of stdin, which then has no end."""
+    pid, started = starter.split()
+    while is_alive(int(pid), float(started)):
+        if given.wait(_LOOK_EVERY):
+            return
+    if not given.wait(_LOOK_EVERY):  # what it wrote last has been read by now
+        os._exit(0)
 
 
 def _answer(experiment: str, spool_dir: Path, base_uid: str) -> str:

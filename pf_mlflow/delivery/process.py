@@ -41,14 +41,14 @@ _BEAT_EVERY = 5.0
 log = logging.getLogger(__name__)
 
 
-def main(spool_dir: str, batch_uid: str = "", experiment: str = "", base_uid: str = "") -> int:
+def main(spool_dir: str, batch_uid: str = "", experiment: str = "", base_uid: str = "", starter: str = "") -> int:
     """Deliver one batch, or what earlier ones left over; the entry point of the detached process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
     settings = read_settings()
     if not batch_uid:
         return _deliver_leftovers(Spool(Path(spool_dir)), settings)
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # this process has its own retries, which it can end
-    if batch_uid == PRESTART and not (batch_uid := await_batch(experiment, Path(spool_dir), base_uid)):
+    if batch_uid == PRESTART and not (batch_uid := await_batch(experiment, Path(spool_dir), base_uid, starter)):
         return 0
     return _deliver_batch(Spool(Path(spool_dir)), batch_uid, settings)
 
