@@ -28,14 +28,14 @@ _ERROR = "promptflow.error"
 _ORDER = (
     "line_number",
     "output",
-    "input_question",
-    "input_",
+    "question",
     EXPECTED,
     "score",
     "status",
     "error",
     "duration",
     "tokens",
+    "input_",
 )
 """What comes first: MLflow's comparison groups by the first column and compares the second."""
 
@@ -85,7 +85,9 @@ class ResultsTable:
     @property
     def columns(self) -> list[str]:
         """What its lines show, in order."""
-        return sorted(self._columns, key=self._place)
+        inputs = [key for key in self._columns if _is_input(key)]
+        question = "input_question" if "input_question" in inputs else next(iter(inputs), None)
+        return sorted(self._columns, key=lambda key: self._place("question" if key == question else key))
 
     def log_to(self, projection: StoreWriter, run_id: str) -> None:
         """Write it as an artifact of a run, if that can be: artifacts may need rights and packages that runs do not."""
@@ -111,13 +113,17 @@ class ResultsTable:
         kind = key
         if key in self._scores and key != EXPECTED:
             kind = "score"
-        elif key.startswith("input_") and key not in _ORDER:
-            kind = "" if is_model_setting(key.removeprefix("input_")) else "input_"
+        elif _is_input(key):
+            kind = "input_"
         elif key == _ERROR:
             kind = "error"
         elif key.endswith("_tokens") and "." not in key:
             kind = "tokens"
         return _ORDER.index(kind) if kind in _ORDER else len(_ORDER) + (key == "run_id")
+
+
+def _is_input(key: str) -> bool:
+    return key.startswith("input_") and not is_model_setting(key.removeprefix("input_"))
 
 
 def _without_dots(names: Iterable[str]) -> list[str]:
