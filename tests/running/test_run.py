@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from batches import until
 from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS, FakeLlm
@@ -17,6 +18,7 @@ from machine import FLOWS, ROOT, Machine, runs_of, tracked
 
 from pf_mlflow.cli.live import progress_line
 from pf_mlflow.running.progress import Counts
+from pf_mlflow.spool.processes import end_process, is_alive, started_at
 
 TOKENS = PROMPT_TOKENS + COMPLETION_TOKENS
 MAPPING = ("--column-mapping", "topic=${data.topic}")
@@ -36,10 +38,10 @@ def store(machine: Machine) -> str:
 class Interrupted:
     """A batch of which eight lines are done, eight wait at a gate, and eight wait for their turn."""
 
-    def __init__(self, machine: Machine, llm: FakeLlm, name: str) -> None:
+    def __init__(self, machine: Machine, llm: FakeLlm, name: str, *more: str, flow: Path = BARE) -> None:
         self.machine, self.llm, self.name = machine, llm, name
         self.topics = [f"{'' if n < 8 else f'[[gate={name}]]'} {name} {n}" for n in range(24)]
-        command = words(machine, name, self.topics, "--concurrency", "8")
+        command = words(machine, name, self.topics, "--concurrency", "8", *more, flow=flow)
         self.log = machine.folder / f"{name}.log"
         self.process = machine.start(*command, log=self.log)
         until(lambda: len(self._asked() - self._answered()) == 8, "eight lines wait at the gate")
@@ -106,6 +108,26 @@ def test_what_was_killed_is_gone_on_with_and_scored(machine: Machine, fake_llm: 
     assert done.returncode == 0 and fake_llm.requests[200] - asked == 24 - 8, done.stderr
     assert sorted(tracked(store(machine), "killed_on").children) == list(range(24))
     assert tracked(store(machine), "killed").parent.info.status == "KILLED"
+
+
+@pytest.mark.slow
+def test_killed_run_by_processes(machine: Machine, fake_llm: FakeLlm) -> None:
+    batch = Interrupted(machine, fake_llm, "killed_pool", "--engine", "processes", flow=ROOT)
+    tree = psutil.Process(batch.process.pid).children(recursive=True)
+    copies = {one for one in tree if "pf-mlflow" in " ".join(one.cmdline())}  # multiprocessing's own: it stays
+    left = [(one.pid, started_at(one)) for one in tree if one not in copies]
+    batch.interrupt(signal.SIGKILL)
+    assert batch.process.wait(60) == -signal.SIGKILL
+    fake_llm.open_gate("killed_pool")
+    try:
+        until(lambda: not any(is_alive(*one) for one in left), "the pool and the delivery process ended", 60)
+    finally:
+        for one in copies:
+            one.kill()
+        for pid, started in left:
+            end_process(pid, started)
+    shown = tracked(store(machine), "killed_pool")
+    assert shown.parent.info.status == "KILLED" and sorted(shown.children) == list(range(16))
 
 
 @pytest.mark.slow
