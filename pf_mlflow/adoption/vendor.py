@@ -12,6 +12,7 @@ from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
 __all__ = ["COPY", "FIND_COPY", "copied_version", "node_file", "vendored_package"]
 
 _LEFT_OUT = (
+    "__main__.py",
     "adoption/",
     "cleaning/",
     "cli/",

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from batches import until
 from builders import batch, line_record
@@ -53,6 +54,11 @@ def test_lines_that_mlflow_refused_are_named(visitor: Visitor, left: Spool) -> N
     assert found.message == "MLflow did not take 3 lines of batch b1: MLflow answered 400: not this one"
 
 
+def stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "the process is stopped")
+
+
 def test_a_process_that_delivers_that_is_stopped_and_that_hangs(
     visitor: Visitor, left: Spool, proxy: CountingProxy
 ) -> None:
@@ -66,14 +72,14 @@ def test_a_process_that_delivers_that_is_stopped_and_that_hangs(
     (found,) = check_delivery(visitor.setup())
     assert found.level == "warning" and f"process {pid} delivers batch b1, 3 lines wait: " in found.message
 
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     (found,) = check_delivery(visitor.setup())
     assert found.level == "error" and commands(found) == [f"kill -CONT {pid}"]
     visitor.follow(found)
     (found,) = check_delivery(visitor.setup())
     assert found.level == "warning"
 
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     left.beat(uid, pid, started, time.monotonic() - 2 * HUNG_AFTER)
     proxy.answer = None
     report = visitor.doctor()
