@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from shlex import quote
 
 from pf_mlflow.delivery.reconcile import Reconciliation
 from pf_mlflow.delivery.retry_policy import CircuitBreaker, Deadline
 from pf_mlflow.delivery.spooled_batch import SpooledBatch
 from pf_mlflow.delivery.write_queue import QueuedLine, WriteQueue
-from pf_mlflow.errors import PfMlflowError, TrackingDown
+from pf_mlflow.errors import BadInput, PfMlflowError, TrackingDown, TrackingRefused
 from pf_mlflow.projection.write_result import Changes, LineWritten
 from pf_mlflow.records.batch import command_on
 from pf_mlflow.records.source import Source
@@ -74,18 +76,27 @@ class Delivered:
     changes: Changes = field(default_factory=Changes)
     lacking: int = 0
     """Lines of whose long texts no file could keep the whole, before anything was done."""
-    is_deleted: bool = False
-    """Whether somebody deleted the batch in MLflow, which is not for us to undo: nothing was done."""
+    deleted: str | None = None
+    """That somebody deleted the batch in MLflow, which is not for us to undo, and the remedy: it is left alone."""
     error: Exception | None = None
     """What kept it from being closed; the records stay in the spool."""
+    unread: str | None = None
+    """Which lines of a closed batch MLflow lacks, since what the source kept of them cannot be read."""
     lost: str | None = None
     """Why MLflow does not have the whole of long texts, or an evaluation's table."""
 
     @property
+    def is_deleted(self) -> bool:
+        """Whether somebody deleted the batch in MLflow."""
+        return self.deleted is not None
+
+    @property
     def trouble(self) -> str | None:
         """The error as a sentence, or what was lost without one."""
+        if self.deleted:
+            return self.deleted
         if self.error is None or isinstance(self.error, PfMlflowError):
-            return str(self.error) if self.error else self.lost
+            return str(self.error) if self.error else self.unread or self.lost
         return f"{type(self.error).__name__}: {self.error}"
 
 
@@ -130,9 +141,11 @@ class _Delivery:
         done: Delivered,
     ) -> None:
         from pf_mlflow.projection.evaluation_runs import writer_of
+        from pf_mlflow.tracking.reader import StoreReader
         from pf_mlflow.tracking.writer import StoreWriter
 
         self._batch, self._policy, self._observer, self._done = source.batch, policy, observer, done
+        self._source, self._reader = source, StoreReader(tracking_uri, self._batch.experiment, spool.folder)
         self._store = StoreWriter(tracking_uri, self._batch.experiment, spool.folder, policy.dry_run)
         self._writer = writer_of(self._store, source)
         self._spooled = SpooledBatch(spool, self._batch.uid, policy.dry_run)
@@ -141,27 +154,55 @@ class _Delivery:
 
     def run(self) -> None:
         call = self._breaker.call
+        self._refuse_nothing()
         call(self._store.open_experiment)
         call(self._writer.read_existing)
         self._done.lacking = len(self._writer.existing.lacking_texts)
-        self._done.is_deleted = self._is_deleted()
-        if not self._done.is_deleted:
-            self._observer.started(len(self._writer.existing.complete))
-            if self._policy.retries_refused:
-                self._spooled.reopen(self._batch)
+        if self._writer.existing.parent is None and self._is_deleted():
+            return
+        self._observer.started(len(self._writer.existing.complete))
+        if self._policy.retries_refused:
+            self._spooled.reopen(self._batch)
+        try:
             self._note_parent(call(self._writer.open_parent))
             self._write_lines()
             self._close()
+        except TrackingRefused:
+            if not self._is_deleted():  # meanwhile
+                raise
+
+    def _refuse_nothing(self) -> None:
+        """Refuse a batch of which neither its source, nor the spool, nor MLflow has anything.
+
+        Raises:
+            BadInput: it is such a batch.
+        """
+        folder = self._source.folder_gone()
+        if folder is None or self._spooled.has_lines:
+            return
+        store = self._reader  # which makes nothing
+        self._breaker.call(store.open_experiment)
+        uid = self._batch.base_uid or self._batch.uid
+        if not self._breaker.call(lambda: any(store.runs(uid)) or store.deleted_parent(uid)):
+            raise BadInput(
+                f"promptflow's folder {folder} is gone, and MLflow has nothing of the batch: there is nothing to bring "
+                f"in; restore the folder, or forget the batch with `pf run delete --name {quote(self._batch.name)}`."
+            )
 
     def _note_parent(self, run_id: str | None) -> None:
         self._spooled.set_parent(run_id, self._store.experiment_id)
         self._done.parent_run_id = run_id or None
 
     def _is_deleted(self) -> bool:
-        existing = self._writer.existing
-        if existing.parent or existing.complete or self._batch.single:
-            return False
-        return self._breaker.call(lambda: self._store.deleted_parent(self._batch.uid)) is not None
+        """Note whether somebody deleted the batch's run in MLflow."""
+        uid = self._batch.uid
+        if not self._batch.single and self._breaker.call(lambda: self._store.parent_id(uid)) is None:
+            if parent := self._breaker.call(lambda: self._store.deleted_parent(uid)):
+                self._done.deleted = (
+                    f"Somebody deleted its runs in MLflow; `mlflow runs restore --run-id {parent}` brings the batch "
+                    f"back, then `{command_on('sync', self._batch.name)}` the lines."
+                )
+        return self._done.is_deleted
 
     def _write_lines(self) -> None:
         with WriteQueue.of(self._writer, self._breaker) as queue:
@@ -174,6 +215,8 @@ class _Delivery:
                 self._spooled.flush()
 
     def _close(self) -> None:
+        if (self._writer.changes or self._writer.changes.refused) and self._is_deleted():
+            return
         self._writer.has_doubt |= self._breaker.call(self._writer.has_twins)
         if self._writer.has_doubt:
             self._breaker.call(self._writer.read_existing)
@@ -183,8 +226,16 @@ class _Delivery:
         self._spooled.close(summary, is_awaited=self._policy.follows)
         self._done.is_closed, self._done.is_settled = True, self._spooled.is_settled
         self._done.lines = summary.lines_total
+        self._done.unread = self._unread(self._spooled.refused())
         if lost := self._store.lost:
             self._done.lost = f"{next(iter(lost.values()))} — {self._what_is_lost(len(lost))}"
+
+    def _unread(self, refused: Container[int]) -> str | None:
+        existing = self._writer.existing
+        return self._source.unread(
+            len(existing.complete) + len(existing.incomplete),
+            lambda number: existing.run_id(number) is None and number not in refused,
+        )
 
     def _what_is_lost(self, times: int) -> str:
         lines = len(self._writer.existing.lacking_texts)

@@ -135,8 +135,7 @@ def deliver(spool: Spool, batch: Batch, settings: Settings, patience: float) -> 
             report.trouble(done.trouble)
         return done
     with spool_may_fail():
-        trouble = done.trouble or "Somebody deleted its runs in MLflow; `mlflow runs restore` brings them back."
-        report.trouble(f"{trouble} Nothing is lost: {spool.waiting(batch.uid)} lines wait in the spool.")
+        report.trouble(f"{done.trouble} Nothing is lost: {spool.waiting(batch.uid)} lines wait in the spool.")
     return done
 
 

@@ -70,6 +70,11 @@ class SpooledBatch:
         """Return why MLflow refused lines whose records are kept, by number."""
         return self._spool.refused(self._uid) | {number: reason for number, (reason, _) in self._refused.items()}
 
+    @property
+    def has_lines(self) -> bool:
+        """Whether it holds lines, open or over, that MLflow does not fully have."""
+        return self._spool.waiting(self._uid) > 0
+
     def interrupted(self) -> dict[int, float]:
         """Return when the lines were opened that are not over, by number."""
         return self._spool.unfinished(self._uid)

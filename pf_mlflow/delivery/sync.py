@@ -165,7 +165,7 @@ def _sync(spool: Spool, batch: Batch, settings: Settings, dry_run: bool, progres
 def _synced(batch: Batch, done: Delivered, refused: Mapping[int, str], seconds: float) -> Synced:
     if done.is_deleted:
         state = DELETED
-    elif not done.is_closed:
+    elif not done.is_closed or done.unread:
         state = FAILED
     else:
         state = MENDED if done.changes else IN_LINE

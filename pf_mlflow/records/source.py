@@ -72,5 +72,16 @@ class Source(Protocol):
         Outputs that the line's run does not show may be left out; of a source that decides nothing, no line.
         """
 
+    def folder_gone(self) -> str | None:
+        """Return where the lines of a batch that is over were kept, if nothing is there any more."""
+
+    def unread(self, known: int, lacks: Callable[[int], bool]) -> str | None:
+        """Tell which lines that are lacked were kept but cannot be read, `None` if there are none.
+
+        Args:
+            known: How many lines are known.
+            lacks: Tells whether a line is lacked.
+        """
+
     def named_runs(self) -> dict[int, str]:
         """Return the child run ids that the batch's outputs name, by line."""

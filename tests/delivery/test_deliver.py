@@ -9,6 +9,7 @@ import pytest
 from builders import batch
 from finished import CREATED, finished_batch, joke_call, run_info
 from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
 
 from pf_mlflow.delivery.deliver import Delivered, DeliveryObserver, Policy, deliver_once
 from pf_mlflow.delivery.retry_policy import Deadline
@@ -61,6 +62,45 @@ class Meanwhile(DeliveryObserver):
 
     def line_written(self, line: QueuedLine, written: LineWritten) -> None:
         self._is_now("line_written")
+
+
+@pytest.mark.parametrize("which", ["parent", "all"])
+@pytest.mark.parametrize("moment", ["started", "line_written"])
+def test_a_batch_that_is_deleted_while_it_is_delivered_is_left_alone_until_it_is_restored(
+    tmp_path: Path, fresh_store: Path, moment: str, which: str
+) -> None:
+    uri = f"sqlite:///{shutil.copy(fresh_store, tmp_path)}"
+    finished_batch(tmp_path / "home", [run_info(number, joke_call()) for number in range(30)])
+    one = batch(uid=batch_uid(tmp_path / "home", "b1", CREATED), promptflow_home=str(tmp_path / "home"))
+    client, spool = MlflowClient(uri), Spool(tmp_path / "spool")
+    spool.add_batch(one)
+
+    def runs(view: int) -> list[Run]:
+        experiment = client.get_experiment_by_name("joke-flow")
+        return list(client.search_runs([experiment.experiment_id], run_view_type=view, max_results=1000))
+
+    def delete() -> None:
+        for run in runs(ViewType.ACTIVE_ONLY):
+            if which == "all" or LINE not in run.data.tags:
+                client.delete_run(run.info.run_id)
+
+    def deliver(observer: DeliveryObserver) -> Delivered:
+        policy = Policy(Deadline(1.0), retries_refused=True)
+        return deliver_once(spool, LocalSource(one), uri, nullcontext(), policy, observer)
+
+    if moment == "started":  # once MLflow has the parent and some lines
+        assert deliver(DeliveryObserver()).is_closed
+        for run in runs(ViewType.ACTIVE_ONLY)[:5]:
+            client.update_run(run.info.run_id, status="RUNNING")
+    done = deliver(Meanwhile(moment, delete))
+    (parent,) = [run.info.run_id for run in runs(ViewType.DELETED_ONLY) if LINE not in run.data.tags]
+    for again in (done, deliver(DeliveryObserver())):
+        assert again.is_deleted and not again.is_closed, again.trouble
+        assert again.trouble and f"`mlflow runs restore --run-id {parent}`" in again.trouble
+    assert not [run for run in runs(ViewType.ACTIVE_ONLY) if LINE not in run.data.tags]
+    client.restore_run(parent)
+    done = deliver(DeliveryObserver())
+    assert (done.is_closed, done.parent_run_id, done.lines, done.trouble) == (True, parent, 30, None)
 
 
 @pytest.mark.parametrize("moment", ["started", "line_written"])

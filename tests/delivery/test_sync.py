@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from builders import batch, line_record
-from finished import EVALUATION_FLOW, finished_batch, home_with, joke_call, run_info
+from finished import EVALUATION_FLOW, TIMES, finished_batch, home_with, joke_call, run_info
 from mlflow import MlflowClient
 from servers import free_port
 
@@ -259,6 +259,67 @@ def test_an_evaluation_is_left_alone(user: User) -> None:
     assert (done.state, done.made) == ("evaluation", 0) and user.runs() == []
 
 
+def test_a_batch_whose_parent_alone_was_deleted_is_left_alone_until_it_is_restored(user: User) -> None:
+    user.leave(2)
+    parent = user.one("b1").parent_run_id or ""
+    user.client.delete_run(parent)
+    before = user.runs()
+    for dry_run in (True, False):
+        done = user.one("b1", dry_run=dry_run)
+        assert (done.state, done.parent, done.succeeded) == ("deleted", "", True)
+        assert f"`mlflow runs restore --run-id {parent}`" in (done.trouble or "")
+    assert user.runs() == before
+    user.client.restore_run(parent)
+    assert user.one("b1").state == "in line"
+
+
+@pytest.mark.parametrize("damage", ["cut off", "not readable", "gone"])
+def test_lines_that_promptflow_kept_but_nobody_can_read_are_told(user: User, damage: str) -> None:
+    folder = user.leave(3)
+    outputs = folder / "flow_outputs" / "output.jsonl"
+    outputs.parent.mkdir()
+    outputs.write_text("".join(f'{{"line_number": {number}, "joke": "Ha!"}}\n' for number in range(3)))
+    path = folder / "flow_artifacts" / "000000001_000000001.jsonl"
+    whole = path.read_text()
+    path.unlink()
+    if damage == "cut off":
+        path.write_text(whole[:40])
+    elif damage == "not readable":
+        path.mkdir()
+    for every, made in ((False, 2), (True, 0)):
+        (done,) = user.sync(*([] if every else ["b1"]), every=every)
+        assert (done.state, done.lines, done.made, done.succeeded) == ("failed", 2, made, False)
+        assert f"Line 1 cannot be read in {path.parent}" in (done.trouble or "")
+    if damage == "not readable":
+        path.rmdir()
+    path.write_text(whole)
+    assert [(done.state, done.lines, done.trouble) for done in user.sync("b1")] == [("mended", 3, None)]
+    assert user.one("b1").state == "in line"
+
+
+def test_of_a_batch_whose_folder_is_gone_nothing_is_made(user: User) -> None:
+    shutil.rmtree(folder := user.leave(2))
+    (user.folder / "mlflow.db").unlink()
+    for dry_run in (True, False, False):
+        (done,) = user.sync(every=True, dry_run=dry_run)
+        assert (done.state, done.lines, done.parent, done.succeeded) == ("failed", 0, "", False)
+        assert f"promptflow's folder {folder} is gone" in (done.trouble or "")
+    assert not (user.folder / "mlflow.db").exists() and user.spool.batches_named("b1") == []
+
+
+def test_a_batch_that_mlflow_has_needs_no_folder_unless_lines_are_missing(user: User) -> None:
+    folder = user.leave(2)
+    counts = {f"__pf__.lines.{kind}": count for kind, count in (("completed", 2), ("failed", 0))}
+    flow = str(user.folder / "joke-flow")
+    home_with(user.home, {"output_path": str(folder), "flow_path": flow, "system_metrics": counts}, **TIMES)
+    user.sync("b1")
+    shutil.rmtree(folder)
+    assert [(done.state, done.trouble) for done in user.sync(every=True)] == [("in line", None)]
+    user.client.delete_run(user.runs()[1]["info"]["run_id"])
+    done = user.one("b1")
+    assert (done.state, done.lines) == ("failed", 1) and f"folder {folder} is gone" in (done.trouble or "")
+
+
 OPEN = "import sys, time; file = open(sys.argv[1], 'a'); print('ready', flush=True); time.sleep(60)"
 
 
@@ -382,7 +443,8 @@ def test_an_odd_file_keeps_no_line_back(user: User) -> None:
     (folder / "flow_outputs").mkdir()
     (folder / "flow_outputs" / "output.jsonl").write_text('[]\n7\n{"line_number": 0, "joke": "Ha!"}\n')
     done = user.one("b1")
-    assert (done.state, done.made, done.trouble) == ("mended", 3, None)
+    assert (done.state, done.made) == ("failed", 3)
+    assert done.trouble and done.trouble.startswith(f"Lines 4, 6 cannot be read in {folder / 'flow_artifacts'}: ")
 
 
 def test_an_odd_batch_is_told_and_keeps_no_other_back(user: User) -> None:

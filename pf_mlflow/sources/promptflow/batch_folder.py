@@ -44,6 +44,11 @@ class BatchFolder:
         return self.path / "snapshot"
 
     @property
+    def lines_folder(self) -> Path:
+        """Its lines, a file each."""
+        return self.path / "flow_artifacts"
+
+    @property
     def outputs_file(self) -> Path:
         """The outputs of its completed lines, which promptflow writes when it ends."""
         return self.path / "flow_outputs" / "output.jsonl"
@@ -103,12 +108,31 @@ class BatchFolder:
                     yield LineRecord(batch_uid, number, COMPLETED, 0.0, 0.0, outputs=shown(outputs))
         yield from (LineRecord(batch_uid, number, FAILED, 0.0, 0.0) for number in failed)
 
+    def unread(self, wanted: Callable[[int], bool]) -> set[int]:
+        """Return the wanted lines that there are, by files' names and by the outputs, but that cannot be read."""
+        numbers = {number for path in self._line_files() for number in self._named_in(path)} | self._with_output()
+        unread = set(filter(wanted, numbers))
+        return unread - {line.line_number for line in self.lines("", "", unread.__contains__)} if unread else unread
+
+    @staticmethod
+    def _named_in(path: Path) -> range:
+        """Return the line that a file is of; one of several lines need not have all in its name."""
+        numbers = _numbers_in(path)
+        return numbers if len(numbers) == 1 else range(0)
+
+    def _with_output(self) -> set[int]:
+        numbers = set()
+        for text in _text(self.outputs_file).split("\n") if self.outputs_file.is_file() else ():
+            with suppress(ValueError, KeyError, TypeError):  # a line that was being written when its writer was killed
+                numbers.add(int(json.loads(text)["line_number"]))
+        return numbers
+
     def count(self) -> int:
         """Return how many lines there are, by the names of their files."""
         return sum(len(_numbers_in(path)) for path in self._line_files())
 
     def _line_files(self) -> list[Path]:
-        files = (self.path / "flow_artifacts").glob("*.jsonl")
+        files = self.lines_folder.glob("*.jsonl")
         return sorted(path for path in files if re.fullmatch(r"[0-9]+_[0-9]+", path.stem, re.ASCII))
 
     def named_runs(self) -> dict[int, str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.batch import Batch, command_on
 from pf_mlflow.records.line import COMPLETED, LineRecord, cleaned, ranges
 from pf_mlflow.records.source import BatchFacts, Provenance
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, data_files, digest
@@ -102,6 +102,29 @@ class LocalSource:
         """Yield the last word on each line, with no more than status and outputs."""
         for line in self.folder.decided(self.batch.uid):
             yield cleaned(line, self.batch.content, known_secrets()) if line.outputs else line
+
+    def folder_gone(self) -> str | None:
+        """Return the folder of a batch that is over, if it is not there any more."""
+        record = self.record()
+        if record is None or record.output_path is None or record.output_path.is_dir() or self.is_running():
+            return None
+        return str(record.output_path)
+
+    def unread(self, known: int, lacks: Callable[[int], bool]) -> str | None:
+        """Tell which lines that are lacked promptflow kept but cannot be read, `None` if there are none."""
+        remedy = f"Restore what is missing, then `{command_on('sync', self.batch.name)}`."
+        record, folder = self.record(), self.folder
+        if (path := self.folder_gone()) and record and not self.batch.base_uid:
+            lacked = record.lines_completed + record.lines_failed - known
+            return (
+                f"promptflow's folder {path} is gone, and MLflow lacks {lacked} of its lines. {remedy}"
+                if lacked > 0
+                else None
+            )
+        if not (numbers := folder.unread(lacks)):
+            return None
+        lines = f"Line{'s' if len(numbers) > 1 else ''} {ranges(numbers)}"
+        return f"{lines} cannot be read in {folder.lines_folder}: the files are cut off, closed or gone. {remedy}"
 
     def named_runs(self) -> dict[int, str]:
         """Return the child run ids that the batch's outputs name, by line."""
