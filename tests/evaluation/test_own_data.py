@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from machine import ROOT, Machine, tracked
 
 FLOW = """
@@ -42,6 +43,7 @@ def odd(answer):
 """
 
 
+@pytest.mark.slow
 def test_a_batch_of_csv_is_scored_by_its_own_columns_and_by_files_of_this_folder(machine: Machine) -> None:
     flow = machine.cwd / "saying"
     flow.mkdir()

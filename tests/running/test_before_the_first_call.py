@@ -147,6 +147,7 @@ def test_a_batch_that_is_refused_on_every_line_stops(machine: Machine, fake_llm:
     assert FIRST_LINES <= fake_llm.requests[401] - refused < 60 / 2
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_paid_for_shows_its_table_though_scoring_fails(machine: Machine) -> None:
     data = machine.data("paid", [{"topic": "tea"}])
     words = ["run", "--flow", str(BARE), "--data", str(data), "--name", "paid", "--evaluate", "broken"]
@@ -165,6 +166,7 @@ def test_a_batch_that_was_paid_for_shows_its_table_though_scoring_fails(machine:
     assert "pf-mlflow evaluate paid" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_offline_model_is_reached_behind_a_proxy(new_machine: Callable[..., Machine]) -> None:
     machine = new_machine(HTTP_PROXY=f"http://127.0.0.1:{free_port()}")
     data = machine.data("proxied", [{"topic": "tea"}])
