@@ -77,9 +77,9 @@ class BatchWriter(Writer):
     def has_twins(self) -> bool:
         """Tell whether MLflow has a run that nobody here knows: a proxy may send twice, and another spool deliver, too.
 
-        Whoever makes runs last sees all of them.
+        Whoever makes runs last sees all of them; a dry run makes none, and takes none away.
         """
-        if not (self.changes.made or self.changes.parent == "made"):
+        if self.store.dry_run or not (self.changes.made or self.changes.parent == "made"):
             return False
         known = {run.run_id for run in (self.existing.parent, *self.existing.incomplete.values()) if run}
         known.update(self.existing.complete.values())

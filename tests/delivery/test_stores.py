@@ -137,7 +137,7 @@ def test_batches_of_one_name_from_two_homes_are_told_apart(
     other.connect(machine.env["FAKE_LLM"])
     for home, topic in [(machine, "mine"), (other, "theirs")]:
         create(home, "namesake", [f"{topic} {i}" for i in range(5)], MLFLOW_TRACKING_URI=server)
-    until = time.monotonic() + 15
+    until = time.monotonic() + 120
     while len(runs := runs_of(server, "namesake")) < 12 or any(r.info.status == "RUNNING" for r in runs):
         assert time.monotonic() < until
         time.sleep(0.2)

@@ -65,7 +65,7 @@ def stopped(machine: Machine, fake_llm: FakeLlm) -> str:
     """What a batch printed that was interrupted once."""
     batch = Interrupted(machine, fake_llm, "stopped")
     batch.interrupt()
-    until(lambda: "stopping" in batch.log.read_text(), "it says that it stops", 15)
+    until(lambda: "stopping" in batch.log.read_text(), "it says that it stops")
     fake_llm.open_gate("stopped")
     return batch.end()
 
@@ -135,7 +135,7 @@ def test_a_closed_terminal_stops_it_as_a_request_to_end_does(machine: Machine, f
     batch = Interrupted(machine, fake_llm, "hung_up")
     batch.interrupt(signal.SIGHUP)
     batch.interrupt(signal.SIGHUP)  # from the system, and from the shell
-    until(lambda: "stopping" in batch.log.read_text(), "it says that it stops", 15)
+    until(lambda: "stopping" in batch.log.read_text(), "it says that it stops")
     fake_llm.open_gate("hung_up")
     batch.end()
     assert sorted(tracked(store(machine), "hung_up").children) == list(range(16))
@@ -144,7 +144,7 @@ def test_a_closed_terminal_stops_it_as_a_request_to_end_does(machine: Machine, f
 def test_a_second_ctrl_c_does_not_wait(machine: Machine, fake_llm: FakeLlm) -> None:
     batch = Interrupted(machine, fake_llm, "hurried")
     batch.interrupt()
-    until(lambda: "stopping" in batch.log.read_text(), "it says that it stops", 15)
+    until(lambda: "stopping" in batch.log.read_text(), "it says that it stops")
     started = time.monotonic()
     batch.interrupt()
     said = batch.end()
