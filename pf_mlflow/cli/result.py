@@ -80,7 +80,7 @@ def leave(result: RunResult) -> None:
     """End the command; without waiting for threads if lines were given up."""
     code = _exit_code(result)
     if result.threads_left:
-        leave_at_once(code, threads=True)
+        leave_at_once(code, gives_up_threads=True)
     raise SystemExit(code)
 
 

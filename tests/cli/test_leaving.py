@@ -41,6 +41,6 @@ def test_leaves_at_once_unless_a_thread_must_be_waited_for(
 
 
 def test_threads_that_were_given_up_are_not_waited_for() -> None:
-    end = "leave_at_once(4, threads=True)"
+    end = "leave_at_once(4, gives_up_threads=True)"
     done = subprocess.run([sys.executable, "-c", BEGIN + THREAD + end], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (4, "")
