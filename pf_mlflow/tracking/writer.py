@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -15,7 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from mlflow.entities import ExperimentTag, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from pf_mlflow.errors import ArtifactsFailed, TrackingDown, TrackingRefused
@@ -26,17 +25,13 @@ from pf_mlflow.tracking.errors import translated_errors, translates_errors
 from pf_mlflow.tracking.known_run import KIND, batch_tags, child_name, child_tags
 from pf_mlflow.tracking.links import is_database
 from pf_mlflow.tracking.reader import StoreReader
-from pf_mlflow.tracking.run_payload import TAG_LIMIT, RunPayload, milliseconds, requests_of
+from pf_mlflow.tracking.run_payload import RunPayload, milliseconds, requests_of
 from pf_mlflow.tracking.transaction import one_transaction
+from pf_mlflow.tracking.views import describe, keep_views
 
 __all__ = ["StoreWriter"]
 
 _PROOF = "pf_mlflow.doctor"
-_VIEW = "mlflow.sharedViewState."
-_VIEWS = "pf_mlflow.views"
-"""Tag of an experiment: digests of its views as they were written, by key."""
-_DESCRIBED = "promptflow.described"
-"""Tag of a run: the digest of its description as it was written."""
 _TRIES = 4
 """How often a file is offered that might be taken the next time."""
 _PAUSE = wait_exponential(0.25, max=2)
@@ -44,10 +39,6 @@ _PAUSE = wait_exponential(0.25, max=2)
 W = TypeVar("W", bound="StoreWriter")
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -220,34 +211,15 @@ class StoreWriter(StoreReader):
 
     @_writes
     def keep_views(self, views: Mapping[str, tuple[str, object]]) -> None:
-        """Make the experiment's shared views, name and state by key, and renew them while nobody has changed them.
-
-        One that a user changed or deleted stays so. MLflow's own pages show them, others know no such tags.
-        """
+        """Keep the experiment's shared views, name and state by key, where MLflow's own pages show them."""
         if self.tracking_uri.startswith(("databricks", "azureml:")):
             return
-        tags = dict(self._store.get_experiment(self.experiment_id).tags)
-        ours: dict[str, str] = json.loads(tags.get(_VIEWS, "{}"))
-        renewed = dict(ours)
-        for key, (name, state) in views.items():
-            shown = tags.get(f"{_VIEW}{key}")
-            if ours.get(key) != (shown and _digest(shown)):
-                continue
-            made = json.loads(shown)["createdAt"] if shown else milliseconds(time.time())
-            text = json.dumps({"name": name, "createdAt": made, "state": json.dumps(state)})
-            if text != shown and len(text) <= TAG_LIMIT:
-                self._store.set_experiment_tag(self.experiment_id, ExperimentTag(f"{_VIEW}{key}", text))
-                renewed[key] = _digest(text)
-        if renewed != ours:
-            self._store.set_experiment_tag(self.experiment_id, ExperimentTag(_VIEWS, json.dumps(renewed)))
+        keep_views(self._store, self.experiment_id, views)
 
     @_writes
     def describe(self, run_id: str, text: str, shown: Mapping[str, str]) -> None:
         """Describe a run in Markdown, unless a user has; `shown`: the run's tags."""
-        before = shown.get(MLFLOW_RUN_NOTE)
-        if text != before and shown.get(_DESCRIBED) == (before and _digest(before)):
-            tags = [RunTag(MLFLOW_RUN_NOTE, text), RunTag(_DESCRIBED, _digest(text))]
-            self._store.log_batch(run_id, [], [], tags)
+        describe(self._store, run_id, text, shown)
 
     @_writes
     def end(self, run_id: str, status: str, end_ms: int) -> None:
