@@ -23,8 +23,8 @@ def doctor(flow_dir: Path | None, as_json: bool) -> None:
     """Find out why child runs do not come as they should: check this machine, and the flow in a folder.
 
     Without FLOW_DIR the flow of the current folder is checked, if there is one. Each line tells what was looked at, and
-    below it the remedy. Changes nothing, but for an experiment that a tracking server lacks: the first batch would make
-    it too.
+    below it the remedy; an error stops a batch or keeps its runs from MLflow. Changes nothing, but for an experiment
+    that a tracking server lacks: the first batch would make it too.
 
     Exit code: 0 no errors, perhaps warnings, 1 an error, 2 wrong command line.
 

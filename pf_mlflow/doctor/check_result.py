@@ -16,7 +16,7 @@ class CheckResult:
     """One thing that was looked at."""
 
     level: str
-    """`ok`, `warning` (child runs come, but …) or `error` (they do not come, or lack what they should show)."""
+    """`ok`, `warning` (batches run, but …) or `error` (what stops a batch, or keeps its runs from MLflow)."""
     message: str
     remedy: str = ""
     """What mends it; a command that can be pasted stands in backticks."""

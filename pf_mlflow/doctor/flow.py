@@ -57,13 +57,13 @@ def _roles(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[CheckResult
     missing = [name for name in _DOES if not any(name in names for names in called.values())]
     if len(missing) == len(_DOES):
         yield CheckResult(
-            ERROR,
-            "no node of this flow calls pf_mlflow, so nothing is recorded while it runs",
-            f"`{setup.init}` adds the nodes; without them `pf-mlflow sync BATCH` brings a batch in afterwards",
+            WARNING,
+            "no node of this flow calls pf_mlflow: `pf-mlflow run` takes it as it is, plain `pf` records nothing",
+            f"`{setup.init}` adds the nodes for plain pf; without them `pf-mlflow sync BATCH` brings its batches in",
         )
     elif missing:
         lacks = ", ".join(f"{name}, which {_DOES[name]}" for name in missing)
-        yield CheckResult(ERROR if "open_line" in missing else WARNING, f"no node calls {lacks}", f"`{setup.init}`")
+        yield CheckResult(WARNING, f"no node calls {lacks}", f"`{setup.init}`")
 
 
 def _wires(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[CheckResult]:
@@ -89,7 +89,7 @@ def _named(setup: Setup, called: Mapping[str, set[str]]) -> Iterator[CheckResult
             if name not in known.all:
                 meant = [*get_close_matches(name, known.all, 1), *known.llm, *known.all][0]
                 message = f"record_nodes names {name!r}, but the flow's nodes are {', '.join(known.all)}"
-                yield CheckResult(ERROR, message, f"write `{meant}` there instead, in {setup.yaml}")
+                yield CheckResult(WARNING, message, f"write `{meant}` there instead, in {setup.yaml}")
 
 
 def check_copy(setup: Setup) -> Iterator[CheckResult]:
@@ -120,9 +120,9 @@ def check_tracing(setup: Setup) -> Iterator[CheckResult]:
     if setup.flow_dir is None:
         return
     if not traces({"environment_variables": {**os.environ, **setup.environment}}):
-        message = "tracing is off, so promptflow counts no tokens and child runs lack their nodes' values"
+        message = "tracing is off: `pf-mlflow run` switches it on, runs of plain `pf` lack tokens and nodes' values"
         remedy = f'write `{TRACING}: "false"` under environment_variables in {setup.yaml}'
-        yield CheckResult(ERROR, message, remedy if setup.yaml else f"`export {TRACING}=false`")
+        yield CheckResult(WARNING, message, remedy if setup.yaml else f"`export {TRACING}=false`")
     else:
         by_flow = TRACING in setup.environment
         yield CheckResult(OK, "on, by the flow" if by_flow else f"on, by {TRACING} in the environment")

@@ -90,5 +90,5 @@ def _flow(named: Path) -> tuple[Path | None, Mapping[str, Any], tuple[CheckResul
 
 
 def _without_nodes(named: Path) -> CheckResult:
-    message = f"{named} is a flex flow or a prompty, which has no nodes that could record its lines"
-    return CheckResult(WARNING, message, "run it as ever, then bring the batch into MLflow with `pf-mlflow sync BATCH`")
+    message = f"{named} is a flex flow or a prompty: `pf-mlflow run` takes it as it is, plain `pf` records nothing"
+    return CheckResult(WARNING, message, "`pf-mlflow sync BATCH` brings a batch of plain pf into MLflow afterwards")

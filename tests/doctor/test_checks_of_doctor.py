@@ -130,7 +130,7 @@ def drop(name: str) -> Callable[[dict[str, Any]], None]:
     ("spoil", "level", "told", "remedy"),
     [
         (lambda dag: None, "ok", "initialize_mlflow, save_mlflow_tracking, finalize", ""),
-        (drop("initialize_mlflow"), "error", "no node calls open_line, which shows lines as running", "init"),
+        (drop("initialize_mlflow"), "warning", "no node calls open_line, which shows lines as running", "init"),
         (drop("save_mlflow_tracking"), "warning", "no node calls record_nodes, which says", "init"),
         (drop("finalize"), "warning", "no node calls child_run_id", "init"),
         (
@@ -147,7 +147,7 @@ def drop(name: str) -> Callable[[dict[str, Any]], None]:
         ),
         (
             lambda dag: dag["nodes"][2]["inputs"].update(record_nodes="joke, final"),
-            "error",
+            "warning",
             "record_nodes names 'final'",
             "write `finalize` there instead",
         ),
@@ -188,12 +188,12 @@ def test_the_flows_own_copy_of_the_package(visitor: Visitor, version: str, level
     [
         ({"PF_DISABLE_TRACING": "false"}, None, "ok"),
         ({"PF_DISABLE_TRACING": False}, "true", "ok"),
-        ({"PF_DISABLE_TRACING": "True"}, "false", "error"),
-        ({"PF_DISABLE_TRACING": True}, None, "error"),
+        ({"PF_DISABLE_TRACING": "True"}, "false", "warning"),
+        ({"PF_DISABLE_TRACING": True}, None, "warning"),
         ({}, "false", "ok"),
         ({}, "no", "ok"),
-        ({}, None, "error"),
-        (None, None, "error"),
+        ({}, None, "warning"),
+        (None, None, "warning"),
     ],
 )
 def test_tracing_is_on_as_promptflow_reads_it(

@@ -169,7 +169,7 @@ NODES = "    line: ${initialize_mlflow.output}\n- name: finalize"
         ),
         (env(PF_MLFLOW_CONTENT="some"), "settings", "error", "PF_MLFLOW_CONTENT='some'", set_it),
         (env(PF_MLFLOW_ENABLED="false"), "settings", "warning", "PF_MLFLOW_ENABLED", set_it),
-        (no_nodes, "nodes", "error", "no node of this flow calls pf_mlflow", run_it),
+        (no_nodes, "nodes", "warning", "`pf-mlflow run` takes it as it is", run_it),
         (
             lambda patient: (patient.flow / "nodes" / "finalize.py").unlink(),
             "nodes",
@@ -180,14 +180,14 @@ NODES = "    line: ${initialize_mlflow.output}\n- name: finalize"
         (
             edit("flow.dag.yaml", NODES, NODES.replace("\n-", "\n    record_nodes:\n    - lmm\n-")),
             "nodes",
-            "error",
+            "warning",
             "record_nodes names 'lmm'",
             write_name,
         ),
         (
             edit("flow.dag.yaml", 'PF_DISABLE_TRACING: "false"', 'PF_DISABLE_TRACING: "true"'),
             "tracing",
-            "error",
+            "warning",
             "tracing is off",
             write_tracing,
         ),
