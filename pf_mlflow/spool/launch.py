@@ -13,6 +13,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -30,6 +31,7 @@ __all__ = [
     "delivery_process",
     "end_if_hung",
     "is_held",
+    "leave_to_delivery",
     "lock_of",
     "one_evaluation_of",
     "start_delivery",
@@ -50,6 +52,8 @@ _WINDOWS_DETACHED = 0x00000208 if os.name == "nt" else 0
 log = logging.getLogger(__name__)
 
 _looked: dict[str, float] = {}
+_starting: dict[int, Lock] = {}
+"""By process, since a fork copies held locks; held from a claim until what was claimed runs, which an end waits for."""
 
 # The package may stand in a flow folder, which must not stay on the path: a file there could shadow a library.
 _BOOT = (
@@ -81,15 +85,22 @@ def is_held(folder: Path, name: str) -> bool:
 
 
 def deliver_in_background(spool: Spool, batch_uid: str) -> None:
-    """See to it that a delivery process works at a batch: look, and start one if none does."""
+    """See to it that a delivery process works at a batch: look, at most once a second, and start one if none does."""
     now = time.monotonic()
-    if now - _looked.get(batch_uid, -_LOOK_EVERY) < _LOOK_EVERY:
-        return
-    _looked[batch_uid] = now
+    if now - _looked.get(batch_uid, -_LOOK_EVERY) >= _LOOK_EVERY:
+        _looked[batch_uid] = now
+        leave_to_delivery(spool, batch_uid)
+
+
+def leave_to_delivery(spool: Spool, batch_uid: str) -> None:
+    """See to it that a delivery process works at a batch when this returns, as one that ends has to."""
     if is_held(spool.folder, batch_uid):
         end_if_hung(spool, batch_uid)
-    elif spool.claim_launch(batch_uid, now):
-        start_delivery(spool.folder, batch_uid)
+        return
+    _lasting(_IMPORTED_FROM, spool.folder / "packages")  # takes longest: who ends meanwhile has claimed nothing yet
+    with _starting.setdefault(os.getpid(), Lock()):
+        if spool.claim_launch(batch_uid, time.monotonic()):
+            start_delivery(spool.folder, batch_uid)
 
 
 def end_if_hung(spool: Spool, batch_uid: str) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_llm import FakeLlm
 from machine import FLOWS, ROOT, Machine
 
 from pf_mlflow.errors import BadInput
@@ -92,12 +91,12 @@ def test_an_evaluation_flow_of_ones_own_finds_its_inputs_too(tmp_path: Path) -> 
     }
 
 
-def test_no_batch_runs_on_defaults_while_its_data_have_the_column(machine: Machine, fake_llm: FakeLlm) -> None:
+def test_no_batch_runs_on_defaults_while_its_data_have_the_column(machine: Machine) -> None:
     data = machine.data("by_name", [{"topic": "by name 1"}, {"topic": "by name 2"}])
-    done = machine.command("pf-mlflow", "run", "--flow", str(ROOT), "--data", str(data))
+    done = machine.command("pf-mlflow", "run", "--flow", str(ROOT), "--data", str(data), "--name", "by_name")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Mapped by name: topic=${data.topic}\n" in done.stdout
-    assert {"by name 1", "by name 2"} <= fake_llm.answered and "atom" not in fake_llm.answered
+    assert [output["joke"] for output in machine.outputs("by_name")] == [f"a joke about by name {n}" for n in (1, 2)]
 
 
 def test_a_flex_flows_default_is_no_trap_either(machine: Machine) -> None:

@@ -231,3 +231,27 @@ def test_where_the_copy_went_before_delivery_starts_what_was_kept_of_its_version
     os.utime(other / ("pf_mlflow.zip" if as_zip else "pf_mlflow"), (time.time() + 60,) * 2)
     start_from(path, spool, tmp_path / "flow")
     assert delivered_by(spool).startswith(str(own))
+
+
+ENDS_AT_ONCE = """
+import sys, time
+from pathlib import Path
+from threading import Thread
+sys.path.insert(0, sys.argv[2])
+from pf_mlflow.spool import launch
+from pf_mlflow.spool.store import Spool
+spool = Spool(Path(sys.argv[1]))
+Thread(target=launch.deliver_in_background, args=(spool, "uid"), daemon=True).start()
+while "uid" not in launch._looked:
+    time.sleep(0.001)
+launch.leave_to_delivery(spool, "uid")
+"""
+
+
+def test_a_process_that_ends_while_its_thread_starts_delivery_leaves_it_started(spool: Spool, tmp_path: Path) -> None:
+    path = flow_with_package(tmp_path / "flow", as_zip=False)
+    for number in range(1000):  # so that the copy takes longer than an end
+        (path / "pf_mlflow" / f"m{number}.py").touch()
+    words = [str(spool.folder), str(path)]
+    subprocess.run([sys.executable, "-c", ENDS_AT_ONCE, *words], cwd=spool.folder, check=True)
+    assert delivered_by(spool).startswith(str(spool.folder / "packages"))

@@ -14,7 +14,7 @@ import psutil
 from pf_mlflow.errors import BadInput
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool.entries import BatchState
-from pf_mlflow.spool.launch import deliver_in_background
+from pf_mlflow.spool.launch import leave_to_delivery
 from pf_mlflow.spool.processes import started_at
 from pf_mlflow.spool.store import Spool
 
@@ -58,7 +58,7 @@ def _sentences(spool: Spool) -> list[str]:
     states = spool.batches_of_client(me.pid, started_at(me))
     for state in states:
         if not state.closed and not state.trouble:
-            deliver_in_background(spool, state.batch.uid)  # the process of the batch may have been killed
+            leave_to_delivery(spool, state.batch.uid)  # the process of the batch may have been killed
     return [_state_of(spool, state) for state in states]
 
 
