@@ -1,106 +1,78 @@
-"""promptflow's own examples by three ways: `python -m benchmarks.gallery CHECKOUT [NAME…]`, about a quarter of an hour.
+"""promptflow's own flows by three ways: `python -m benchmarks.gallery CHECKOUT [NAME…]`, half a minute a flow.
 
-CHECKOUT is a clone of github.com/microsoft/promptflow, or its git directory. Every flow in `GALLERY` that runs offline
-is executed over its own data by `pf-mlflow run` and, with the three nodes added, by `pf run create`; then the finished
-batch is synced into another store. The model is a server on this machine. The table tells whether MLflow shows by each
-way what promptflow itself keeps: status, error and output of each line, and the sums, times aside; tokens are compared
-with those that the server has counted.
+CHECKOUT is a clone of github.com/microsoft/promptflow, or its git directory; a NAME is a part of names in `GALLERY`.
+Each flow is executed over its own data by `pf-mlflow run` and, with the three nodes added, by `pf run create`; then the
+finished batch is synced into another store. The model is a server on this machine. The table tells whether MLflow shows
+by each way what promptflow itself keeps: status, error and output of each line, and the sums, times aside; tokens are
+compared with those that the server has counted.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agreement import as_promptflow_has_it, make_tell, plain, run, sync, the_same
-from fake_llm import COMPLETION_TOKENS, PROMPT_TOKENS, FakeLlm
+from agreement import as_promptflow_has_it, make_tell, plain, run, sync, the_same, the_same_by_pf
+from command_server import CommandServer
+from fake_llm import FakeLlm
 from machine import Machine, Tracked
 
+from benchmarks.gallery_flows import FOLDERS, GALLERY
 from benchmarks.parts import own_folder
 from benchmarks.report import measured_on, table
 from pf_mlflow.sources.promptflow.flow import read_flow
 
-STANDARD, CHAT, EVALUATION = "flows/standard", "flows/chat", "flows/evaluation"
-MODEL = {"connection": "open_ai_connection", "azure_deployment": "gpt-4o"}
-GALLERY: Mapping[str, Any] = {
-    f"{STANDARD}/basic": None,
-    f"{STANDARD}/basic-with-builtin-llm": None,
-    f"{STANDARD}/basic-with-connection": None,
-    f"{STANDARD}/conditional-flow-for-switch": None,
-    f"{STANDARD}/gen-docstring": None,
-    f"{STANDARD}/maths-to-code": None,
-    f"{STANDARD}/named-entity-recognition": None,
-    f"{CHAT}/chat-basic": [{"question": "What is ChatGPT?", "chat_history": []}],
-    f"{CHAT}/chat-math-variant": None,
-    f"{EVALUATION}/eval-accuracy-maths-to-code": None,
-    f"{EVALUATION}/eval-basic": None,
-    f"{EVALUATION}/eval-chat-math": None,
-    f"{EVALUATION}/eval-classification-accuracy": None,
-    f"{EVALUATION}/eval-entity-match-rate": None,
-    f"{EVALUATION}/eval-groundedness": None,
-    f"{EVALUATION}/eval-multi-turn-metrics": [{"metrics": "creativity,answer_relevance"}],
-    f"{EVALUATION}/eval-perceived-intelligence": None,
-    f"{EVALUATION}/eval-qna-rag-metrics": None,
-    f"{EVALUATION}/eval-single-turn-metrics": None,
-    "flex-flows/basic": None,
-    "flex-flows/chat-basic": None,
-    "flex-flows/chat-minimal": None,
-    "flex-flows/chat-stream": None,
-    "flex-flows/eval-checklist": None,
-    "flex-flows/eval-code-quality": None,
-    "prompty/basic/basic.prompty": None,
-    "prompty/chat-basic/chat.prompty": None,
-    "prompty/eval-basic/eval.prompty": None,
-    "prompty/format-output/all_response.prompty": None,
-    "prompty/format-output/json_format.prompty": None,
-    "prompty/format-output/stream_output.prompty": None,
-    "prompty/format-output/text_format.prompty": None,
-}
-"""The examples that need no network, no further packages and nothing of a model but chat, and do not answer by chance;
-rows for those that bring none. `eval-summarization` is left out: its four nodes, which ask at once, all fail over an
-answer without a number, and what the others had done when the first one ended the line is chance."""
-_IN_CHECKOUT = ("examples/flows", "examples/flex-flows", "examples/prompty")
 _HEAD = ["flow", "lines", "failed", "promptflow's own", "`pf` with nodes", "`sync`", "tokens"]
+_DATA = ("*data.jsonl", "inputs.jsonl", "sample*.json", "inputs.json")
 
 
 def main(checkout: str, *names: str) -> None:
     """Print the table, row by row, and what differs to stderr."""
     print(f"Measured {measured_on()}\n")
-    wanted = [name for name in GALLERY if not names or any(part in name for part in names)]
+    wanted = [name for name in GALLERY if not names or any(_means(name, part) for part in names)]
     with own_folder() as folder:
-        examples = _extracted(Path(checkout), folder)
+        flows = _extracted(Path(checkout), folder / "flows")
         llm = FakeLlm()
         machine = _machine(folder, llm)
+        machine.server = CommandServer(machine.folder, machine.env)
         print(table(_HEAD, []))
         for name in wanted:
-            print(table(_Example(machine, llm, examples, name).row(), []).splitlines()[0], flush=True)
+            print(table(_Flow(machine, llm, flows, name).row(), []).splitlines()[0], flush=True)
+        machine.server.close()
         llm.close()
 
 
+def _means(name: str, part: str) -> bool:
+    return part == name if part in GALLERY else part in name
+
+
 def _extracted(checkout: Path, folder: Path) -> Path:
-    """Return a folder with the files of the examples; a partial clone lacks some pictures."""
+    """Return a folder with the files of the flows; a partial clone lacks some pictures."""
     git = ["git", "-C", str(checkout)]
-    listed = subprocess.run([*git, "ls-tree", "-rz", "HEAD", *_IN_CHECKOUT], capture_output=True, text=True, check=True)
-    for row in filter(None, listed.stdout.split("\0")):
-        (mode, _, blob), name = row.partition("\t")[0].split(), row.partition("\t")[2]
-        found = subprocess.run([*git, "cat-file", "blob", blob], capture_output=True, check=False)
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if mode == "120000":
-            path.symlink_to(found.stdout.decode())
-        elif not found.returncode:
-            path.write_bytes(found.stdout)
-    return folder / "examples"
+    for first, origin in FOLDERS.items():
+        listed = subprocess.run([*git, "ls-tree", "-rz", f"HEAD:{origin}"], capture_output=True, text=True, check=True)
+        files = [row.partition("\t") for row in listed.stdout.split("\0") if row]
+        blobs = "".join(f"{about.split()[2]}\n" for about, _, _ in files).encode()
+        contents = io.BytesIO(subprocess.run([*git, "cat-file", "--batch"], input=blobs, capture_output=True).stdout)
+        for about, _, name in files:
+            if (told := contents.readline().split())[-1] == b"missing":
+                continue
+            content = contents.read(int(told[2]) + 1)[:-1]
+            path = folder / first / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(content.decode()) if about.startswith("120000") else path.write_bytes(content)
+    return folder
 
 
 def _machine(folder: Path, llm: FakeLlm) -> Machine:
-    """Return a machine with all that the examples name: connections, and variables that lead to the model."""
+    """Return a machine with all that the flows name: connections, and variables that lead to the model."""
     base = llm.base_url.removesuffix("/v1")
     machine = Machine(folder / "machine")
     machine.env |= {
@@ -114,6 +86,7 @@ def _machine(folder: Path, llm: FakeLlm) -> Machine:
     azure = {"type": "azure_open_ai", **custom}
     for name, values in (
         ("open_ai_connection", azure),
+        ("azure_open_ai_connection", azure),
         ("basic_custom_connection", {"type": "custom", "secrets": {"api_key": custom["api_key"]}, "configs": custom}),
     ):
         path = folder / f"{name}.yaml"
@@ -122,12 +95,12 @@ def _machine(folder: Path, llm: FakeLlm) -> Machine:
     return machine
 
 
-class _Example:
+class _Flow:
     """One flow of the gallery, in copies of its own."""
 
-    def __init__(self, machine: Machine, llm: FakeLlm, examples: Path, name: str) -> None:
-        self._machine, self._llm, self._examples, self._name = machine, llm, examples, name
-        self._batch = name.replace("/", "_").replace(".", "_")
+    def __init__(self, machine: Machine, llm: FakeLlm, flows: Path, name: str) -> None:
+        self._machine, self._llm, self._flows, self._name = machine, llm, flows, name
+        self._batch = re.sub(r"\W+", "_", name)
         self._is_prompty = name.endswith(".prompty")
 
     def row(self) -> list[Any]:
@@ -148,18 +121,19 @@ class _Example:
             len(shown.children),
             int(shown.parent.data.metrics["lines_failed"]),
             self._answer("own", lambda: as_promptflow_has_it(self._machine, self._batch, shown)),
-            "—" if self._is_prompty else self._answer("plain", lambda: the_same(shown, self._plain(data))),
+            "—" if self._is_prompty else self._answer("plain", lambda: the_same_by_pf(shown, self._plain(data))),
             self._answer("sync", lambda: the_same(shown, sync(self._machine, self._batch))),
             f"{int(shown.parent.data.metrics.get('total_tokens', 0))} of {counted}",
         ]
 
     def _counted(self) -> int:
-        return self._llm.requests[200] * (PROMPT_TOKENS + COMPLETION_TOKENS)
+        return self._llm.tokens
 
     def _copy(self, way: str) -> Path:
-        """Return a copy of the flow, or of the folder of a prompty; what it includes lies beside it as ever."""
+        """Return a copy of the flow or prompty; what it includes lies beside it as ever."""
         target = self._machine.folder / way / self._batch
-        shutil.copytree(self._examples, target, symlinks=True)
+        kind = Path(*Path(self._name).parts[:2])
+        shutil.copytree(self._flows / kind, target / kind, symlinks=True)
         flow = target / self._name
         if (init := flow / "init.json").is_file():
             definition = {**read_flow(flow).definition, "sample": {"init": json.loads(init.read_text("utf-8"))}}
@@ -167,12 +141,13 @@ class _Example:
         return flow
 
     def _data(self) -> Path:
-        folder = self._examples / (Path(self._name).parent if self._is_prompty else self._name)
         if rows := GALLERY[self._name]:
-            return self._machine.data(self._batch, rows)
-        path = next(iter([*sorted(folder.glob("*data.jsonl")), *sorted(folder.glob("sample*.json"))]))
-        text = path.read_text("utf-8")
-        rows = [json.loads(line) for line in text.splitlines() if line] if path.suffix == ".jsonl" else json.loads(text)
+            return self._machine.data(self._batch, [dict(row) for row in rows])
+        folder = (self._flows / self._name).parent if self._is_prompty else self._flows / self._name
+        path = next(path for pattern in _DATA for path in sorted(folder.glob(pattern)))
+        if path.suffix == ".jsonl":
+            return path  # it may name pictures that lie beside it
+        rows = json.loads(path.read_text("utf-8"))
         return self._machine.data(self._batch, rows if isinstance(rows, list) else [rows])
 
     def _plain(self, data: Path) -> Tracked:

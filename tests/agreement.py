@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 from machine import Machine, Tracked, tracked
 
+from pf_mlflow.records.keys import readable
+from pf_mlflow.records.masking import MASK
 from pf_mlflow.sources.promptflow.flow import read_flow
+from pf_mlflow.tracking.run_payload import LAST_OUTPUT
 
 _OF_THE_WAY = {"run_display_name", "promptflow.run_id", "promptflow.batch_uid", "mlflow.parentRunId"}
-_OF_THE_WAY |= {"mlflow.note.content", "promptflow.described"}  # it links to runs by their ids
+_DESCRIBED = "promptflow.described"
+_OF_THE_WAY |= {"mlflow.note.content", _DESCRIBED}  # it links to runs by their ids
+_BEGINNING = 400
 _TIMES = re.compile(r"(.*\.|line_)?duration(/.*)?")
 
 
@@ -31,7 +37,12 @@ def plain(machine: Machine, flow: Path, data: Path, name: str, **env: str) -> Tr
     """Execute the lines by `pf run create`, whose flow's nodes tell of them."""
     words = ["run", "create", "--flow", str(flow), "--data", str(data), "--name", name]
     machine.command("pf", *words, *_mapping(flow, data), **env)
-    return tracked(_store(machine), name, 45)
+    until = time.monotonic() + 45
+    while True:
+        shown = tracked(_store(machine), name, 45)
+        if _DESCRIBED in shown.parent.data.tags or not shown.children or time.monotonic() > until:
+            return shown
+        time.sleep(0.2)  # delivery goes on for a moment: the table of the lines and the batch's page come last
 
 
 def make_tell(machine: Machine, flow: Path) -> None:
@@ -40,7 +51,7 @@ def make_tell(machine: Machine, flow: Path) -> None:
         done = machine.command("pf-mlflow", "init", str(flow), "--yes")
         assert done.returncode == 0, done.stdout + done.stderr
     else:
-        module = flow / f"{str(read_flow(flow).definition['entry']).partition(':')[0]}.py"
+        module = flow / f"{str(read_flow(flow).definition['entry']).partition(':')[0].replace('.', '/')}.py"
         module.write_text(f"import pf_mlflow\n\npf_mlflow.attach()\n{module.read_text('utf-8')}", "utf-8")
 
 
@@ -89,11 +100,23 @@ def the_same(one: Tracked, other: Tracked) -> None:
         assert mine.get(key) == theirs.get(key), f"{key}: {mine.get(key)} is not {theirs.get(key)}"
 
 
+def the_same_by_pf(shown: Tracked, told: Tracked) -> None:
+    """The same for lines that `pf` ran; it breaks off at its end where a line's inputs were of a wrong type."""
+    if "InputTypeError" in shown.column("tags", "promptflow.error_type"):
+        assert told.parent.info.status == "KILLED"
+        shown = Tracked(told.parent, shown.children)
+    the_same(shown, told)
+
+
 def kept(machine: Machine, name: str) -> dict[int, dict[str, Any]]:
     """What promptflow keeps of each line: its run info."""
-    folder = machine.folder / "promptflow" / ".runs" / name / "flow_artifacts"
-    lines = (json.loads(path.read_text("utf-8")) for path in folder.glob("*.jsonl"))
+    lines = _lines_of(machine, name, "flow_artifacts")
     return {line["line_number"]: line["run_info"] for line in lines}
+
+
+def _lines_of(machine: Machine, name: str, artifacts: str) -> list[dict[str, Any]]:
+    folder = machine.folder / "promptflow" / ".runs" / name / artifacts
+    return [json.loads(path.read_text("utf-8")) for path in folder.rglob("*.jsonl")]
 
 
 def as_promptflow_has_it(machine: Machine, name: str, shown: Tracked) -> None:
@@ -103,3 +126,41 @@ def as_promptflow_has_it(machine: Machine, name: str, shown: Tracked) -> None:
     assert finished == {number: info["status"] == "Completed" for number, info in lines.items()}
     outputs = {one.pop("line_number"): one for one in machine.outputs(name)}
     assert outputs.keys() == {number for number, is_finished in finished.items() if is_finished}
+    of_nodes = [one["run_info"] for one in _lines_of(machine, name, "node_artifacts")]
+    for number, run in shown.children.items():
+        told = [*outputs.get(number, {}).values(), *(one["output"] for one in of_nodes if one["index"] == number)]
+        _has_its_output(number, run, told)
+        _has_its_error(number, run, lines[number].get("error"))
+        _has_its_tokens(number, run, lines[number].get("system_metrics") or {})
+    sums = {"lines_total": len(lines), "lines_completed": len(outputs), "lines_failed": len(lines) - len(outputs)}
+    assert sums == {key: shown.parent.data.metrics[key] for key in sums}
+    tokens = sum(run.data.metrics.get("total_tokens", 0) for run in shown.children.values())
+    assert shown.parent.data.metrics.get("total_tokens", 0) == tokens
+
+
+def _has_its_output(number: int, run: Any, told: list[Any]) -> None:
+    """What a completed line shows as an output is one of the flow's or of a node's; pictures are named otherwise."""
+    texts = {readable(value)[:_BEGINNING] for value in told}
+    shown = {key: text for key, text in run.data.params.items() if key == "output" or key.endswith(".output")}
+    if last := run.data.tags.get(LAST_OUTPUT):
+        shown["output"] = last
+    for key, text in shown.items():
+        is_told = text[:_BEGINNING] in texts or "Image(" in text
+        assert is_told or run.info.status != "FINISHED", f"line {number}, {key}: {text} is none of {texts}"
+
+
+def _has_its_error(number: int, run: Any, error: Any) -> None:
+    """What a failed line shows as its error stands in what promptflow keeps, what is masked aside."""
+    shown = run.data.tags.get("promptflow.error", "")
+    assert bool(shown) == bool(error), f"line {number}: {shown}, {error}"
+    kind, _, message = shown.partition(": ")
+    kept_of_it = json.dumps(error, ensure_ascii=False)
+    for part in [kind, *message[:_BEGINNING].split(MASK)]:
+        assert json.dumps(part, ensure_ascii=False)[1:-1] in kept_of_it, f"line {number}: {part} is not in {error}"
+
+
+def _has_its_tokens(number: int, run: Any, told: dict[str, Any]) -> None:
+    """A line shows the tokens that promptflow has counted, where it could."""
+    if total := told.get("total_tokens"):
+        shown = run.data.metrics.get("total_tokens")
+        assert shown == total, f"line {number}: {shown} tokens, {total} by promptflow"

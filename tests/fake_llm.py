@@ -23,6 +23,12 @@ GOOD_USAGE = {
     "completion_tokens": COMPLETION_TOKENS,
     "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
 }
+EMBEDDED = {
+    "object": "list",
+    "model": "fake-1",
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.6, 0.8]}],
+    "usage": {"prompt_tokens": PROMPT_TOKENS, "total_tokens": PROMPT_TOKENS},
+}
 USAGES: dict[str, Any] = {
     "none": None,
     "empty": {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None},
@@ -43,10 +49,14 @@ ERRORS = {
 
 
 class FakeLlm:
-    """The server; `requests` counts what it was asked, by answered status; prompts are kept as asked and as answered."""
+    """The server; `requests` counts what it was asked, by answered status; prompts are kept as asked and as answered.
+
+    `tokens` are those of the texts it wrote, as it told them: embeddings apart.
+    """
 
     def __init__(self) -> None:
         self.requests: Counter[int] = Counter()
+        self.tokens = 0
         self.asked: set[str] = set()
         self.answered: set[str] = set()
         self.latency = 0.0
@@ -84,6 +94,8 @@ class FakeLlm:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def answer(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if "input" in request:
+            return 200, EMBEDDED
         prompt = str(request["messages"][-1]["content"] if "messages" in request else request["prompt"])
         do = dict(DIRECTIVE.findall(prompt))
         self.asked.add(prompt.strip())
@@ -95,18 +107,18 @@ class FakeLlm:
         if status != 200:
             return status, {"error": ERRORS[status]}
         text = json.loads(do["say"]) if "say" in do else f"a joke about {prompt.strip()}"
+        said = {"message": {"role": "assistant", "content": text}} if "messages" in request else {"text": text}
         answer = {
             "id": "chatcmpl-1",
-            "object": "chat.completion",
+            "object": "chat.completion" if "messages" in request else "text_completion",
             "created": 1,
             "model": "fake-1",
-            "choices": [
-                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}},
-            ],
+            "choices": [{"index": 0, "finish_reason": "stop", **said}],
             "usage": USAGES.get(do.get("usage", ""), GOOD_USAGE),
         }
         if do.get("usage") == "none":
             del answer["usage"]
+        self.tokens += PROMPT_TOKENS + COMPLETION_TOKENS
         return 200, answer
 
     def _gate(self, name: str) -> threading.Event:
@@ -122,10 +134,12 @@ class FakeLlm:
 
 def _streamed(answer: dict[str, Any]) -> bytes:
     """Return an answer as its words one after the other, and its usage last."""
-    words = re.findall(r"\S+\s*", answer["choices"][0]["message"]["content"])
-    chunk = {**answer, "object": "chat.completion.chunk", "usage": None}
-    deltas = [{"index": 0, "finish_reason": None, "delta": {"role": "assistant", "content": word}} for word in words]
-    ends = [{"index": 0, "finish_reason": "stop", "delta": {}}]
-    chunks = [chunk | {"choices": [choice]} for choice in deltas + ends]
+    said = answer["choices"][0]
+    words = re.findall(r"\S+\s*", said["text"] if "text" in said else said["message"]["content"])
+    parts = [{"text": word} if "text" in said else {"delta": {"role": "assistant", "content": word}} for word in words]
+    end = {"text": ""} if "text" in said else {"delta": {}}
+    chunk = {**answer, "object": answer["object"].replace("chat.completion", "chat.completion.chunk"), "usage": None}
+    chunks = [chunk | {"choices": [{"index": 0, "finish_reason": None, **part}]} for part in parts]
+    chunks.append(chunk | {"choices": [{"index": 0, "finish_reason": "stop", **end}]})
     chunks.append(chunk | {"choices": [], "usage": answer.get("usage")})
     return b"".join(f"data: {json.dumps(one)}\n\n".encode() for one in chunks) + b"data: [DONE]\n\n"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agreement import as_promptflow_has_it, make_tell, plain, run, sync, the_same
+from agreement import as_promptflow_has_it, make_tell, plain, run, sync, the_same, the_same_by_pf
 from kinds import FLEX, KINDS
-from machine import FLOWS, Machine, Tracked, tracked
+from machine import FLOWS, Machine, tracked
 
 pytestmark = pytest.mark.slow
 
@@ -68,13 +68,7 @@ def test_a_flow_is_shown_the_same_by_all_ways(machine: Machine, tmp_path: Path, 
     telling = copied(flow, tmp_path / "telling")
     make_tell(machine, telling)
     told = plain(machine, telling, data, f"{name}_plain", PF_LINE_TIMEOUT_SEC=TIME_OUT)
-    if "InputTypeError" in shown.column(
-        "tags", "promptflow.error_type"
-    ):  # at its end promptflow fails over such a line
-        assert told.parent.info.status == "KILLED"
-        the_same(Tracked(told.parent, shown.children), told)
-    else:
-        the_same(shown, told)
+    the_same_by_pf(shown, told)
 
 
 def test_limited_and_resumed_lines_are_shown_as_promptflow_has_them(machine: Machine, tmp_path: Path) -> None:
