@@ -25,6 +25,8 @@ from pf_mlflow.tracking.links import run_link
 
 __all__ = ["RunResult", "result_of", "result_without_lines"]
 
+_POLL = 0.03
+"""Seconds between two looks at the delivery."""
 _PATIENCE = 60.0
 """Seconds without progress after which the delivery of a batch is not waited for any longer."""
 
@@ -181,7 +183,7 @@ def _await_delivery(spool: Spool, uid: str, patience: float) -> tuple[BatchState
             break
         deliver_in_background(spool, uid)  # the process of the batch may have been killed
         try:
-            time.sleep(0.1)
+            time.sleep(_POLL)
         except KeyboardInterrupt:
             return spool.state(uid), True
     return state, False

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from builders import batch
 from finished import CREATED, EVALUATION_FLOW, finished_batch, home_with, joke_call, run_info
 
 from pf_mlflow.records.source import BatchFacts, Provenance, Source
+from pf_mlflow.sources.promptflow import life
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.run_record import batch_uid
+from pf_mlflow.spool.processes import started_at
 
 STARTED, ENDED = 1795240695.5, 1795240705.5
 
@@ -70,3 +74,17 @@ def test_a_batch_without_a_record_of_its_own(tmp_path: Path, home: str | None) -
     assert not source.is_running() and source.over_since() is None  # its workers may still open lines
     assert list(source.lines()) == [] and source.named_runs() == {} and source.folder.count() == 0
     source.folder.log("nobody reads this")
+
+
+def test_the_end_is_seen_when_promptflow_writes_it_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(life, "_LOOK_EVERY", 1000.0)  # seconds: nothing but the write can tell
+    home = tmp_path / "home"
+    finished_batch(home, [], status="Running")
+    uid, me = batch_uid(home, "b1", CREATED), psutil.Process()
+    source = LocalSource(
+        batch(uid=uid, name="b1", promptflow_home=str(home), client_pid=me.pid, client_started=started_at(me))
+    )
+    assert source.over_since() is None and source.over_since() is None
+    time.sleep(0.02)  # file systems count time in steps
+    home_with(home, {}, status="Completed")
+    assert source.over_since() is not None

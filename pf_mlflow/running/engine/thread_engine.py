@@ -13,6 +13,7 @@ from promptflow.executor._result import LineResult
 
 from pf_mlflow.running.engine.line_executor import LineExecutor
 from pf_mlflow.running.engine.lines import Lines
+from pf_mlflow.running.engine.prompt_end import ends_promptly
 from pf_mlflow.running.engine.shortcuts import shortcuts
 from pf_mlflow.running.engine.workers import Workers
 from pf_mlflow.running.observer import Observer, StopRequest
@@ -65,7 +66,8 @@ class ThreadEngine:
         before = ProxyFactory.executor_proxy_classes[_LANGUAGE]
         ProxyFactory.register_executor(_LANGUAGE, Proxy)
         try:
-            yield
+            with ends_promptly():
+                yield
         finally:
             ProxyFactory.register_executor(_LANGUAGE, before)
 

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Iterable
 
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.sources.promptflow.run_record import RunRecord
+from pf_mlflow.sources.promptflow.run_record import RunRecord, last_written
 from pf_mlflow.spool.entries import OpenWorker
 from pf_mlflow.spool.processes import is_alive, someone_works_in
 
 __all__ = ["Life"]
 
 _LOOK_EVERY = 0.5
-"""Seconds between two looks at record and processes."""
+"""Seconds between two looks at record and processes while promptflow writes no record."""
 _STRAGGLERS = 2.0
 """Seconds for which workers may still open lines after their client was killed."""
 _LINE_TIMEOUT = 600.0
@@ -30,16 +30,22 @@ class Life:
     ) -> None:
         self._batch, self._record, self._workers = batch, record, workers
         self._looked = -math.inf
+        self._written = -1
         self._client_gone: float | None = None
         self._over: float | None = None
 
     def over_since(self) -> float | None:
         """Return since when the batch is known to be over, by `time.monotonic()`; `None` while lines may come."""
         now = time.monotonic()
-        if self._over is None and now - self._looked >= _LOOK_EVERY:
+        if self._over is None and (self._is_written() or now - self._looked >= _LOOK_EVERY):
             self._looked = now
             self._over = now if self._is_over(now) else None
         return self._over
+
+    def _is_written(self) -> bool:
+        """Tell whether promptflow has written its records since the last look: the end of a batch is one of them."""
+        before, self._written = self._written, last_written(self._batch.promptflow_home)
+        return self._written != before
 
     def _is_over(self, now: float) -> bool:
         if self._has_ended():

@@ -23,6 +23,7 @@ __all__ = [
     "batch_uid",
     "definition_as_run",
     "flow_as_read",
+    "last_written",
     "run_record",
     "run_records",
     "seconds",
@@ -95,6 +96,14 @@ def run_record(home: Path, name: str) -> RunRecord | None:
 def run_records(home: Path) -> list[RunRecord]:
     """Return promptflow's records of all its batches, oldest first."""
     return list(_records(home, "ORDER BY created_on"))
+
+
+def last_written(home: str | None) -> int:
+    """Return when promptflow last wrote its records, in nanoseconds of the file system's clock; 0 if never."""
+    try:
+        return run_database(Path(home)).stat().st_mtime_ns if home else 0
+    except OSError:
+        return 0
 
 
 def _records(home: Path, which: str, *values: str) -> Iterator[RunRecord]:
