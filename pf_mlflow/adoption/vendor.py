@@ -14,6 +14,7 @@ __all__ = ["COPY", "FIND_COPY", "copied_version", "node_file", "vendored_package
 _LEFT_OUT = (
     "__main__.py",
     "adoption/",
+    "api.py",
     "cleaning/",
     "cli/",
     "doctor/",

@@ -12,7 +12,7 @@ from pf_mlflow.cli.live import ConsoleObserver
 from pf_mlflow.cli.output import one_sentence, print_json, stdout_kept
 from pf_mlflow.cli.pf_options import PfCommand, pf_options, with_file
 from pf_mlflow.cli.result import Pairs, leave, print_result
-from pf_mlflow.evaluation.run import EvaluationRequest
+from pf_mlflow.evaluation.run import EvaluationRequest, metric_names
 from pf_mlflow.evaluation.run import evaluate as run_evaluation
 
 __all__ = ["evaluate"]
@@ -75,5 +75,4 @@ def evaluation_request(batch: str | None, metrics: str | None, **options: Any) -
     """Return what the options of a command ask for."""
     for name in ("column_mapping", "environment_variables"):
         options[name] = dict(options.get(name, ()))
-    named = tuple(name for entry in (metrics or "").split(",") if (name := entry.strip()))
-    return EvaluationRequest(base=batch, metrics=named, **options)
+    return EvaluationRequest(base=batch, metrics=metric_names(metrics or ""), **options)

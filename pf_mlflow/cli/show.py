@@ -8,7 +8,6 @@ import click
 from rich.markup import escape
 
 from pf_mlflow.cli.output import busy, one_sentence, out, own_command, print_json, print_place, print_summary, warn
-from pf_mlflow.errors import BadInput
 from pf_mlflow.records.batch import on_batch
 from pf_mlflow.reports import tables
 from pf_mlflow.reports.show import (
@@ -21,7 +20,6 @@ from pf_mlflow.reports.show import (
     FailedLine,
     show_batch,
 )
-from pf_mlflow.scoring.sums import VERSION
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool.store import Spool
 
@@ -45,20 +43,10 @@ def show(batch: str, failed: bool, worst: str | None, as_json: bool) -> None:
     with one_sentence(), busy("Reading …"):
         settings = read_settings()
         report = show_batch(Spool(settings.spool_dir), settings, batch, failed, worst or "")
-        _check_metric(report, worst)
     if as_json:
         print_json(report.as_dict())
     else:
         _print(report, failed, worst)
-
-
-def _check_metric(report: BatchReport, worst: str | None) -> None:
-    sums = report.summary.scores if report.summary else {}
-    if worst and f"{worst}{VERSION}/mean" not in sums:
-        known = ", ".join(name.removesuffix(f"{VERSION}/mean") for name in sums if name.endswith("/mean"))
-        raise BadInput(
-            f"No line has a score {worst!r}; {f'there are {known}' if known else '`pf-mlflow evaluate` scores them'}."
-        )
 
 
 def _print(report: BatchReport, failed: bool, worst: str | None) -> None:

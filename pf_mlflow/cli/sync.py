@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from pf_mlflow.cli.output import err, one_sentence, out, print_json, warn
 from pf_mlflow.cli.sync_progress import Progress
-from pf_mlflow.delivery.sync import Synced, chosen_batches, sync_batch
+from pf_mlflow.delivery.sync import Synced, sync_batches
 from pf_mlflow.reports import tables
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool.store import Spool
@@ -35,10 +35,8 @@ def sync(batches: tuple[str, ...], every: bool, dry_run: bool, as_json: bool) ->
         raise click.UsageError("Name batches or say --all, not both.")
     with one_sentence("Interrupted; what was done stays, and the rest can be done later."):
         settings = read_settings()
-        spool = Spool(settings.spool_dir)
-        chosen, odd = chosen_batches(spool, settings, batches, every)
         with Progress(err) as progress:
-            done = [*odd, *(sync_batch(spool, batch, settings, dry_run, progress) for batch in chosen)]
+            done = sync_batches(Spool(settings.spool_dir), settings, batches, every, dry_run, progress)
     if as_json:
         print_json({"dry_run": dry_run, "batches": [one.as_dict() for one in done]})
     else:

@@ -35,7 +35,7 @@ __all__ = [
     "RUNNING",
     "SyncProgress",
     "Synced",
-    "chosen_batches",
+    "sync_batches",
     "sync_batch",
 ]
 
@@ -101,15 +101,26 @@ class SyncProgress:
         """A line was written."""
 
 
-def chosen_batches(
+def sync_batches(
+    spool: Spool, settings: Settings, names: Sequence[str], every: bool, dry_run: bool, progress: SyncProgress
+) -> list[Synced]:
+    """Bring MLflow in line with the batches of these names, with all, or else with those that it does not fully have.
+
+    Raises:
+        BadInput: names were given though all are asked for, nobody knows one, or its flow's settings cannot be used.
+    """
+    if names and every:
+        raise BadInput("Name batches or ask for every one, not both.")
+    chosen, odd = _chosen_batches(spool, settings, names, every)
+    return [*odd, *(sync_batch(spool, batch, settings, dry_run, progress) for batch in chosen)]
+
+
+def _chosen_batches(
     spool: Spool, settings: Settings, names: Sequence[str], every: bool
 ) -> tuple[list[Batch], list[Synced]]:
     """Return the batches of these names, of all names, or else those that MLflow does not fully have.
 
     Beside them come the failures of those whose flows have settings that cannot be used, if all are asked for.
-
-    Raises:
-        BadInput: neither promptflow nor the spool knows a name, or its flow's settings cannot be used.
     """
     home = promptflow_home()
     left = spool.leftovers(math.inf, refused=True)

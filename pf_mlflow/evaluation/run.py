@@ -33,7 +33,7 @@ from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord
 from pf_mlflow.spool.store import Spool
 
-__all__ = ["EvaluationRequest", "check_before", "evaluate", "prepared"]
+__all__ = ["EvaluationRequest", "check_before", "evaluate", "metric_names", "prepared"]
 
 _FLOW = "eval_flow"
 _NODE, _CONNECTION = "score", "connection"
@@ -89,6 +89,11 @@ def prepared(request: EvaluationRequest) -> EvaluationRequest:
         _check_saves_scores(request.flow)
     _check_metrics(request)
     return request
+
+
+def metric_names(text: str) -> tuple[str, ...]:
+    """Return names of metrics that stand in one text, with commas between them."""
+    return tuple(name for entry in text.split(",") if (name := entry.strip()))
 
 
 def _whole(metric: str) -> str:

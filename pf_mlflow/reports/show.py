@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pf_mlflow.errors import TrackingError
+from pf_mlflow.errors import BadInput, TrackingError
 from pf_mlflow.projection import score_payload
 from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.source import Source
 from pf_mlflow.reports.batch_lookup import FoundBatch, find_batch
+from pf_mlflow.scoring.sums import VERSION
 from pf_mlflow.settings import Settings
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
@@ -114,7 +115,7 @@ def show_batch(
     """Read a batch back: all its lines summed up, or only those that failed, each with its whole error.
 
     Raises:
-        BadInput: nobody knows the name.
+        BadInput: nobody knows the batch, or no line of it has a score of the metric.
         TrackingError: MLflow cannot be reached, or refuses.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # somebody is waiting
@@ -129,7 +130,19 @@ def show_batch(
     reader = StoreReader(found.tracking_uri, found.batch.experiment, spool.folder)
     with access_to_store_of(found.batch, settings):
         reader.open_experiment()
-        return _ReportReader(spool, found, source, reader, only_failed, worst_by).report()
+        report = _ReportReader(spool, found, source, reader, only_failed, worst_by).report()
+    if worst_by:
+        _check_metric(report, worst_by)
+    return report
+
+
+def _check_metric(report: BatchReport, metric: str) -> None:
+    sums = report.summary.scores if report.summary else {}
+    if f"{metric}{VERSION}/mean" not in sums:
+        known = ", ".join(name.removesuffix(f"{VERSION}/mean") for name in sums if name.endswith("/mean"))
+        raise BadInput(
+            f"No line has a score {metric!r}; {f'there are {known}' if known else '`pf-mlflow evaluate` scores them'}."
+        )
 
 
 class _ReportReader:

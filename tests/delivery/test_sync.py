@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from servers import free_port
 
 from pf_mlflow.delivery import sync
-from pf_mlflow.delivery.sync import Synced, SyncProgress, chosen_batches, sync_batch
+from pf_mlflow.delivery.sync import Synced, SyncProgress, sync_batch, sync_batches
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import read_settings
@@ -46,9 +46,7 @@ class User:
         return finished_batch(self.home, [run_info(number, joke_call()) for number in range(lines)], name, **values)
 
     def sync(self, *names: str, every: bool = False, dry_run: bool = False) -> list[Synced]:
-        settings = read_settings()
-        chosen, odd = chosen_batches(self.spool, settings, names, every)
-        return [*odd, *(sync_batch(self.spool, one, settings, dry_run, SyncProgress()) for one in chosen)]
+        return sync_batches(self.spool, read_settings(), names, every, dry_run, SyncProgress())
 
     def one(self, *names: str, dry_run: bool = False) -> Synced:
         (done,) = self.sync(*names, dry_run=dry_run)

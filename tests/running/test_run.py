@@ -274,6 +274,9 @@ import pf_mlflow
 async def cell():  # those of a notebook run inside an event loop
     outcome = pf_mlflow.run({flow!r}, {data!r}, column_mapping={{"topic": "${{data.topic}}"}}, name="notebook")
     print(outcome.status, outcome.summary.lines_completed, outcome.parent_run_id)
+    scored = pf_mlflow.evaluate("notebook", metrics="answer_length")
+    shown = pf_mlflow.show("notebook", worst="answer_length")
+    print(scored.status, shown.summary.scores["lines_evaluated"], [one.state for one in pf_mlflow.sync("notebook")])
 
 asyncio.run(cell())
 """
@@ -285,7 +288,8 @@ def test_from_a_notebook(machine: Machine, tmp_path: Path) -> None:
     done = machine.command("python", str(tmp_path / "script.py"))
     assert done.returncode == 0, done.stderr
     parent = tracked(store(machine), "notebook").parent.info.run_id
-    assert done.stdout.splitlines()[-1] == f"Completed 2 {parent}"
+    assert f"Completed 2 {parent}" in done.stdout.splitlines()
+    assert done.stdout.splitlines()[-1] == "Completed 2.0 ['in line']"
 
 
 TWICE = """
