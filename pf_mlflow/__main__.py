@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pf_mlflow.cli import main
+from pf_mlflow.cli import command
 
-main(prog_name="pf-mlflow")
+command()

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from pf_mlflow.cli import main
+
 _LIST = "import json, sys, pf_mlflow; {more}print(json.dumps(sorted(sys.modules)))"
 _KEPT_OUT = {"mlflow", "click", "rich", "jinja2", "httpx", "sqlalchemy"}
 
@@ -49,3 +51,20 @@ def test_help_imports_little() -> None:
     packages = json.loads(done.stdout.splitlines()[-1])
     compiled = {name for name in packages if name.startswith("_") or name == "cython_runtime"}
     assert set(packages) - compiled - sys.stdlib_module_names <= _HELP_MAY_IMPORT
+
+
+_TYPED = """
+import atexit, gc, json, sys
+from pf_mlflow.cli import command
+atexit.register(lambda: print(json.dumps([gc.get_threshold()[0], sorted(sys.modules)])))
+sys.argv = ["pf-mlflow", "show", "--help"]
+command()
+"""
+
+
+def test_a_command_imports_no_other_and_looks_for_garbage_rarely() -> None:
+    done = subprocess.run([sys.executable, "-c", _TYPED], capture_output=True, text=True, check=True, timeout=60)
+    threshold, modules = json.loads(done.stdout.splitlines()[-1])
+    commands = {name for name in modules if name in {f"pf_mlflow.cli.{one}" for one in main.commands}}
+    assert commands == {"pf_mlflow.cli.show"}
+    assert threshold >= 100_000

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
+from collections import UserDict
+from importlib import import_module
+from typing import Any
+
 import click
 
 from pf_mlflow.__version__ import __version__
-from pf_mlflow.cli.clean import clean
-from pf_mlflow.cli.doctor import doctor
-from pf_mlflow.cli.evaluate import evaluate
-from pf_mlflow.cli.init import init
 from pf_mlflow.cli.leaving import leave_at_once
-from pf_mlflow.cli.output import begin
-from pf_mlflow.cli.run import run
-from pf_mlflow.cli.show import show
-from pf_mlflow.cli.sync import sync
-from pf_mlflow.cli.ui import ui
+from pf_mlflow.garbage import collect_rarely
 
 __all__ = ["command", "main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(UserDict[str, Any]):
+    """The commands by their names; the module of one is imported when that one is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a command."""
+        return getattr(import_module(self.data[name]), name)
+
+
+_NAMES = ("clean", "doctor", "evaluate", "init", "run", "show", "sync", "ui")
+
+
+@click.group(
+    commands=_Commands({name: f"{__name__}.{name}" for name in _NAMES}),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__)
 def main() -> None:
     """Everything a prompt flow did, line by line, in MLflow.
 
     Example: pf-mlflow run --flow . --data data/topics.jsonl --column-mapping topic='${data.topic}'
     """
+    from pf_mlflow.cli.output import begin
+
     begin()
 
 
-for each in (clean, doctor, evaluate, init, run, show, sync, ui):
-    main.add_command(each)
-
-
 def command() -> None:
-    """What `pf-mlflow` in a shell is: `main`, and its end at once."""
+    """What `pf-mlflow` in a shell is: `main`, begun without looking for garbage, and its end at once."""
+    collect_rarely()
     try:
-        main()
+        main(prog_name="pf-mlflow")
     except SystemExit as end:
         if isinstance(end.code, int):
             leave_at_once(end.code)

@@ -18,6 +18,7 @@ from pf_mlflow.delivery.retry_policy import Deadline
 from pf_mlflow.delivery.spooled_batch import spool_may_fail
 from pf_mlflow.delivery.write_queue import QueuedLine
 from pf_mlflow.errors import TrackingDown
+from pf_mlflow.garbage import collect_rarely
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.records.batch import Batch
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 def main(spool_dir: str, batch_uid: str = "", experiment: str = "", base_uid: str = "", starter: str = "") -> int:
     """Deliver one batch, or what earlier ones left over; the entry point of the detached process."""
+    collect_rarely()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
     settings = read_settings()
     if not batch_uid:
