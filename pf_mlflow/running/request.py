@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ __all__ = ["PROCESSES", "THREADS", "RunRequest"]
 
 THREADS, PROCESSES = "threads", "processes"
 _AT_ONCE = {THREADS: 32, PROCESSES: 4}
+_NAME_LIMIT = 200
+"""Bytes of a batch's name, which is the beginning of files' names of 255."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class RunRequest:
             raise BadInput(f"engine={self.engine!r} cannot be used: it is {THREADS} or {PROCESSES}.")
         for name in ("concurrency", "limit", "line_timeout"):
             _check_count(name, getattr(self, name))
+        _check_name(self.name)
         for name in ("column_mapping", "tags", "init", "connections", "environment_variables"):
             _check_mapping(name, getattr(self, name))
         if self.limit and self.engine == PROCESSES:
@@ -88,6 +92,18 @@ class RunRequest:
 def _check_count(name: str, value: object) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise BadInput(f"{name}={value!r} cannot be used: it is a whole number from 1 on.")
+
+
+def _check_name(name: object) -> None:
+    """Raise `BadInput` for a name whose folder would hold other batches, which would go with it, or be elsewhere."""
+    if name is None:
+        return
+    if not isinstance(name, str) or name == ".." or Path(name).name != name or len(os.fsencode(name)) > _NAME_LIMIT:
+        shown = repr(name) if len(repr(name)) <= 60 else f"{repr(name)[:60]}…"
+        raise BadInput(
+            f"name={shown} cannot be used: promptflow makes a folder of that name; take one without `/`, of at most "
+            f"{_NAME_LIMIT} bytes."
+        )
 
 
 def _check_mapping(name: str, value: object) -> None:
