@@ -17,6 +17,7 @@ from pf_mlflow.running.result import RunResult
 from pf_mlflow.running.run import run_batch
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.active_run import active_run
 
 __all__ = ["evaluate", "run", "show", "sync"]
 
@@ -29,6 +30,7 @@ def run(
     name: str | None = None,
     display_name: str | None = None,
     tags: Mapping[str, str] | None = None,
+    parent_run: str | None = None,
     variant: str | None = None,
     connections: Mapping[str, Mapping[str, str]] | None = None,
     init: Mapping[str, str] | None = None,
@@ -54,6 +56,7 @@ def run(
         name: The batch's name; promptflow makes one up.
         display_name: What its parent run is called in MLflow.
         tags: Tags of promptflow's run.
+        parent_run: Id of a run of yours that the batch's is put below; the active one unless said, `""` for none.
         variant: `${node.variant}`, of a node with variants.
         connections: `{node: {input: connection}}`, instead of those that the flow names.
         init: What a flex flow's class is made with.
@@ -70,6 +73,7 @@ def run(
     Raises:
         PfMlflowError: What is wrong, and what to do about it, in one sentence.
     """
+    active = active_run() if parent_run is None else None
     request = RunRequest(
         flow=Path(flow) if flow else None,
         data=data_file(data),
@@ -77,6 +81,8 @@ def run(
         name=name,
         display_name=display_name,
         tags={} if tags is None else tags,
+        parent_run=active.run_id if active else parent_run,
+        fallbacks=active.variables() if active else {},
         variant=variant,
         connections={} if connections is None else connections,
         init={} if init is None else init,

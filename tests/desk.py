@@ -9,6 +9,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 from finished import finished_batch, run_info
+from json_schemas import check_json
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
@@ -44,7 +45,9 @@ class Desk:
         before = os.getcwd()
         os.chdir(self.folder)
         try:
-            return CliRunner().invoke(main, words, env={**self.env, **env})
+            done = CliRunner().invoke(main, words, env={**self.env, **env})
+            check_json(words, done.stdout)
+            return done
         finally:
             os.chdir(before)
 

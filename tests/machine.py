@@ -16,6 +16,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 from command_server import CommandServer
+from json_schemas import check_json
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -60,14 +61,18 @@ class Machine:
             call["args"] = self.server.words(*call["args"])
         elif self.server and words[0] == "python" and words[1].endswith(".py"):
             call["args"] = self.server.words(*words[1:])
-        return subprocess.run(**call, capture_output=True, timeout=280)
+        done = subprocess.run(**call, capture_output=True, timeout=280)
+        check_json(words, done.stdout)
+        return done
 
     def type(self, *words: str, **env: str) -> Result:
         """Type a command of ours that runs no flow, in this process: to start one takes a second."""
         before = os.getcwd()
         os.chdir(self.cwd)
         try:
-            return CliRunner().invoke(main, words, env=self.env | {"PWD": str(self.cwd)} | env)
+            done = CliRunner().invoke(main, words, env=self.env | {"PWD": str(self.cwd)} | env)
+            check_json(words, done.stdout)
+            return done
         finally:
             os.chdir(before)
 

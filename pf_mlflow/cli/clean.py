@@ -62,7 +62,7 @@ def clean(older_than: float, batches: bool, dry_run: bool, as_json: bool) -> Non
     """
     with one_sentence("Interrupted; what was taken away stays so."), Progress(err) as progress:
         found = clean_up(read_settings(), older_than, batches, dry_run, progress)
-    print_json({"dry_run": dry_run, **found.as_dict()}) if as_json else _print(found, dry_run)
+    print_json("clean", {"dry_run": dry_run, **found.as_dict()}) if as_json else _print(found, dry_run)
     raise SystemExit(0 if found.succeeded else 1)
 
 

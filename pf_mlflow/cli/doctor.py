@@ -33,7 +33,7 @@ def doctor(flow_dir: Path | None, as_json: bool) -> None:
     with one_sentence():
         results = examine(flow_dir)
     if as_json:
-        print_json({"verdict": verdict(results), "checks": [one.as_dict() for one in results]})
+        print_json("doctor", {"verdict": verdict(results), "checks": [one.as_dict() for one in results]})
     else:
         _print(results)
     raise SystemExit(1 if verdict(results) == "error" else 0)

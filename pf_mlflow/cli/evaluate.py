@@ -67,7 +67,7 @@ def evaluate(
         with one_sentence():
             with ConsoleObserver(quiet=as_json) as console:
                 result = run_evaluation(request, console)
-    print_json(result.as_dict()) if as_json else print_result(result)
+    print_json("result", result.as_dict()) if as_json else print_result(result)
     leave(result)
 
 

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import TextIOWrapper
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from pf_mlflow.errors import BadInput, PfMlflowError
+from pf_mlflow.errors import BadInput, PfMlflowError, TrackingDown
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.records.batch import on_batch
 from pf_mlflow.reports import tables
@@ -77,6 +77,8 @@ def one_sentence(interrupted: str = "Interrupted.") -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, TrackingDown) and " — " not in str(error):
+        return f"{str(error).rstrip('.')} — see that it runs, and that MLFLOW_TRACKING_URI is right."
     if isinstance(error, PfMlflowError):
         return str(error)
     named = str(getattr(error, "filename", None) or "")
@@ -109,10 +111,12 @@ def busy(doing: str) -> AbstractContextManager[object]:
     return err.status(doing) if err.is_terminal else nullcontext()
 
 
-def print_json(data: Any) -> None:
-    """Print a result for a program: what no encoding and no colour can break."""
+def print_json(kind: str, data: Mapping[str, Any]) -> None:
+    """Print a result for a program, with its schema in `docs/schemas/`: what no encoding and no colour can break."""
     is_unicode = "utf" in (sys.stdout.encoding or "").lower()
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=not is_unicode) + "\n")
+    sys.stdout.write(
+        json.dumps({"schema": f"pf-mlflow/{kind}/v1", **data}, indent=2, ensure_ascii=not is_unicode) + "\n"
+    )
     sys.stdout.flush()
 
 

@@ -46,6 +46,7 @@ __all__ = ["run"]
 @click.option("--name", "-n", help="Name of the batch. Default: promptflow makes one up.")
 @click.option("--display-name", help="Name of the batch's run in MLflow. Default: the batch's name.")
 @click.option("--tags", type=Pairs(), multiple=True, help="A tag of promptflow's run record; several times.")
+@click.option("--parent-run", metavar="ID", help="A run of yours in MLflow that the batch's run is put below.")
 @click.option("--variant", metavar="'${NODE.VARIANT}'", help="Variant of a node to use.")
 @click.option(
     "--connections",
@@ -105,7 +106,7 @@ def run(
                 result = run_batch(request, console)
                 if asked and not result.interrupted and result.status == "Completed":
                     result = _scored(result, asked, console)
-    print_json(result.as_dict()) if as_json else print_result(result)
+    print_json("result", result.as_dict()) if as_json else print_result(result)
     leave(result)
 
 

@@ -44,7 +44,7 @@ def show(batch: str, failed: bool, worst: str | None, as_json: bool) -> None:
         settings = read_settings()
         report = show_batch(Spool(settings.spool_dir), settings, batch, failed, worst or "")
     if as_json:
-        print_json(report.as_dict())
+        print_json("show", report.as_dict())
     else:
         _print(report, failed, worst)
 

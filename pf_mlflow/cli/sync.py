@@ -38,7 +38,7 @@ def sync(batches: tuple[str, ...], every: bool, dry_run: bool, as_json: bool) ->
         with Progress(err) as progress:
             done = sync_batches(Spool(settings.spool_dir), settings, batches, every, dry_run, progress)
     if as_json:
-        print_json({"dry_run": dry_run, "batches": [one.as_dict() for one in done]})
+        print_json("sync", {"dry_run": dry_run, "batches": [one.as_dict() for one in done]})
     else:
         _print(done, dry_run)
     raise SystemExit(0 if all(one.succeeded for one in done) else 1)

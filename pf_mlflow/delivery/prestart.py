@@ -14,7 +14,7 @@ import psutil
 
 from pf_mlflow.delivery.retry_policy import CircuitBreaker, Deadline
 from pf_mlflow.errors import TrackingDown, TrackingRefused
-from pf_mlflow.settings import without_password
+from pf_mlflow.settings import read_settings, without_password
 from pf_mlflow.spool.launch import delivery_process
 from pf_mlflow.spool.processes import is_alive, started_at
 
@@ -134,6 +134,9 @@ def _answer(experiment: str, spool_dir: Path, base_uid: str) -> str:
         store = StoreWriter(os.environ["MLFLOW_TRACKING_URI"], experiment, spool_dir)
         with _answered_soon():
             call = CircuitBreaker(Deadline(_RETRY_FOR)).call
+            if (outer := read_settings().parent_run) and not base_uid:
+                call(store.open)
+                call(lambda: store.check_outer_run(outer))
             call(store.open_experiment)
             if base_uid and call(lambda: store.is_deleted(base_uid)):
                 return f"{_REFUSED} {_DELETED}"

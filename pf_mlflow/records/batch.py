@@ -32,6 +32,8 @@ class Batch:
     base_uid: str | None = None
     """The batch that this one scores: it has no runs of its own then, but adds to those of that one."""
     base_name: str = ""
+    outer_run_id: str | None = None
+    """A run of the user's that the batch's own is put below."""
 
     def to_json(self) -> str:
         """Return the batch as JSON."""

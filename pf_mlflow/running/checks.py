@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.sources.promptflow.flow import node_shapes
 
-__all__ = ["check_data", "check_kinds", "check_mapping", "check_outputs", "output_names"]
+__all__ = ["check_data", "check_mapping", "check_outputs", "check_sources", "output_names"]
 
-_KINDS = ("llm", "python", "prompt", "custom_llm", "csharp")
+_TABLES = (".csv", ".tsv", ".json", ".parquet")
+_LINE_SHOWN = 60
+"""Characters of a line that are shown at the most."""
 _LONG_NUMBER = re.compile(rb"\d{19}")
+_REFERENCE = re.compile(r"\$\{[^{}]*\}")
+_COLUMN = re.compile(r"\$\{(data|run\.outputs|run\.inputs)\.([^{}]+)\}")
+_NEARLY_COLUMN = re.compile(r"\$?\{*\s*(data|run\.outputs|run\.inputs)\.([^\s{}]+)\s*\}*")
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 """What promptflow's reader takes for an integer, and for a number's part before its point."""
 
@@ -23,14 +27,28 @@ _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 def check_data(data: Path) -> set[str] | None:
     """Return the columns of a data file, those of any line; raise `BadInput` naming what cannot be read.
 
-    Lines of JSONL are read one by one; other formats are left to promptflow, and their columns are `None`.
+    Lines of JSONL, and of a file whose kind its name does not tell, are read one by one; other formats and folders are
+    left to promptflow, and their columns are `None`.
     """
     if not data.exists():
         raise BadInput(f"The data file {str(data)!r} does not exist.")
-    if data.suffix.lower() != ".jsonl":
-        return None
-    if data.is_dir():
+    is_lines = data.suffix.lower() == ".jsonl"
+    if is_lines and data.is_dir():
         raise BadInput(f"{str(data)!r} is a folder; give it a file with one JSON object per line.")
+    if data.is_dir() or data.suffix in _TABLES:
+        return None
+    try:
+        return _columns_of_lines(data)
+    except BadInput as error:
+        if is_lines:
+            raise
+        raise BadInput(
+            f"The data file {str(data)!r} is in no format that promptflow reads; save it as .jsonl, "
+            f"{', '.join(_TABLES)}."
+        ) from error
+
+
+def _columns_of_lines(data: Path) -> set[str]:
     columns: set[str] = set()
     lines = 0
     with data.open("rb") as file:
@@ -49,14 +67,22 @@ def _columns(data: Path, number: int, raw: bytes) -> set[str]:
     try:
         row = json.loads(raw.decode("utf-8"))
     except ValueError as error:
-        raise BadInput(f"{data} line {number} is no JSON ({error}): {raw[:60]!r}.") from error
+        if not isinstance(error, json.JSONDecodeError):
+            raise BadInput(f"{data} line {number} is not UTF-8; save the file as UTF-8.") from error
+        why = f"{error.msg}, column {error.colno}"
+        raise BadInput(f"{data} line {number} is no JSON ({why}); mend or remove it: {_shown(raw)}") from error
     except RecursionError as error:
-        raise BadInput(f"{data} line {number} is nested too deeply: {raw[:60]!r}.") from error
+        raise BadInput(f"{data} line {number} is nested too deeply; mend or remove it: {_shown(raw)}") from error
     if not isinstance(row, dict):
-        raise BadInput(f"{data} line {number} is no JSON object: {raw[:60]!r}.")
+        raise BadInput(f'{data} line {number} is no JSON object, as {{"input": "value"}}: {_shown(raw)}')
     if _LONG_NUMBER.search(raw):
         _check_numbers(data, number, raw)
     return set(row)
+
+
+def _shown(raw: bytes) -> str:
+    text = raw.decode("utf-8", "backslashreplace").strip()
+    return text if len(text) <= _LINE_SHOWN else f"{text[:_LINE_SHOWN]} …"
 
 
 class _TooLarge:
@@ -78,6 +104,28 @@ def _check_numbers(data: Path, number: int, raw: bytes) -> None:
             ) from error
 
 
+def check_sources(mapping: Mapping[str, str], has_data: bool, has_base: bool) -> None:
+    """Raise `BadInput` if a mapping means a column and would give all lines its text, or names what is not there.
+
+    Args:
+        mapping: What the user says, by input.
+        has_data: Whether there are data to take columns from.
+        has_base: Whether there is a batch to take outputs from.
+    """
+    for name, source in mapping.items():
+        said = f"--column-mapping {name}='{source}'"
+        if found := _COLUMN.fullmatch(str(source)):
+            if found[1] == "data" and not has_data:
+                raise BadInput(f"{said} cannot be used: there are no data; name them with --data FILE.")
+            if found[1] != "data" and not has_base:
+                raise BadInput(f"{said} cannot be used: there is no other batch; name one with --run BATCH.")
+        elif meant := _NEARLY_COLUMN.fullmatch(str(source)):
+            right = f"${{{meant[1]}.{meant[2]}}}"
+            raise BadInput(f"{said} is this text on every line; for a column write {name}='{right}'.")
+        elif _REFERENCE.fullmatch(str(source)):
+            raise BadInput(f"{said} names no column; write {name}='${{data.COLUMN}}'.")
+
+
 def check_mapping(mapping: Mapping[str, str], columns: set[str] | None, dag: Mapping[str, Any], data: Path) -> None:
     """Raise `BadInput` if a mapping names an input or a column that there is not, or an input would get no value."""
     inputs = dag.get("inputs") or {}
@@ -96,13 +144,12 @@ def check_mapping(mapping: Mapping[str, str], columns: set[str] | None, dag: Map
                 f"{data} has no column {name!r}, which the flow needs; map one with "
                 f"--column-mapping {name}='${{data.COLUMN}}' (columns: {_listed(columns)})."
             )
-
-
-def check_kinds(dag: Mapping[str, Any], path: Path) -> None:
-    """Raise `BadInput` if a node of a flow, or a variant of one, is of a kind that there is not."""
-    for name, shape in node_shapes(dag):
-        if "type" in shape and shape["type"] not in _KINDS:
-            raise BadInput(f"{path} node {name!r} is of type {shape['type']!r}; there are {', '.join(_KINDS)}.")
+    if mapping and not any(str(source).startswith("$") for source in mapping.values()):
+        told = ", ".join(f"{name}={source}" for name, source in mapping.items())
+        raise BadInput(
+            f"No column goes to any input, so all lines would be the same ({told}); map one with "
+            f"--column-mapping {next(iter(mapping))}='${{data.COLUMN}}'."
+        )
 
 
 def check_outputs(mapping: Mapping[str, str], outputs: Path, batch: str) -> None:

@@ -42,7 +42,10 @@ def columns_of(data: Path) -> set[str]:
     columns = check_data(data)
     if columns is not None:
         return columns
-    return {str(name) for row in data_rows(data) for name in row}
+    rows = data_rows(data)
+    if not rows:
+        raise BadInput(f"The data {str(data)!r} are empty; give them a row each line of the batch.")
+    return {str(name) for row in rows for name in row}
 
 
 def mapped_by_name(

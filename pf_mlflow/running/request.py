@@ -34,6 +34,10 @@ class RunRequest:
     connections: Connections = field(default_factory=dict)
     default_connection: Mapping[str, str] = field(default_factory=dict)
     """Inputs of nodes, by node, that take `open_ai_connection`, or what stands in for it where there is none."""
+    parent_run: str | None = None
+    """A run of the user's that the batch's is put below, `""` for none; `None` is what the settings say."""
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
+    """Variables that hold where neither flow nor environment says where a batch goes."""
     init: Mapping[str, str] = field(default_factory=dict)
     """Arguments of a flex flow's class."""
     environment_variables: Mapping[str, str] = field(default_factory=dict)

@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pf_mlflow.projection.notebook import Shown, notebook_html
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.records.batch import Batch, command_on
 from pf_mlflow.running.model_choice import ModelChoice
@@ -15,6 +16,7 @@ from pf_mlflow.settings import Settings
 from pf_mlflow.sources.live.api import batch_started
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 from pf_mlflow.sources.promptflow.flow import saves_scores
+from pf_mlflow.sources.promptflow.known_secrets import known_secrets
 from pf_mlflow.sources.promptflow.outcome import failure_of
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record
@@ -76,6 +78,19 @@ class RunResult:
         """How many lines an evaluation could not score."""
         scores = self.summary.scores if self.summary else {}
         return int(scores.get("lines_not_evaluated", 0))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of it."""
+        name = (self.batch and self.batch.base_name) or self.name
+        place = f"{self.batch.tracking_uri}, experiment {self.batch.experiment!r}" if self.batch else None
+        facts = {"status": self.status, "language model": self.model and self.model.label, "MLflow": place}
+        commands = {} if self.delivered else {"Next": command_on("sync", self.name)}
+        if self.lines_failed and self.batch:
+            commands["Errors"] = command_on("show", name, "--failed")
+        if self.parent_run_id and not self.link:
+            commands["Look at"] = command_on("ui", name)
+        notes = [note for note in (self.failure, self.trouble) if note]
+        return notebook_html(Shown(name, facts, self.summary, notes, self.link, commands), known_secrets())
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a program wants to know."""

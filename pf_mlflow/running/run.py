@@ -13,8 +13,9 @@ from pathlib import Path
 from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.batch import Batch, command_on
-from pf_mlflow.running.checks import check_kinds, check_mapping, check_outputs
+from pf_mlflow.running.checks import check_mapping, check_outputs, check_sources
 from pf_mlflow.running.cut_off import ended_record
+from pf_mlflow.running.flow_check import check_flow
 from pf_mlflow.running.main_guard import check_guarded
 from pf_mlflow.running.mapping import columns_of, mapped_by_name, sources_of, tell_mapping
 from pf_mlflow.running.model_check import model_check
@@ -62,7 +63,7 @@ def _run_in_turn(request: RunRequest, observer: Observer) -> RunResult:
         check_guarded()
     earlier = _resumed(request)
     flow = read_flow(Path(earlier.flow_path or "") if earlier else request.flow or Path())
-    settings = Settings.for_flow(flow.definition, {**os.environ, **_own_variables(request)})
+    settings = Settings.for_flow(flow.definition, {**request.fallbacks, **os.environ, **_own_variables(request)})
     _check_files(settings)
     unwritable = settings.enabled and settings.unwritable_folder
     found = _check(request, flow)
@@ -136,8 +137,9 @@ def _check(request: RunRequest, flow: Flow) -> dict[str, str]:
         )
     if request.resume_from:
         return {}
+    check_sources(request.column_mapping, bool(request.data), bool(request.run))
     if flow.is_dag:
-        check_kinds(flow.definition, flow.folder / DAG)
+        check_flow(flow.definition, flow.folder / DAG, request.variant, request.connections)
     columns = columns_of(request.data) if request.data else None
     base = ended_record(request.run, read_settings()) if request.run else None
     outputs = BatchFolder.of(base).outputs_file if base else None
@@ -156,11 +158,14 @@ def _placed(settings: Settings, request: RunRequest, flow: Flow) -> Settings:
     """Return settings with the batch's store and experiment: if it scores the lines of another, they are that one's."""
     if base := _scored(settings, request, flow):
         place = {"tracking_uri": tracking_uri_of(base, settings), "experiment": base.experiment}
+        place["parent_run"] = ""
         if base.content == "none":  # what was kept out of its runs stays out of its scores
             place["content"] = base.content
     else:
         experiment = settings.experiment or flow.folder.name
         place = {"tracking_uri": settings.store_of(flow.folder), "experiment": experiment}
+        if request.parent_run is not None:
+            place["parent_run"] = request.parent_run
     return settings.model_copy(update=place)
 
 

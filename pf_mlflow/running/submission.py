@@ -13,6 +13,7 @@ from pf_mlflow.records.batch import command_on
 from pf_mlflow.running.cut_off import end_record
 from pf_mlflow.running.model_choice import DEFAULT_CONNECTION, Connections, ModelChoice
 from pf_mlflow.running.monitor import Monitor
+from pf_mlflow.running.plainly import plainly
 from pf_mlflow.running.request import THREADS, RunRequest
 from pf_mlflow.settings import Settings
 from pf_mlflow.sources.live.api import attach
@@ -70,7 +71,7 @@ def submit_batch(client: Any, request: RunRequest, model: ModelChoice, monitor: 
     except Exception as error:
         log.debug("promptflow raised", exc_info=True)
         kind = "" if isinstance(error, PromptflowException) else f"{type(error).__name__}: "
-        sentence = f"{kind}{' '.join(str(error).split())}"
+        sentence = f"{kind}{plainly(' '.join(str(error).split()))}"
         if monitor.run_id:
             monitor.failure = f"promptflow could not finish the batch: {sentence}"
             return _failed(client, monitor)

@@ -138,6 +138,11 @@ class Settings(Variables):
         validation_alias="MLFLOW_EXPERIMENT_ID",
         description="Its id instead, of one that there is. `MLFLOW_EXPERIMENT_NAME` comes first.",
     )
+    parent_run: str = Field(
+        "",
+        description="Id of a run of yours that batches are put below, in the experiment that they go to. "
+        "`--parent-run` says it for one batch.",
+    )
     enabled: bool = Field(True, description="`false` switches everything off: the nodes only hand values on.")
     content: Literal["all", "none"] = Field(
         "all",
@@ -219,6 +224,7 @@ class Settings(Variables):
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             "PF_MLFLOW_SPOOL_DIR": str(self.spool_dir),
             "PF_MLFLOW_CONTENT": self.content,
+            "PF_MLFLOW_PARENT_RUN": self.parent_run,
         }
 
     def store_of(self, flow_dir: Path) -> str:

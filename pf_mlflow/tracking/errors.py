@@ -41,7 +41,6 @@ _UNUSABLE_DATABASE = (
     "malformed",
 )
 _NO_STORE = (
-    "unsupported URI",
     "filesystem tracking backend",
     "Unity Catalog tracking URI",
     "credential configuration failed",
@@ -136,6 +135,9 @@ def _answer(error: Exception) -> tuple[int | None, bool]:
 
 
 _UNUSABLE = "MLflow cannot use {uri}: {reason}"
+_UNREACHED = "MLflow at {uri} cannot be reached: {reason}"
+_NAME_CA = "let REQUESTS_CA_BUNDLE or MLFLOW_TRACKING_SERVER_CERT_PATH name a file with its CA"
+_MEND_PROXY = "mend HTTP_PROXY and HTTPS_PROXY, or let NO_PROXY name the host"
 _ANSWERED = "MLflow at {uri} answered {status}: {reason}"
 _NAME_ANOTHER = "let MLFLOW_TRACKING_URI name another store"
 _LACKS_PACKAGE = f"{_UNUSABLE} — install the package that is missing."
@@ -155,9 +157,16 @@ _TRACKING: Sequence[Rule] = (
     (lambda it: it.is_a(ImportError), TrackingRefused, _LACKS_PACKAGE),
     (lambda it: it.is_a(ArgumentError), TrackingRefused, f"{_UNUSABLE} — mend MLFLOW_TRACKING_URI."),
     (lambda it: it.says(*_UNUSABLE_DATABASE), TrackingRefused, f"{_UNUSABLE} — {_NAME_ANOTHER}."),
+    (
+        lambda it: it.says("unsupported URI"),
+        TrackingRefused,
+        "MLflow takes no runs at {uri}, of whose kind it knows no store — {remedy}.",
+    ),
     (lambda it: it.says(*_NO_STORE), TrackingRefused, "MLflow takes no runs at {uri}: {brief} — {remedy}."),
     (lambda it: it.says(*_FULL), TrackingDown, "The disk of MLflow at {uri} is full: {reason}"),
-    (lambda it: it.status is None, TrackingDown, "MLflow at {uri} cannot be reached: {reason}"),
+    (lambda it: it.says("certificate verify failed"), TrackingDown, f"{_UNREACHED} — {_NAME_CA}."),
+    (lambda it: it.says("its proxy: "), TrackingDown, f"{_UNREACHED} — {_MEND_PROXY}."),
+    (lambda it: it.status is None, TrackingDown, _UNREACHED),
     *_ANSWERS,
 )
 """The first that fits holds."""
@@ -202,6 +211,7 @@ def _translated(failure: _Failure, uri: str) -> TrackingError:
     kind, sentence = next((kind, sentence) for fits, kind, sentence in _TRACKING if fits(failure))
     brief = failure.reason.partition(". ")[0]
     message = sentence.format(uri=uri, reason=failure.reason, brief=brief, status=failure.status, remedy=remedy_of(uri))
+    message += "" if message.endswith((".", "!", "?")) else "."
     if issubclass(kind, TrackingDown) and failure.status is not None:
         return kind(message, _last_answer.retry_after)
     return kind(message)

@@ -11,12 +11,14 @@ from pf_mlflow.records.keys import readable
 from pf_mlflow.records.line import INTERRUPTED
 from pf_mlflow.tracking.run_payload import NOT_KEPT, NOT_LOGGED, RunPayload
 
-__all__ = ["KIND", "LINE", "SINGLE", "KnownRun", "batch_tags", "child_name", "child_tags"]
+__all__ = ["KIND", "LINE", "PARENT", "SINGLE", "KnownRun", "batch_tags", "child_name", "child_tags", "parent_tags"]
 
 LINE = "promptflow.line_number"
 """Tag of a line's run."""
 KIND = "promptflow.kind"
 """Tag of a run: `batch` or `line`."""
+PARENT = "mlflow.parentRunId"
+"""MLflow's tag of a run: the one that it is below."""
 SINGLE = "promptflow.single_number"
 """Tag of a single execution: which of its process's, so that it is written once."""
 
@@ -37,11 +39,16 @@ def batch_tags(batch: Batch) -> dict[str, str]:
     }
 
 
+def parent_tags(batch: Batch) -> dict[str, str]:
+    """Return the tags that the run of a batch is created with."""
+    return batch_tags(batch) | {KIND: "batch"} | ({PARENT: batch.outer_run_id} if batch.outer_run_id else {})
+
+
 def child_tags(batch: Batch, line_number: int, parent_run_id: str | None) -> dict[str, str]:
     """Return the tags that a line's run is created with; that of a single execution has no parent."""
     if parent_run_id is None:
         return batch_tags(batch) | {SINGLE: str(line_number)}
-    return batch_tags(batch) | {KIND: "line", LINE: str(line_number), "mlflow.parentRunId": parent_run_id}
+    return batch_tags(batch) | {KIND: "line", LINE: str(line_number), PARENT: parent_run_id}
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class KnownRun:
         data, info = run.data, run.info
         number = data.tags.get(LINE) or data.tags.get(SINGLE)
         values = RunPayload(info.status, info.start_time, info.end_time or 0, data.params, data.metrics, data.tags)
-        return cls(info.run_id, int(number) if number else None, data.tags.get("mlflow.parentRunId"), values)
+        return cls(info.run_id, int(number) if number else None, data.tags.get(PARENT), values)
 
     @property
     def is_over(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pf_mlflow.tracking.known_run import LINE, SINGLE, KnownRun
 
 __all__ = ["StoreReader"]
 
+_NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _PAGE = 1000
 _IS_PARENT = "params.flow != ''"
 """What tells the run of a batch from those of its lines."""
@@ -75,12 +77,40 @@ class StoreReader:
         try:
             return self._store.get_experiment(self.experiment.removeprefix(EXPERIMENT_ID))
         except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            if error.error_code not in _NOT_THERE:
                 raise
             raise TrackingRefused(
                 f"There is no experiment of {self.experiment} at {self.shown_uri} — `mlflow experiments search` lists "
                 "those there are; set the id of one, or MLFLOW_EXPERIMENT_NAME."
             ) from error
+
+    @translates_errors
+    def check_outer_run(self, run_id: str) -> None:
+        """See to it that a batch can be put below a run of the user's: MLflow shows no run below one elsewhere.
+
+        Raises:
+            TrackingRefused: there is no such run, or it is deleted, or in another experiment.
+        """
+        below = f"no batch can be put below the run {run_id!r}"
+        other = "name another with --parent-run or PF_MLFLOW_PARENT_RUN, or leave it out"
+        try:
+            info = self._store.get_run(run_id).info if self._store else None
+        except MlflowException as error:
+            if error.error_code not in _NOT_THERE:
+                raise
+            info = None
+        if info is None:
+            raise TrackingRefused(f"MLflow at {self.shown_uri} has no such run, so {below} — {other}.")
+        if info.lifecycle_stage == "deleted":
+            raise TrackingRefused(
+                f"It is deleted, so {below} — restore it with `mlflow runs restore --run-id {run_id}`."
+            )
+        name = self._store.get_experiment(info.experiment_id).name
+        if self.experiment not in (name, f"{EXPERIMENT_ID}{info.experiment_id}"):
+            raise TrackingRefused(
+                f"It is in the experiment {name!r} and the batch goes to {self.experiment!r}, so {below} — set "
+                f"MLFLOW_EXPERIMENT_NAME={shlex.quote(name)}, or {other}."
+            )
 
     def runs(self, batch_uid: str, which: str = "") -> Iterator[KnownRun]:
         """Yield the batch's parent and child runs as MLflow shows them; `which`: more of a filter, with its `AND`."""

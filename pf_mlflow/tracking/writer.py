@@ -22,7 +22,7 @@ from pf_mlflow.records.batch import Batch
 from pf_mlflow.tracking.artifacts import Artifacts
 from pf_mlflow.tracking.connection import open_store
 from pf_mlflow.tracking.errors import translated_errors, translates_errors
-from pf_mlflow.tracking.known_run import KIND, batch_tags, child_name, child_tags
+from pf_mlflow.tracking.known_run import LINE, PARENT, child_name, child_tags, parent_tags
 from pf_mlflow.tracking.links import is_database
 from pf_mlflow.tracking.reader import StoreReader
 from pf_mlflow.tracking.run_payload import RunPayload, milliseconds, requests_of
@@ -132,7 +132,7 @@ class StoreWriter(StoreReader):
     @_writes
     def create_parent(self, batch: Batch, display_name: str, start: float) -> str:
         """Create the run of a batch and return its id; `start` in Unix seconds."""
-        return self._create(start, batch_tags(batch) | {KIND: "batch"}, display_name)
+        return self._create(start, parent_tags(batch), display_name)
 
     @_writes
     def create_child(self, batch: Batch, line_number: int, parent_run_id: str, start: float) -> str:
@@ -234,10 +234,13 @@ class StoreWriter(StoreReader):
     @_writes
     def adopt_children(self, batch_uid: str, parent_run_id: str) -> None:
         """Put the children of the batch that are below other parents below this one."""
-        where = f"tags.`promptflow.batch_uid` = '{batch_uid}' AND tags.`mlflow.parentRunId` != '{parent_run_id}'"
+        of_batch = (
+            f"tags.`promptflow.batch_uid` = '{batch_uid}' AND tags.`{LINE}` != ''"  # its own may be below another
+        )
+        where = f"{of_batch} AND tags.`{PARENT}` != '{parent_run_id}'"
         while page := self._page(where):
             for run in page:
-                self._store.set_tag(run.info.run_id, RunTag("mlflow.parentRunId", parent_run_id))
+                self._store.set_tag(run.info.run_id, RunTag(PARENT, parent_run_id))
 
     @_writes
     def drop_tags(self, run_id: str, keys: Iterable[str]) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.running.checks import check_data, check_kinds, check_mapping, check_outputs
+from pf_mlflow.running.checks import check_data, check_mapping, check_outputs, check_sources
+from pf_mlflow.running.mapping import columns_of
 from pf_mlflow.sources.promptflow.flow import read_dag
 from pf_mlflow.sources.promptflow.private_names import data_rows
 from pf_mlflow.versions import SUPPORTED, check_versions
@@ -67,9 +68,9 @@ def test_read_dag(tmp_path: Path, content: bytes | None, expected: Mapping[str, 
         ('{"thème": "é\u2028"}\n'.encode(), {"thème"}),
         (b"", "is empty; give it one JSON object per line."),
         (b"\n \n", "is empty; give it one JSON object per line."),
-        (b'{"topic": "atom"}\n{"topic": \n', "line 2 is no JSON ("),
-        (b'{"topic": "\xe9"}\n', "line 1 is no JSON ("),
-        (b'\n\n["atom"]\n', """line 3 is no JSON object: b'["atom"]"""),
+        (b'{"topic": "atom"}\n{"topic": \n', "line 2 is no JSON (Expecting value, column "),
+        (b'{"topic": "\xe9"}\n', "line 1 is not UTF-8; save the file as UTF-8."),
+        (b'\n\n["atom"]\n', """line 3 is no JSON object, as {"input": "value"}: ["atom"]"""),
         (b'"atom"\n', "line 1 is no JSON object"),
         (b"null\n", "line 1 is no JSON object"),
         (
@@ -82,7 +83,7 @@ def test_read_dag(tmp_path: Path, content: bytes | None, expected: Mapping[str, 
         ),
         (b'{"m": [{"deep": -9223372036854775809}]}', "line 1 has a number of more than 64 bits in the column 'm'"),
         (b'{"m": 100000000000000000000.5}', "line 1 has a number of more than 64 bits in the column 'm'"),
-        ('{"topic": "atom"}'.encode("utf-16"), "line 1 is no JSON ('utf-8' codec"),
+        ('{"topic": "atom"}'.encode("utf-16"), "line 1 is not UTF-8"),
         (b'{"topic": ' + 100_000 * b"[" + 100_000 * b"]" + b"}", "line 1 is nested too deeply"),
         (None, "does not exist."),
     ],
@@ -105,6 +106,61 @@ def test_any_rows_are_read(tmp_path_factory: pytest.TempPathFactory, rows: list[
     data = tmp_path_factory.getbasetemp() / "rows.jsonl"
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="")
     assert check_data(data) == {name for row in rows for name in row}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("d.ndjson", b'{"topic": "atom"}\n', {"topic"}),
+        ("d", b'{"topic": "atom"}\n', {"topic"}),
+        ("d.csv", b"topic\natom\n", {"topic"}),
+        ("d.csv", b"", "are empty; give them a row"),
+        ("d.json", b"[]", "are empty; give them a row"),
+        ("d.CSV", b"topic\natom\n", "is in no format that promptflow reads; save it as .jsonl, .csv, .tsv, .json"),
+        ("d.xlsx", b"PK\3\4", "is in no format that promptflow reads"),
+    ],
+)
+def test_other_formats(tmp_path: Path, name: str, content: bytes, expected: set[str] | str) -> None:
+    (tmp_path / name).write_bytes(content)
+    if isinstance(expected, set):
+        assert columns_of(tmp_path / name) == expected
+        return
+    with pytest.raises(BadInput) as told:
+        columns_of(tmp_path / name)
+    assert expected in str(told.value) and name in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("data.topic", "is this text on every line; for a column write topic='${data.topic}'."),
+        ("{data.topic}", "write topic='${data.topic}'."),
+        ("$data.topic", "write topic='${data.topic}'."),
+        ("${{data.topic}}", "write topic='${data.topic}'."),
+        ("${data.topic", "write topic='${data.topic}'."),
+        ("run.outputs.answer", "write topic='${run.outputs.answer}'."),
+        ("${run.outputs.answer}", "there is no other batch; name one with --run BATCH."),
+        ("${topic}", "names no column; write topic='${data.COLUMN}'."),
+        ("${inputs.topic}", "names no column"),
+        ("${data.topic}", None),
+        ("${data.the topic}", None),
+        ("data.topic is what it says", None),
+        ("costs ${5}", None),
+    ],
+)
+def test_a_mapping_that_means_a_column(source: str, told: str | None) -> None:
+    if told is None:
+        return check_sources({"topic": source}, True, False)
+    with pytest.raises(BadInput) as raised:
+        check_sources({"topic": source}, True, False)
+    assert told in str(raised.value)
+
+
+def test_a_mapping_without_a_column() -> None:
+    with pytest.raises(
+        BadInput, match=r"No column goes to any input.*\(topic=tea\); map one with --column-mapping topic="
+    ):
+        check_mapping({"topic": "tea"}, {"topic"}, {"inputs": {"topic": {}}}, Path("d.jsonl"))
 
 
 def test_a_folder_named_like_a_data_file_is_no_data(tmp_path: Path) -> None:
@@ -214,13 +270,3 @@ def test_a_flow_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "read_text", lambda *words, **more: (tmp_path / "locked" / "x").open())
     with pytest.raises(BadInput, match="flow.dag.yaml cannot be read: No such file"):
         read_dag(tmp_path)
-
-
-def test_a_kind_of_node_that_there_is_not(tmp_path: Path) -> None:
-    from promptflow.contracts.tool import ToolType
-
-    for kind in ToolType:
-        if not kind.name.startswith("_"):
-            check_kinds({"nodes": [{"name": "joke", "type": kind.value}, {"name": "more"}]}, tmp_path)
-    with pytest.raises(BadInput, match="flow.dag.yaml node 'joke' is of type 'lllm'; there are llm, python, prompt"):
-        check_kinds({"nodes": [{"name": "joke", "type": "lllm"}]}, tmp_path / "flow.dag.yaml")

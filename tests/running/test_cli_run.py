@@ -115,7 +115,9 @@ def test_bad_input_stops_before_the_first_call(
         (keyless.cwd / f"{name}.jsonl").write_text(text)
     (keyless.cwd / "unmapped").mkdir(exist_ok=True)
     flow = (
-        (ROOT / "flow.dag.yaml").read_text().replace("  topic:\n    type: string\n    default: atom", "  subject: {}")
+        (ROOT / "flow.dag.yaml")
+        .read_text()
+        .replace("  topic:\n    type: string\n    default: atom", "  subject: {type: string}")
     )
     (keyless.cwd / "unmapped" / "flow.dag.yaml").write_text(flow)
     asked = fake_llm.requests.total()

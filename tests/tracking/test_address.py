@@ -20,7 +20,7 @@ from pf_mlflow.tracking.writer import StoreWriter
         ("http://127.0.0.1:99999", "Port out of range", "mend MLFLOW_TRACKING_URI"),
         ("http://[::1", "Invalid IPv6 URL", "mend MLFLOW_TRACKING_URI"),
         ("localhost:5000", "takes no runs at localhost:5000", "`export MLFLOW_TRACKING_URI=http://localhost:5000`"),
-        ("htp://host:5000", "takes no runs at htp://host:5000", "`export MLFLOW_TRACKING_URI=sqlite:///"),
+        ("htp://host:5000", "takes no runs at htp://host:5000, of", "`export MLFLOW_TRACKING_URI=http://host:5000`"),
         ("uc:foo", "takes no runs at uc:foo", "`export MLFLOW_TRACKING_URI=sqlite:///"),
         ("databricks", "takes no runs at databricks", "DATABRICKS_HOST"),
         ("databricks://nobody", "takes no runs at databricks://nobody", "DATABRICKS_HOST"),

@@ -28,6 +28,8 @@ __all__ = [
     "read_flow",
     "saves_scores",
     "shapes_of",
+    "shapes_that_run",
+    "variants_of",
 ]
 
 DAG = "flow.dag.yaml"
@@ -127,14 +129,19 @@ def _settings(path: Path, found: Any, mappings: tuple[str, ...] = _MAPPINGS) -> 
     return found
 
 
+def variants_of(dag: Mapping[str, Any], node: str) -> Mapping[str, Any]:
+    """Return a node's variants by name."""
+    found = ((dag.get("node_variants") or {}).get(node) or {}).get("variants") or {}
+    return {name: (variant or {}).get("node") or {} for name, variant in found.items()}
+
+
 def shapes_of(dag: Mapping[str, Any], node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return a node as it is written and in all its variants."""
-    variants = ((dag.get("node_variants") or {}).get(node["name"]) or {}).get("variants") or {}
-    return [node, *((variant or {}).get("node") or {} for variant in variants.values())]
+    return [node, *variants_of(dag, node["name"]).values()]
 
 
-def llm_calls(dag: Mapping[str, Any], variant: str | None = None) -> Iterator[tuple[str, str, str]]:
-    """Yield each LLM node of a flow with its connection and its model, by the variant that runs.
+def shapes_that_run(dag: Mapping[str, Any], variant: str | None = None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the nodes of a flow by name, each in its variant that runs.
 
     Args:
         dag: The flow; without nodes nothing is yielded.
@@ -142,12 +149,19 @@ def llm_calls(dag: Mapping[str, Any], variant: str | None = None) -> Iterator[tu
     """
     chosen_node, _, chosen = (variant or "").removeprefix("${").removesuffix("}").partition(".")
     for node in dag.get("nodes") or []:
-        variants = (dag.get("node_variants") or {}).get(node["name"]) or {}
-        name = chosen if chosen_node == node["name"] else variants.get("default_variant_id")
-        has_variants = chosen_node == node["name"] or node.get("use_variants")
-        one = ((variants.get("variants") or {}).get(name) or {}).get("node") if has_variants else node
-        if one and one.get("type") == "llm" and one.get("connection"):
-            yield node["name"], str(one["connection"]), str((one.get("inputs") or {}).get("model") or "")
+        name = node["name"]
+        default = ((dag.get("node_variants") or {}).get(name) or {}).get("default_variant_id")
+        if chosen_node == name or node.get("use_variants"):
+            yield name, variants_of(dag, name).get(chosen if chosen_node == name else str(default)) or {}
+        else:
+            yield name, node
+
+
+def llm_calls(dag: Mapping[str, Any], variant: str | None = None) -> Iterator[tuple[str, str, str]]:
+    """Yield each LLM node of a flow with its connection and its model, by the variant that runs."""
+    for name, node in shapes_that_run(dag, variant):
+        if node.get("type") == "llm" and node.get("connection"):
+            yield name, str(node["connection"]), str((node.get("inputs") or {}).get("model") or "")
 
 
 def node_shapes(dag: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -72,6 +72,7 @@ def _destination(settings: Settings, flow_dir: Path) -> dict[str, Any]:
         "experiment": settings.experiment or flow_dir.name,
         "user": current_user(),
         "content": settings.content,
+        "outer_run_id": settings.parent_run or None,
     }
 
 
