@@ -21,7 +21,7 @@ _FORMAT = 1000
 
 
 class Damaged(BadInput, sqlite3.DatabaseError):
-    """A file that is no database, or no longer a whole one."""
+    """A file that is no database, no longer a whole one, or that cannot be read."""
 
 
 @contextmanager

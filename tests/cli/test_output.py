@@ -93,6 +93,15 @@ def test_what_is_damaged_is_named(desk: Desk, command: str, damaged: str) -> Non
     assert ("The spool" in done.stderr) is False and "free its disk" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["show", "sync", "evaluate"])
+def test_promptflows_database_that_cannot_be_opened_is_not_called_the_spool(desk: Desk, command: str) -> None:
+    file = desk.home / "pf.sqlite"
+    file.mkdir()  # as a container makes it where a file was to be mounted
+    done = desk.type(command, "b1")
+    assert done.exit_code == 1 and done.stderr.startswith(f"Error: {file} cannot be read: "), done.output
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("damaged", ["home/pf.sqlite", "spool/spool.db"])
 def test_damage_is_noticed_before_the_first_line(desk: Desk, damaged: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in desk.env.items():

@@ -316,11 +316,11 @@ def test_a_check_that_fails_itself_is_told_and_the_others_go_on(
     visitor = Visitor(new_machine(), tmp_path)
     database = visitor.machine.folder / "promptflow" / "pf.sqlite"
     with closing(sqlite3.connect(database)) as db:
-        db.execute("CREATE TABLE connection (a)")
+        db.executescript("CREATE TABLE connection (a); INSERT INTO connection VALUES (1)")
     report = visitor.doctor()
     assert [one.check for one in report.found] == CHECKS and report.levels() == {"connections": "error"}
     message = report.one("connections").message
-    assert "could not be checked: OperationalError: no such column: connectionName" in message
+    assert "could not be checked: IndexError: No item with that key" in message
     database.write_text("no database at all, but text in a file " * 9)
     found = visitor.doctor().one("connections")
     assert found.message == f"{database} is damaged: file is not a database" and found.remedy.startswith("restore it")

@@ -44,6 +44,8 @@ def test_a_run_record_may_be_all_but_empty(tmp_path: Path) -> None:
 def test_there_is_no_record_where_promptflow_never_ran(tmp_path: Path) -> None:
     assert run_record(tmp_path, "b1") is None and run_records(tmp_path) == []
     assert not (tmp_path / "pf.sqlite").exists()
+    (tmp_path / "pf.sqlite").touch()  # what is left of a disk that was full
+    assert run_record(tmp_path, "b1") is None and run_records(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.sqlite_file import damage_named
+from pf_mlflow.sqlite_file import Damaged, damage_named
 
 __all__ = [
     "CurrentLine",
@@ -30,10 +30,10 @@ __all__ = [
     "current_batch",
     "current_line",
     "data_rows",
+    "database_rows",
     "last_word",
     "other_connection_provider",
     "promptflow_home",
-    "reading",
     "run_database",
     "snapshot_ignores",
     "stored_connections",
@@ -192,25 +192,34 @@ def run_database(home: Path) -> Path:
     return home / "pf.sqlite"
 
 
-@contextmanager
-def reading(database: Path) -> Iterator[sqlite3.Connection]:
-    """Open promptflow's database to read; raise `Damaged` naming it if it is none, or no longer whole."""
+def database_rows(home: Path, table: str, which: str = "", *values: str) -> list[sqlite3.Row]:
+    """Return rows of a table of promptflow's database, none where promptflow has not made it yet.
+
+    Raises:
+        Damaged: the file is no database, no longer a whole one, or cannot be read.
+    """
+    database = run_database(home)
+    if not database.exists():
+        return []
     remedy = "restore it, or move it away: promptflow makes another, without this one's batches and connections"
-    with damage_named(database, remedy):
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
-            yield db
+    try:
+        with damage_named(database, remedy):
+            with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+                db.row_factory = sqlite3.Row
+                if not db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+                    return []
+                return db.execute(f"SELECT * FROM {table} {which}", values).fetchall()
+    except sqlite3.OperationalError as error:
+        raise Damaged(f"{database} cannot be read: {error}.") from error
 
 
 def stored_connections(home: Path) -> dict[str, list[str]]:
     """Return promptflow's connections on this machine by name, each with its encrypted secrets."""
-    database = run_database(home)
-    if not database.is_file():
-        return {}
-    with reading(database) as db:
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'connection'").fetchone():
-            return {}
-        rows = db.execute("SELECT connectionName, configs || customConfigs FROM connection").fetchall()
-    return {name: re.findall(r"gAAAAA[\w=-]{50,}", values or "") for name, values in rows}
+    found = {}
+    for row in database_rows(home, "connection"):
+        values = f"{row['configs']}{row['customConfigs']}"
+        found[row["connectionName"]] = re.findall(r"gAAAAA[\w=-]{50,}", values)
+    return found
 
 
 def connection_secrets(home: Path) -> list[str]:

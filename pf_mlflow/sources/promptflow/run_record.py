@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +15,7 @@ from typing import Any
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.sources.promptflow.flow import DAG, Flow, flow_nodes, read_flow
-from pf_mlflow.sources.promptflow.private_names import reading, run_database
+from pf_mlflow.sources.promptflow.private_names import database_rows, run_database
 
 __all__ = [
     "NOWHERE",
@@ -90,12 +90,12 @@ class RunRecord:
 
 def run_record(home: Path, name: str) -> RunRecord | None:
     """Return promptflow's record of a batch, `None` if there is none under that name."""
-    return next(_records(home, "WHERE name = ?", name), None)
+    return next(map(_record, database_rows(home, "run_info", "WHERE name = ?", name)), None)
 
 
 def run_records(home: Path) -> list[RunRecord]:
     """Return promptflow's records of all its batches, oldest first."""
-    return list(_records(home, "ORDER BY created_on"))
+    return list(map(_record, database_rows(home, "run_info", "ORDER BY created_on")))
 
 
 def last_written(home: str | None) -> int:
@@ -104,16 +104,6 @@ def last_written(home: str | None) -> int:
         return run_database(Path(home)).stat().st_mtime_ns if home else 0
     except OSError:
         return 0
-
-
-def _records(home: Path, which: str, *values: str) -> Iterator[RunRecord]:
-    database = run_database(home)
-    if not database.is_file():
-        return
-    with reading(database) as db:
-        db.row_factory = sqlite3.Row
-        rows = db.execute(f"SELECT * FROM run_info {which}", values).fetchall()
-    yield from map(_record, rows)
 
 
 def _record(row: sqlite3.Row) -> RunRecord:
