@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from machine import BIN, ROOT, SECRET, Machine
 from visitor import Visitor, commands
 
 from pf_mlflow import __version__
-from pf_mlflow.doctor import _shown
-from pf_mlflow.doctor.check_result import CheckResult
+from pf_mlflow.doctor import _looked, _shown
+from pf_mlflow.doctor.check_result import OK, CheckResult
 from pf_mlflow.doctor.connections import needs_of
 from pf_mlflow.doctor.flow import check_copy, check_nodes, check_tracing
 from pf_mlflow.doctor.machine import check_packages, check_python, check_settings
@@ -310,20 +310,28 @@ def test_the_connections_that_a_flow_names(tmp_path: Path) -> None:
     ]
 
 
-def test_a_check_that_fails_itself_is_told_and_the_others_go_on(
+def test_a_database_that_cannot_be_read_is_told_and_the_other_checks_go_on(
     new_machine: Callable[..., Machine], tmp_path: Path
 ) -> None:
     visitor = Visitor(new_machine(), tmp_path)
     database = visitor.machine.folder / "promptflow" / "pf.sqlite"
     with closing(sqlite3.connect(database)) as db:
-        db.executescript("CREATE TABLE connection (a); INSERT INTO connection VALUES (1)")
+        db.execute("CREATE TABLE connection (a)")
     report = visitor.doctor()
     assert [one.check for one in report.found] == CHECKS and report.levels() == {"connections": "error"}
     message = report.one("connections").message
-    assert "could not be checked: IndexError: No item with that key" in message
+    assert message == f"{database} cannot be read: no such column: connectionName"
     database.write_text("no database at all, but text in a file " * 9)
     found = visitor.doctor().one("connections")
     assert found.message == f"{database} is damaged: file is not a database" and found.remedy.startswith("restore it")
+
+
+def test_a_check_that_fails_itself_is_told_with_what_it_found() -> None:
+    def check() -> Iterator[CheckResult]:
+        yield CheckResult(OK, "found")
+        raise ZeroDivisionError("by nought")
+
+    assert [one.message for one in _looked(check)] == ["found", "could not be checked: ZeroDivisionError: by nought"]
 
 
 def test_python_and_packages_are_held_against_what_the_package_declares(

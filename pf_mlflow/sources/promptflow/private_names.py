@@ -192,8 +192,8 @@ def run_database(home: Path) -> Path:
     return home / "pf.sqlite"
 
 
-def database_rows(home: Path, table: str, which: str = "", *values: str) -> list[sqlite3.Row]:
-    """Return rows of a table of promptflow's database, none where promptflow has not made it yet.
+def database_rows(home: Path, table: str, columns: str, which: str = "", *values: str) -> list[sqlite3.Row]:
+    """Return columns of rows of a table of promptflow's database, none where promptflow has not made it yet.
 
     Raises:
         Damaged: the file is no database, no longer a whole one, or cannot be read.
@@ -208,18 +208,15 @@ def database_rows(home: Path, table: str, which: str = "", *values: str) -> list
                 db.row_factory = sqlite3.Row
                 if not db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
                     return []
-                return db.execute(f"SELECT * FROM {table} {which}", values).fetchall()
+                return db.execute(f"SELECT {columns} FROM {table} {which}", values).fetchall()
     except sqlite3.OperationalError as error:
         raise Damaged(f"{database} cannot be read: {error}.") from error
 
 
 def stored_connections(home: Path) -> dict[str, list[str]]:
     """Return promptflow's connections on this machine by name, each with its encrypted secrets."""
-    found = {}
-    for row in database_rows(home, "connection"):
-        values = f"{row['configs']}{row['customConfigs']}"
-        found[row["connectionName"]] = re.findall(r"gAAAAA[\w=-]{50,}", values)
-    return found
+    rows = database_rows(home, "connection", "connectionName, configs || customConfigs")
+    return {name: re.findall(r"gAAAAA[\w=-]{50,}", values or "") for name, values in rows}
 
 
 def connection_secrets(home: Path) -> list[str]:

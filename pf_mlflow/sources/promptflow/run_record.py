@@ -90,12 +90,12 @@ class RunRecord:
 
 def run_record(home: Path, name: str) -> RunRecord | None:
     """Return promptflow's record of a batch, `None` if there is none under that name."""
-    return next(map(_record, database_rows(home, "run_info", "WHERE name = ?", name)), None)
+    return next(map(_record, database_rows(home, "run_info", "*", "WHERE name = ?", name)), None)
 
 
 def run_records(home: Path) -> list[RunRecord]:
     """Return promptflow's records of all its batches, oldest first."""
-    return list(map(_record, database_rows(home, "run_info", "ORDER BY created_on")))
+    return list(map(_record, database_rows(home, "run_info", "*", "ORDER BY created_on")))
 
 
 def last_written(home: str | None) -> int:
