@@ -117,7 +117,7 @@ class Variables(BaseModel):
 
 
 class Settings(Variables):
-    """What is logged, and where. The field descriptions are the README's table."""
+    """What is logged, and where. The field descriptions are the table of docs/settings.md."""
 
     prefix: ClassVar[str] = "PF_MLFLOW_"
     _flow_variables: dict[str, str] = PrivateAttr(default_factory=dict)

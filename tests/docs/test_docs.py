@@ -1,4 +1,4 @@
-"""What the README says is what the code does."""
+"""What README and docs say is what the code does."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from pf_mlflow.settings import Settings
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^ *```{language}\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text("utf-8")
+
+
+def yaml_blocks(name: str) -> list[str]:
+    return re.findall(r"^ *```yaml\n(.*?)^ *```", page(name), re.DOTALL | re.MULTILINE)
 
 
 def test_the_settings_table_is_the_settings() -> None:
-    rows = dict(re.findall(r"^\| `((?:PF_)?MLFLOW_\w+)` \| (.*) \|$", README, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `((?:PF_)?MLFLOW_\w+)` \| (.*) \|$", page("settings.md"), re.MULTILINE))
     expected = {}
     for name, field in Settings.model_fields.items():
         variable = str(field.validation_alias or f"PF_MLFLOW_{name.upper()}")
@@ -34,7 +38,7 @@ def test_the_settings_table_is_the_settings() -> None:
 
 def test_the_yaml_to_copy_is_the_flows_own() -> None:
     told = yaml.safe_load(
-        next(block for block in blocks("yaml") if "initialize_mlflow" in block).replace("answer", "joke")
+        next(block for block in yaml_blocks("own-flow.md") if "initialize_mlflow" in block).replace("answer", "joke")
     )
     own = yaml.safe_load((ROOT / "flow.dag.yaml").read_text("utf-8"))
     assert told["environment_variables"] == own["environment_variables"]
@@ -58,7 +62,7 @@ def test_make_targets_exist() -> None:
     "filter_string",
     re.findall(
         r"^\| [a-z][\w ,]* \| `+(.*?)`+ \|$",
-        README.partition("## Look at a batch")[2].partition("\n## ")[0],
+        page("look.md"),
         re.MULTILINE,
     ),
 )

@@ -87,12 +87,12 @@ def test_a_batch_is_described_without_its_lines_texts_until_a_user_does(store: S
 
 
 @pytest.mark.parametrize("nodes", [("joke",), ("rewrite", "answer")], ids=["one node", "two nodes"])
-def test_readme_s_snippet_and_recipes_find_lines_of_one_and_of_several_nodes(
+def test_the_snippet_and_recipes_of_docs_find_lines_of_one_and_of_several_nodes(
     store: StoreWriter, nodes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(store, "my_batch", lines=3, nodes=nodes)
-    readme = (ROOT / "README.md").read_text("utf-8")
-    snippet = next(one for one in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "search_runs" in one)
+    page = (ROOT / "docs" / "look.md").read_text("utf-8")
+    snippet = next(one for one in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "search_runs" in one)
     before, found = mlflow.get_tracking_uri(), dict[str, object]()
     monkeypatch.chdir(tmp_path)
     try:
@@ -103,7 +103,7 @@ def test_readme_s_snippet_and_recipes_find_lines_of_one_and_of_several_nodes(
     client = MlflowClient(store.tracking_uri)
     wheres = {"metrics.duration > 2": 0, "metrics.total_tokens > 1000": 0, "params.input_topic LIKE '%coffee%'": 0}
     for where, count in wheres.items():
-        assert where in readme and len(client.search_runs([store.experiment_id], where)) == count
+        assert where in page and len(client.search_runs([store.experiment_id], where)) == count
         met = where.replace("> 2", "> 1").replace("> 1000", "> 10").replace("coffee", "atom")
         lines = [
             run for run in client.search_runs([store.experiment_id], met) if "promptflow.line_number" in run.data.tags

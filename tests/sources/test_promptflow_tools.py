@@ -24,12 +24,13 @@ from servers import free_port
 TOKENS = PROMPT_TOKENS + COMPLETION_TOKENS
 
 
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "promptflow.md").read_text("utf-8")
+LOOK = (ROOT / "docs" / "look.md").read_text("utf-8")
 
 
-def of_readme(beginning: str) -> list[str]:
-    """The words of a command that the README shows, after `pf`."""
-    line = next(line for line in README.splitlines() if line.startswith(f"pf {beginning}"))
+def of_docs(beginning: str) -> list[str]:
+    """The words of a command that the docs show, after `pf`."""
+    line = next(line for line in PAGE.splitlines() if line.startswith(f"pf {beginning}"))
     return shlex.split(line)[1:]
 
 
@@ -51,12 +52,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_validate(machine: Machine, checkout: Path) -> None:
-    done = machine.command("pf", *of_readme("flow validate"), cwd=checkout)
+    done = machine.command("pf", *of_docs("flow validate"), cwd=checkout)
     assert done.returncode == 0 and "error" not in done.stdout.lower(), done.stdout
 
 
 def test_a_single_execution_logs_nothing(machine: Machine, checkout: Path) -> None:
-    done = machine.pf(*of_readme("flow test"), "--inputs", "topic=tea", cwd=checkout)
+    done = machine.pf(*of_docs("flow test"), "--inputs", "topic=tea", cwd=checkout)
     assert '"joke": "a joke about tea"' in done.stdout and '"child_run_id": ""' in done.stdout
     assert not (checkout / "mlflow.db").exists()
 
@@ -81,7 +82,7 @@ def test_a_single_execution_without_tracing_logs_nothing(machine: Machine, check
 def test_a_store_is_where_the_command_was_typed_whatever_its_starter_was_in(
     machine: Machine, checkout: Path, tmp_path: Path
 ) -> None:
-    machine.pf(*of_readme("run create --flow ."), "--name", "foreign", cwd=checkout, PWD=str(tmp_path))
+    machine.pf(*of_docs("run create --flow ."), "--name", "foreign", cwd=checkout, PWD=str(tmp_path))
     assert sorted(tracked(f"sqlite:///{checkout / 'mlflow.db'}", "foreign").children)
     assert not (tmp_path / "mlflow.db").exists()
 
@@ -102,7 +103,7 @@ def _finished_runs(uri: str, experiment: str, count: int, patience: float = 30.0
 
 @pytest.fixture(scope="module")
 def by_file(machine: Machine, checkout: Path) -> Tracked:
-    machine.pf(*of_readme("run create --file run.yml"), "--name", "by_file", cwd=checkout)
+    machine.pf(*of_docs("run create --file run.yml"), "--name", "by_file", cwd=checkout)
     return tracked(f"sqlite:///{checkout / 'mlflow.db'}", "by_file")
 
 
@@ -113,14 +114,14 @@ def test_a_batch_by_file(by_file: Tracked) -> None:
 
 
 def test_a_batch_by_options(machine: Machine, checkout: Path) -> None:
-    done = machine.pf(*of_readme("run create --flow ."), "--name", "by_options", cwd=checkout)
+    done = machine.pf(*of_docs("run create --flow ."), "--name", "by_options", cwd=checkout)
     uri = f"sqlite:///{checkout / 'mlflow.db'}"
     assert uri in done.stderr
     assert len(tracked(uri, "by_options").children) == 8
 
 
-def test_the_readmes_search_finds_the_slowest_lines(by_file: Tracked, machine: Machine, checkout: Path) -> None:
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "search_runs" in block]
+def test_the_docs_search_finds_the_slowest_lines(by_file: Tracked, machine: Machine, checkout: Path) -> None:
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", LOOK, re.DOTALL) if "search_runs" in block]
     done = machine.command("python", "-c", code, cwd=checkout)
     assert done.returncode == 0, done.stderr
     assert "params.input_topic" in done.stdout and "FINISHED" in done.stdout
