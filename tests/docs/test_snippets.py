@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from machine import ROOT, Machine, tracked
-from promptflow.client import load_connection
+from promptflow._sdk._load_functions import load_connection
 
 FLOW = """
 inputs:
@@ -23,7 +23,7 @@ def snippets(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("text, kind", zip(snippets("models.md", "yaml"), ["open_ai", "azure_open_ai"], strict=True))
+@pytest.mark.parametrize("text, kind", zip(snippets("models.md", "yaml"), ["OpenAI", "AzureOpenAI"], strict=True))
 def test_a_connections_file_is_one(text: str, kind: str, tmp_path: Path) -> None:
     (tmp_path / "connection.yaml").write_text(text)
     connection = load_connection(tmp_path / "connection.yaml", params_override=[{"api_key": "a-key"}])
