@@ -59,6 +59,9 @@ class DeliveryObserver:
     def answers_again(self) -> None:
         """An MLflow that was down answers."""
 
+    def remarked(self, sentence: str) -> None:
+        """MLflow has all of the batch, but for what the sentence says; the spool is about to know."""
+
 
 @dataclass
 class Delivered:
@@ -223,12 +226,14 @@ class _Delivery:
             if parent := self._writer.existing.parent:  # perhaps another deliverer's
                 self._note_parent(parent.run_id)
         summary = self._breaker.call(self._writer.close_parent)
-        self._spooled.close(summary, is_awaited=self._policy.follows)
-        self._done.is_closed, self._done.is_settled = True, self._spooled.is_settled
-        self._done.lines = summary.lines_total
         self._done.unread = self._unread(self._spooled.refused())
         if lost := self._store.lost:
             self._done.lost = f"{next(iter(lost.values()))} — {self._what_is_lost(len(lost))}"
+        if remark := self._done.trouble or self._writer.remark:
+            self._observer.remarked(remark)  # whoever waits for the batch leaves when it is closed
+        self._spooled.close(summary, is_awaited=self._policy.follows)
+        self._done.is_closed, self._done.is_settled = True, self._spooled.is_settled
+        self._done.lines = summary.lines_total
 
     def _unread(self, refused: Container[int]) -> str | None:
         existing = self._writer.existing

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 import psutil
 
 from pf_mlflow.delivery.retry_policy import CircuitBreaker, Deadline
 from pf_mlflow.errors import TrackingDown, TrackingRefused
+from pf_mlflow.records.batch import command_on
 from pf_mlflow.settings import read_settings, without_password
 from pf_mlflow.spool.launch import delivery_process
 from pf_mlflow.spool.processes import is_alive, started_at
+from pf_mlflow.spool.store import Spool
+
+if TYPE_CHECKING:  # which imports mlflow
+    from pf_mlflow.tracking.reader import StoreReader
 
 __all__ = ["PRESTART", "PrestartedDelivery", "await_batch"]
 
@@ -138,13 +145,25 @@ def _answer(experiment: str, spool_dir: Path, base_uid: str) -> str:
                 call(store.open)
                 call(lambda: store.check_outer_run(outer))
             call(store.open_experiment)
-            if base_uid and call(lambda: store.is_deleted(base_uid)):
-                return f"{_REFUSED} {_DELETED}"
+            if base_uid and (lack := call(lambda: _lack_of_runs(store, Spool(spool_dir), base_uid))):
+                return f"{_REFUSED} {lack}"
     except TrackingRefused as error:
         return f"{_REFUSED} {error}"
     except TrackingDown as error:
         return f"{_DOWN} {error}"
     return _GOOD
+
+
+def _lack_of_runs(store: StoreReader, spool: Spool, base_uid: str) -> str | None:
+    """Return why MLflow has no runs to which scores of a batch could be added, `None` if it has or they are to come."""
+    if store.is_deleted(base_uid):
+        return _DELETED
+    with suppress(OSError, sqlite3.Error):  # without a spool nobody knows whether they were there
+        state = spool.state(base_uid)
+        if state and state.closed and store.parent_id(base_uid) is None:
+            remedy = command_on("sync", state.batch.name)
+            return f"MLflow has nothing of the batch {state.batch.name!r} any more; `{remedy}` brings it in anew."
+    return None
 
 
 @contextmanager

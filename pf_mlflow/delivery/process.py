@@ -133,8 +133,6 @@ def deliver(spool: Spool, batch: Batch, settings: Settings, patience: float) -> 
     done = deliver_once(spool, source, tracking_uri_of(batch, settings), access, policy, report)
     if done.is_closed:
         log.info("batch %s: closed with %d lines", batch.name, done.lines)
-        if done.trouble:
-            report.trouble(done.trouble)
         return done
     with spool_may_fail():
         report.trouble(f"{done.trouble} Nothing is lost: {spool.waiting(batch.uid)} lines wait in the spool.")
@@ -183,6 +181,9 @@ class _Report(DeliveryObserver):
         log.info("batch %s: MLflow answers again", self._batch.name)
         with spool_may_fail():
             self._spool.set_trouble(self._batch.uid, None)
+
+    def remarked(self, sentence: str) -> None:
+        self.trouble(sentence)
 
     def trouble(self, sentence: str) -> None:
         """Leave a sentence in the spool; what is new in it goes into the batch's log too."""

@@ -26,11 +26,12 @@ from pf_mlflow.scoring import LineFields, Metric, chosen_metrics, known_metrics
 from pf_mlflow.scoring.judges.endpoint import SKIPPED
 from pf_mlflow.settings import Settings, read_settings
 from pf_mlflow.settings.judges import read_judge_settings
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 from pf_mlflow.sources.promptflow.flow import read_flow, saves_scores
 from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
 from pf_mlflow.sources.promptflow.local_batch import evaluation_of, known_batches, local_batch
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
-from pf_mlflow.sources.promptflow.run_record import RunRecord
+from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
 from pf_mlflow.spool.store import Spool
 
 __all__ = ["EvaluationRequest", "check_before", "evaluate", "metric_names", "prepared"]
@@ -158,9 +159,15 @@ def check_before(request: EvaluationRequest, run: RunRequest) -> EvaluationReque
 
 def _told(result: RunResult) -> RunResult:
     """Return the result of an evaluation; that no line got a score is a failure."""
-    if result.failure or not result.summary or result.summary.scores.get("lines_evaluated"):
+    if result.failure or not result.summary or result.summary.scores.get("lines_evaluated") or _has_scores(result):
         return result
     return replace(result, failure="No line got a score: the node that saves them was given none.")
+
+
+def _has_scores(result: RunResult) -> bool:
+    """Tell whether a line got scores that MLflow does not show, as those of an evaluation that came later."""
+    record = run_record(promptflow_home(), result.name)
+    return record is not None and any(line.scores for line in BatchFolder.of(record).lines("", record.name))
 
 
 def _check_saves_scores(path: Path) -> None:

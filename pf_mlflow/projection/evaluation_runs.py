@@ -110,14 +110,21 @@ class ScoreWriter(Writer):
                 f"`{command_on('sync', self.batch.name)}` its scores; if somebody deleted it there, "
                 "`mlflow runs restore` comes first."
             )
-        self._superseded = self._started_of(self.existing.parent) > self._started()
+        self._superseded = self._is_superseded_on(self.existing.parent)
         return self.existing.parent.run_id
+
+    def _is_superseded_on(self, parent: KnownRun) -> bool:
+        """Tell whether the batch's run bears an evaluation that started later, and keep what is to be told of that."""
+        if int(parent.values.tags.get(EVALUATION_STARTED, 0)) <= self._started():
+            return False
+        self.remark = (
+            f"The evaluation {parent.values.tags.get(EVALUATION)!r} of the same batch started later than "
+            f"{self.batch.name!r} and takes its place: MLflow shows the scores of that one."
+        )
+        return True
 
     def _started(self) -> int:
         return milliseconds(self.source.facts().start or time.time())
-
-    def _started_of(self, parent: KnownRun) -> int:
-        return int(parent.values.tags.get(EVALUATION_STARTED, 0))
 
     def write(
         self, line_number: int, opened: float, record: LineRecord | None, store: StoreWriter | None = None
@@ -171,8 +178,7 @@ class ScoreWriter(Writer):
             parent, summary = existing.parent or before, existing.summary()
             if not scored:
                 summary = replace(summary, scores=evaluated(summary.lines_total, 0))
-            is_latest = self._started_of(parent) <= self._started()
-            if is_latest and not (self._superseded if scored else summary.lines_completed):
+            if not self._is_superseded_on(parent) and not (self._superseded if scored else summary.lines_completed):
                 self._write_sums(parent, summary, table)
         return summary
 

@@ -42,6 +42,8 @@ class Writer(ABC):
         self.changes = Changes()
         self.has_doubt = False
         """Whether MLflow may have made a run of which no answer came."""
+        self.remark: str | None = None
+        """What is to be told of a batch of which MLflow has all, once it is closed."""
 
     @abstractmethod
     def read_existing(self) -> None:

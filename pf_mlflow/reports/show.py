@@ -139,6 +139,8 @@ def show_batch(
 def _check_metric(report: BatchReport, metric: str) -> None:
     sums = report.summary.scores if report.summary else {}
     if f"{metric}{VERSION}/mean" not in sums:
+        if f"{metric}{VERSION}/count" in sums:
+            raise BadInput(f"The scores {metric!r} are texts, none of which is the lowest; MLflow has them as tags.")
         known = ", ".join(name.removesuffix(f"{VERSION}/mean") for name in sums if name.endswith("/mean"))
         raise BadInput(
             f"No line has a score {metric!r}; {f'there are {known}' if known else '`pf-mlflow evaluate` scores them'}."

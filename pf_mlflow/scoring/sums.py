@@ -28,6 +28,7 @@ class ScoreSums:
         self.lines = 0
         """Lines with at least one score."""
         self._values: dict[str, array[float]] = {}
+        self._texts: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._judges = _JudgeSums()
 
@@ -57,12 +58,15 @@ class ScoreSums:
         number = score.number
         if number is not None:
             self._values.setdefault(name, array("d")).append(number)
+        elif score.text is not None and not score.is_judged:
+            self._texts[name] += 1
         return number is not None or score.text is not None
 
     def metrics(self) -> dict[str, float]:
         """Return mean, population variance, p90 and count of each score, and how often it failed, by metric's name.
 
-        The mean of `exact_match`, a share of lines, also stands under its bare name. What is no float is left out.
+        Of texts there is the count alone. The mean of `exact_match`, a share of lines, also stands under its bare name.
+        What is no float is left out.
         """
         sums: dict[str, float] = {}
         for name, values in sorted(self._values.items()):
@@ -71,6 +75,8 @@ class ScoreSums:
             sums |= {f"{key}/p90": percentile(sorted(values), 90), f"{key}/count": float(len(values))}
             if name in _RATES:
                 sums[key] = sums[f"{key}/mean"]
+        for name, count in sorted(self._texts.items()):
+            sums[f"{name}{VERSION}/count"] = sums.get(f"{name}{VERSION}/count", 0.0) + count
         sums |= {f"{name}{VERSION}/error_count": float(count) for name, count in sorted(self._errors.items())}
         sums |= self._judges.metrics()
         return {key: value for key, value in sums.items() if math.isfinite(value)}

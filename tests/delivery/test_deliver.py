@@ -3,11 +3,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from builders import batch
-from finished import CREATED, finished_batch, joke_call, run_info
+from finished import CREATED, EVALUATION_FLOW, call, finished_batch, joke_call, run_info
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
@@ -129,3 +130,36 @@ def test_two_spools_that_deliver_one_batch_at_once_leave_each_line_once(
     assert sorted(int(run.data.tags[LINE]) for run in children) == [*range(60)]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {done.parent_run_id}
     assert parents[0].data.metrics["lines_total"] == 60 and parents[0].data.metrics["total_tokens"] == 60 * 18
+
+
+class Listener(DeliveryObserver):
+    """Hears what is remarked, and whether the batch was closed by then."""
+
+    def __init__(self, spool: Spool, uid: str) -> None:
+        self._spool, self._uid = spool, uid
+        self.heard: list[tuple[str, bool]] = []
+
+    def remarked(self, sentence: str) -> None:
+        state = self._spool.state(self._uid)
+        self.heard.append((sentence, bool(state and state.closed)))
+
+
+def test_that_a_later_evaluation_took_its_place_is_told_before_it_is_closed(tmp_path: Path, fresh_store: Path) -> None:
+    uri, home, spool = f"sqlite:///{shutil.copy(fresh_store, tmp_path)}", tmp_path / "home", Spool(tmp_path / "spool")
+    scored = call("save_scores", 100.25, node_name="save_scores", output=[{"name": "f1", "value": 0.5}])
+    finished_batch(home, [run_info(0, joke_call())])
+    finished_batch(home, [run_info(0, scored)], "early", EVALUATION_FLOW, "b1")
+    later = {"start_time": "2026-11-21T05:58:16.500000+00:00"}
+    finished_batch(home, [run_info(0, scored)], "late", EVALUATION_FLOW, "b1", **later)
+    base = batch(uid=batch_uid(home, "b1", CREATED), promptflow_home=str(home), tracking_uri=uri)
+    heard = {}
+    for name in ("b1", "late", "early"):
+        of_base = {"base_uid": base.uid, "base_name": "b1"} if name != "b1" else {}
+        one = replace(base, uid=batch_uid(home, name, CREATED), name=name, **of_base)
+        spool.add_batch(one)
+        listener = Listener(spool, one.uid)
+        done = deliver_once(spool, LocalSource(one), uri, nullcontext(), Policy(Deadline(0.0)), listener)
+        assert done.is_closed and done.error is None
+        heard[name] = listener.heard
+    says = "The evaluation 'late' of the same batch started later than 'early' and takes its place: MLflow shows the "
+    assert heard == {"b1": [], "late": [], "early": [(f"{says}scores of that one.", False)]}

@@ -72,6 +72,22 @@ def test_a_batch_to_score_that_somebody_deleted_is_refused(tmp_path: Path, uri: 
         delivery.warning()
 
 
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_batch_to_score_that_mlflow_lost_is_refused(tmp_path: Path, uri: str, is_closed: bool) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.add_batch(batch(uid="base", name="night", tracking_uri=uri))
+    if is_closed:  # else its runs are to come
+        spool.close_batch("base", "{}")
+    delivery = PrestartedDelivery(uri, "jokes", tmp_path / "spool", "base")
+    if is_closed:
+        says = "MLflow has nothing of the batch 'night' any more; `pf-mlflow sync night` brings it in anew."
+        with pytest.raises(TrackingRefused, match=f"^{says}$"):
+            delivery.warning()
+    else:
+        assert delivery.warning() is None
+        delivery.dismiss()
+
+
 ORPHAN = """
 import os, sys, time
 from pathlib import Path

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from finished import home_with
+from finished import EVALUATION_FLOW, call, finished_batch, home_with, run_info
 from machine import ROOT
 
 from pf_mlflow.errors import BadInput
@@ -45,6 +45,17 @@ def test_that_no_line_got_a_score_is_told(scores: dict[str, float], is_told: boo
     told = _told(RunResult(name="e", status="Completed", summary=summary)).failure
     assert (told is not None and "No line got a score" in told) is is_told
     assert _told(RunResult(name="e", status="Completed", summary=summary, failure="boom")).failure == "boom"
+
+
+def test_scores_that_a_later_evaluation_took_the_place_of_are_no_lack_of_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PF_HOME_DIRECTORY", str(tmp_path))
+    node = call("save_scores", 100.25, node_name="save_scores", output=[{"name": "f1", "value": 0.5}])
+    finished_batch(tmp_path, [run_info(0), run_info(1, node)], "e", EVALUATION_FLOW, run="b1")
+    summary = BatchSummary(2, 2, 0, {}, {}, (), (), {"lines_evaluated": 0.0, "lines_not_evaluated": 2.0})
+    result = RunResult(name="e", status="Completed", summary=summary, trouble="another takes its place")
+    assert _told(result) == result
 
 
 def test_what_a_request_names_holds_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

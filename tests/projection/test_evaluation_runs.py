@@ -133,6 +133,7 @@ def test_on_the_lines_they_are_of_and_summed_up(store: StoreWriter) -> None:
         "bleu/v1/variance": pytest.approx(((1 / 4) ** 2 + (1 / 4) ** 2) / 3),
         "bleu/v1/p90": pytest.approx(1 / 4 + 0.8 * 1 / 4),
         "bleu/v1/count": 3,
+        "mood/v1/count": 3,
         "f1/v1/error_count": 3,
     }
     assert (parent.data.metrics["lines_evaluated"], parent.data.metrics["lines_not_evaluated"]) == (3, 1)
@@ -163,8 +164,12 @@ def test_a_later_one_leaves_nothing_of_an_earlier_one(store: StoreWriter) -> Non
 def test_an_earlier_one_that_comes_later_changes_nothing(store: StoreWriter) -> None:
     evaluation(store, "second", {1: [Score("bleu", 0.5)]}, started=300.0)
     before = [(run.data.metrics, run.data.tags) for run in runs(store)[1].values()]
-    evaluation(store, "first", FIRST, started=200.0)
+    first = evaluation(store, "first", FIRST, started=200.0)
     parent, children = runs(store)
+    assert first.remark == (
+        "The evaluation 'second' of the same batch started later than 'first' and takes its place: MLflow shows the "
+        "scores of that one."
+    )
     assert [(run.data.metrics, run.data.tags) for run in children.values()] == before
     assert parent.data.tags["promptflow.evaluation"] == "second" and parent.data.metrics["bleu/v1/count"] == 1
 

@@ -31,6 +31,7 @@ def test_each_metric_over_the_lines_that_have_it() -> None:
     assert told["exact_match/v1/p90"] == pytest.approx(0 + 0.9 * (1 - 0)) and told["exact_match/v1/count"] == 2
     assert told["bleu/v1/mean"] == 0.25 and told["bleu/v1/variance"] == 0 and told["bleu/v1/count"] == 1
     assert told["bleu/v1/error_count"] == 2 and "bleu/v1" not in told
+    assert {key: value for key, value in told.items() if key.startswith("tone")} == {"tone/v1/count": 1 + 1}
 
 
 @given(st.lists(numbers, min_size=1))
@@ -66,6 +67,7 @@ def test_a_batch_in_numbers() -> None:
             "polite/v1/variance": 2 / 3 * (1 - 2 / 3),
             "polite/v1/p90": 1.0,
             "polite/v1/count": 3,
+            "tone/v1/count": 2,
             "judge/v1/error_count": 1,
         }
     )
@@ -76,7 +78,11 @@ def test_a_batch_in_numbers() -> None:
     [
         ([], {}),
         ([[], []], {}),
-        ([[Score("tone", "kind")]], {}),  # a text has no mean
+        ([[Score("tone", "kind")]], {"tone/v1/count": 1.0}),  # a text has no mean
+        (
+            [[Score("x", "n/a")], [Score("x", 2)]],
+            {"x/v1/mean": 2.0, "x/v1/variance": 0.0, "x/v1/p90": 2.0, "x/v1/count": 2.0},
+        ),
         ([[Score("nothing")]], {}),
         ([[Score("x", math.nan), Score("y", math.inf)]], {}),  # from elsewhere: no metric of ours gives them
         ([[Score("x", 2)]], {"x/v1/mean": 2.0, "x/v1/variance": 0.0, "x/v1/p90": 2.0, "x/v1/count": 1.0}),
