@@ -82,8 +82,6 @@ def without_times(batch: Tracked) -> dict[str, Any]:
     def told(run: Any) -> dict[str, Any]:
         metrics = {key: value for key, value in run.data.metrics.items() if not _TIMES.fullmatch(key)}
         texts = {key: value for key, value in {**run.data.params, **run.data.tags}.items() if key not in _OF_THE_WAY}
-        for key in [key for key, value in texts.items() if "data:image/" in value[:20]]:
-            del texts[key]  # an input that promptflow keeps as a file
         return {"status": run.info.status, **metrics, **texts}
 
     parent = told(batch.parent)

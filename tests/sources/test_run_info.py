@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 from datetime import datetime, timezone
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 from finished import INPUTS, USAGE, call, joke_call, keep, llm_call, run_info
 
 from pf_mlflow.projection.line_payload import line_payload
-from pf_mlflow.records.line import LineRecord, Tokens
+from pf_mlflow.records.line import LineRecord, Span, Tokens
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
+from pf_mlflow.sources.promptflow.spans import with_last_word
 
 
 def utc(*parts: int) -> float:
@@ -113,11 +115,45 @@ def test_text_of_any_kind(tmp_path: Path, text: str) -> None:
     assert the_line(tmp_path, run_info(0, output={"joke": text})).outputs == {"joke": text}
 
 
-def test_an_image_among_the_outputs_is_named_by_its_content(tmp_path: Path) -> None:
-    picture = tmp_path / "of any name.png"
-    picture.write_bytes(b"png")
-    kept = {"data:image/png;path": str(picture)}
+@pytest.fixture(params=["", "vision"])
+def picture(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, Any], str]:
+    """An image as promptflow keeps it, in a file, and its name."""
+    path = tmp_path / "of any name.png"
+    path.write_bytes(b"png")
+    kept: dict[str, Any] = {"data:image/png;path": str(path)}
+    if request.param == "vision":
+        kept = {"type": "image_file", "image_file": {"path": str(path)}}
+    return kept, f"Image({hashlib.sha1(b'png').hexdigest()[:8]})"
+
+
+def test_an_image_among_the_outputs_is_named_by_its_content(tmp_path: Path, picture: Any) -> None:
+    kept, named = picture
     gone = {"data:image/png;path": str(tmp_path / "gone.png")}
     line = the_line(tmp_path, run_info(0, output={"picture": kept, "more": [{"of": kept}, gone, "text"]}))
-    named = f"Image({hashlib.sha1(b'png').hexdigest()[:8]})"
     assert line.outputs == {"picture": named, "more": [{"of": named}, gone, "text"]}
+
+
+def test_an_image_that_a_line_was_given_is_named_by_its_content(tmp_path: Path, picture: Any) -> None:
+    kept, named = picture
+    inputs = {"picture": kept, "history": [{"of": kept}, "text"]}
+    node = call("look", 100.5, node_name="look", inputs={"one": kept}, output=[kept])
+    info = run_info(0, inputs=inputs)
+    info["api_calls"] = [call("flow", 100.0, type="Flow", inputs=inputs, children=[node])]
+    line = the_line(tmp_path, info)
+    assert line.inputs == {"picture": named, "history": [{"of": named}, "text"]}
+    assert (line.node_spans()["look"].inputs, line.node_spans()["look"].output) == ({"one": named}, [named])
+
+
+def test_an_image_in_a_running_flow_is_named_by_its_content(picture: Any) -> None:
+    kept, named = picture
+    seen, text = (f"data:image/png;base64,{base64.b64encode(content).decode()}" for content in (b"png", b"text"))
+    spans = (
+        Span("1", "flow", "Flow", 0.0, 1.0, inputs={"picture": seen}),
+        Span("2", "look", "Function", 0.0, 1.0, "1", "look", {"one": [seen]}, seen, has_output=True),
+        Span("3", "openai_chat", "LLM", 0.0, 1.0, "2", None, {"messages": [seen]}),
+    )
+    record = LineRecord("uid", 0, "Completed", 0.0, 1.0, {"picture": seen, "other": text}, spans=spans)
+    line = with_last_word(record, {"status": "Completed", "inputs": {"picture": kept, "other": text}})
+    assert line.inputs == {"picture": named, "other": text}
+    assert [span.inputs for span in line.spans] == [{"picture": named}, {"one": [named]}, {"messages": [seen]}]
+    assert line.spans[1].output == named

@@ -99,7 +99,8 @@ def line_ended(name: str, number: int, inputs: Mapping[str, Any], result: Any) -
 
 @guarded(None)
 def _say(line: CurrentLine, inputs: Mapping[str, Any], result: Any) -> None:
-    word = {**last_word(result.run_info), "inputs": inputs}
+    word = last_word(result.run_info)
+    word["inputs"] = word["inputs"] or inputs
     _processor.say(line, word, bool(result.node_run_infos))
 
 

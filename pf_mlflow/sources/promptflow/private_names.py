@@ -122,6 +122,7 @@ def last_word(info: Any) -> dict[str, Any]:
     return {
         "status": info.status.value,
         "error": info.error,
+        "inputs": _plain(info.inputs),
         "output": _plain(info.output),
         **{name: (at := getattr(info, name)) and f"{at.isoformat()}Z" for name in ("start_time", "end_time")},
     }

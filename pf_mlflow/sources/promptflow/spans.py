@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -32,6 +33,7 @@ __all__ = [
 NANOSECONDS = 1e9
 """Nanoseconds, the unit of OpenTelemetry's times, in a second."""
 _LARGEST = 2**63
+_IMAGE = re.compile(r"data:image/[^;]+;path$")
 ROOT = "0"
 """Id of the span of a line as a whole, where the source gives it none."""
 
@@ -131,7 +133,11 @@ def with_last_word(
     """
     completed = info["status"] == COMPLETED
     given = info.get("output") or {} if completed else {}
-    outputs = _with_named_images({name: value for name, value in given.items() if name != "line_number"})
+    images: dict[str, str] = {}
+    outputs = _named({name: value for name, value in given.items() if name != "line_number"}, images)
+    _named(info.get("inputs"), images)
+    if images:
+        record = _with_named(record, images)
     error_type, error = error_of(info.get("error"), record.spans)
     changed = {
         span.id: replace(span, output=outputs[handed_on[node]], has_output=True)
@@ -148,16 +154,42 @@ def with_last_word(
     )
 
 
-def _with_named_images(value: Any) -> Any:
-    """Return outputs with each image, which promptflow keeps as a file, as it names it before: by its content."""
+def _with_named(record: LineRecord, images: dict[str, str]) -> LineRecord:
+    """Return a record with its images named, but for what a model was asked and said."""
+
+    def span(one: Span) -> Span:
+        if one.kind == "LLM":
+            return one
+        return replace(one, inputs=_named(one.inputs, images), output=_named(one.output, images))
+
+    return replace(record, inputs=_named(record.inputs, images), spans=tuple(map(span, record.spans)))
+
+
+def _named(value: Any, known: dict[str, str]) -> Any:
+    """Return a value with each image as promptflow names it, by its content; `known` has the names by their base64.
+
+    Files hold images as files, which become known here, and spans as base64; text that looks so is no image.
+    """
+    if isinstance(value, str):
+        return known.get(value.partition(";base64,")[2], value) if value.startswith("data:image/") else value
     if isinstance(value, list):
-        return [_with_named_images(one) for one in value]
+        return [_named(one, known) for one in value]
     if not isinstance(value, Mapping):
         return value
-    path = next((str(path) for kind, path in value.items() if re.fullmatch(r"data:image/[^;]+;path", kind)), "")
-    if len(value) == 1 and Path(path).is_file():
-        return f"Image({hashlib.sha1(Path(path).read_bytes()).hexdigest()[:8]})"
-    return {name: _with_named_images(one) for name, one in value.items()}
+    if (image := _image(value)) is None:
+        return {name: _named(one, known) for name, one in value.items()}
+    encoded = base64.b64encode(image).decode()
+    return known.setdefault(encoded, f"Image({hashlib.sha1(image).hexdigest()[:8]})")
+
+
+def _image(value: Mapping[str, Any]) -> bytes | None:
+    """Return the image that promptflow keeps as a file, in either of its two ways to write it."""
+    kept = value.get("image_file") if value.get("type") == "image_file" else None
+    paths = [kept.get("path")] if isinstance(kept, Mapping) else [value[kind] for kind in value if _IMAGE.match(kind)]
+    try:
+        return Path(str(paths[0])).read_bytes() if len(paths) == 1 and len(value) <= 2 else None
+    except (OSError, ValueError):
+        return None
 
 
 def error_of(error: Mapping[str, Any] | None, spans: Sequence[Span]) -> tuple[str | None, str | None]:
