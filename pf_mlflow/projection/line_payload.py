@@ -47,7 +47,7 @@ def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM
     for node in reached:
         if node.has_output:
             payload.add_param(f"{prefixes[node.id]}output", node.output, param_limit)
-    if (len(names) > 1 or not reached) and record.outputs and not record.scores:
+    if not (is_one and "output" in payload.params) and record.outputs and not record.scores:
         payload.add_param("output", next(iter(record.outputs.values())), param_limit)
     _add_numbers(payload, record, names, reached, prefixes)
     return payload

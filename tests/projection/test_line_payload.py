@@ -238,8 +238,8 @@ CALLS = tuple(span(f"c{n}", "joke", kind="LLM", tokens=Tokens(n, None, n), model
     "record, params, metrics, tags",
     [
         (  # all calls of a node count, not its last one
-            line_record(span("joke", node="joke", end=100.25), *CALLS),
-            {"input_topic": "atom"},
+            line_record(span("joke", node="joke", end=100.25, output="Ho!", has_output=True), *CALLS),
+            {"input_topic": "atom", "output": "Ho!"},
             {"prompt_tokens": 1 + 2 + 3, "total_tokens": 1 + 2 + 3, "duration": 0.25},
             {"response_model": "m1, m0"},
         ),
@@ -247,12 +247,19 @@ CALLS = tuple(span(f"c{n}", "joke", kind="LLM", tokens=Tokens(n, None, n), model
             line_record(
                 llm_node("joke", end=None, has_output=False)[0],
                 llm_nodes=("joke",),
+                outputs={},
                 status=FAILED,
                 error_type="Timeout",
             ),
             INPUTS,
             {"duration": 102.5 - 100.5},
             {"promptflow.error": "Timeout", "promptflow.error_type": "Timeout"},
+        ),
+        (  # a node whose output promptflow did not keep: the line's tells more than none
+            line_record(span("joke", node="joke", inputs={"topic": "atom"}), llm_nodes=("joke",)),
+            {"input_topic": "atom", "output": "Ha!"},
+            {"duration": 1.0},
+            {},
         ),
         (  # a line that never came to its LLM node
             line_record(

@@ -110,6 +110,17 @@ def test_a_call_that_told_no_usage(tmp_path: Path, usage: Any) -> None:
     assert line.llm_calls(line.node_spans()["py"])[0].tokens is None
 
 
+@pytest.mark.parametrize(
+    "answer, output, is_known", [([], [], False), ([], "A JOKE", True), ([{"choices": []}], [], True), ({}, [], True)]
+)
+def test_of_a_stream_that_went_on_promptflow_keeps_no_output(
+    tmp_path: Path, answer: Any, output: Any, is_known: bool
+) -> None:
+    node = joke_call(output=output, children=[llm_call(output=answer)])
+    line = the_line(tmp_path, run_info(0, node, call("py", 102.0, node_name="py", output=output)))
+    assert [span.has_output for span in line.node_spans().values()] == [is_known, is_known]
+
+
 @pytest.mark.parametrize("text", ["ü 東京 😀", "two\nlines\r\n", "line\u2028separator", "next\x85line", "a\x0c\x1cb\0"])
 def test_text_of_any_kind(tmp_path: Path, text: str) -> None:
     assert the_line(tmp_path, run_info(0, output={"joke": text})).outputs == {"joke": text}

@@ -215,6 +215,32 @@ def test_tokens_of_a_call(kind: str, attributes: dict[str, Any], output: Any, ex
     assert line.record().spans[1].tokens == expected
 
 
+CHUNKS: dict[str, list[dict[str, Any]]] = {
+    "chat": [{"choices": [{"delta": {"content": word}}]} for word in ("a ", None, "joke")],
+    "completion": [{"choices": [{"text": word}]} for word in ("a ", "", "joke")],
+    "usage last": [{"choices": [{"delta": {"content": "a joke"}}]}, {"choices": [], "usage": {}}, {"choices": None}],
+}
+
+
+@pytest.mark.parametrize(
+    "chunks, given, shown",
+    [
+        *((chunks, ["a ", "", "joke"], "a joke") for chunks in CHUNKS.values()),
+        (CHUNKS["chat"], ["a joke", "another"], ["a joke", "another"]),  # a list that it made of it
+        (CHUNKS["chat"], ["a ", 7], ["a ", 7]),
+        ({"choices": [{"message": {"content": "a joke"}}]}, ["a ", "joke"], ["a ", "joke"]),
+    ],
+)
+def test_a_streamed_answer_that_a_node_hands_on_is_text(chunks: Any, given: list[Any], shown: Any) -> None:
+    line = Line()
+    root = line.root()
+    node = line.node("joke", root, 0.1)
+    end(line.call(node, 0.2), 0.3, chunks)
+    end(node, 0.4, given)
+    end(root, 1, {"joke": "A JOKE"})
+    assert line.record().node_spans()["joke"].output == shown
+
+
 @pytest.mark.parametrize(
     "inputs, output, expected",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def line_of_run_info(
 ) -> LineRecord:
     """Return the record of a line of the batch `name`, of which promptflow keeps `info` and more in its folder."""
     start, end = seconds(info["start_time"]) or 0.0, seconds(info["end_time"])
-    spans = tuple(_spans((info.get("api_calls") or [None])[0], None, None, ROOT))
+    spans = _without_lost_streams(tuple(_spans((info.get("api_calls") or [None])[0], None, None, ROOT)))
     taken = spans[0].inputs if spans else {}  # of a flex flow, `info` has the row's other columns too
     if len(spans) <= 1:  # tracing was off
         spans = (Span(ROOT, "flow", "Flow", start, end), *_node_spans(folder, number))
@@ -69,6 +70,13 @@ def _spans(call: Mapping[str, Any] | None, parent: str | None, node: str | None,
     )
     for index, below in enumerate(call.get("children") or []):
         yield from _spans(below, path, node, f"{path}.{index}")
+
+
+def _without_lost_streams(spans: tuple[Span, ...]) -> tuple[Span, ...]:
+    """Return spans without the outputs that were a model's stream: of one that was handed on promptflow keeps `[]`."""
+    if not any(span.kind == "LLM" and span.output == [] for span in spans):
+        return spans
+    return tuple(replace(span, has_output=False) if span.output == [] else span for span in spans)
 
 
 def _node_spans(folder: Path, line_number: int) -> Iterator[Span]:

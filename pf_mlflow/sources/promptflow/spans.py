@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -63,7 +63,7 @@ def line_record(
     ids = {span.context.span_id for span in spans}
     in_order = sorted(spans, key=lambda span: span.start_time or 0)
     top = next(span for span in in_order if span.parent is None or span.parent.span_id not in ids)
-    read = tuple(_span(span, span is top, *clock_set.get(span.context.span_id, (0.0, 0.0))) for span in in_order)
+    read = _joined(_span(span, span is top, *clock_set.get(span.context.span_id, (0.0, 0.0))) for span in in_order)
     root = next(span for span in read if span.parent is None)
     error_type, error = _innermost_error(root, read)
     inputs = {name: value for name, value in root.inputs.items() if name != "line_number"}
@@ -91,6 +91,24 @@ def line_without_spans(
     root = Span(ROOT, "flow", "Flow", start, end)
     record = LineRecord(batch_uid, line_number, FAILED, start, end, inputs, spans=(root,), run_name=run_name)
     return with_last_word(record, info)
+
+
+def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Return spans with a streamed answer, which a node handed on piece by piece, as the text that it was."""
+    spans = tuple(spans)
+    texts = {_streamed(span.output) for span in spans if span.kind == "LLM" and isinstance(span.output, list)}
+    joined = {span.id: text for span in spans if texts and (text := _text_of(span.output)) in texts}
+    return tuple(replace(span, output=joined[span.id]) if span.id in joined else span for span in spans)
+
+
+def _streamed(chunks: list[Any]) -> str:
+    choices = [choice for chunk in chunks if isinstance(chunk, Mapping) for choice in chunk.get("choices") or []]
+    return "".join((choice.get("delta") or {}).get("content") or choice.get("text") or "" for choice in choices)
+
+
+def _text_of(pieces: Any) -> str | None:
+    is_text = isinstance(pieces, list) and all(isinstance(piece, str) for piece in pieces)
+    return "".join(pieces) if is_text else None
 
 
 def _outputs(root: Span) -> Mapping[str, Any]:
