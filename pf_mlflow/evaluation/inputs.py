@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.running.mapping import columns_of
-from pf_mlflow.sources.promptflow.private_names import promptflow_home
+from pf_mlflow.scoring.line_fields import NOTHING
+from pf_mlflow.sources.promptflow.private_names import data_rows, promptflow_home
 from pf_mlflow.sources.promptflow.row_check import first_with_data, wrong_rows
 from pf_mlflow.sources.promptflow.run_record import RunRecord
 
-__all__ = ["CONTROLS", "data_of", "mapping_of"]
+__all__ = ["CONTROLS", "data_of", "mapping_of", "told_as_text"]
 
 _ID = "child_run_id"
 CONTROLS = frozenset({"metrics", "judge_model", _ID})
@@ -72,6 +73,20 @@ def mapping_of(
             "answers: --column-mapping answer='${data.COLUMN}'."
         )
     return mapping
+
+
+def told_as_text(data: Path, mapping: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each column that inputs come from and that rows of a file have nothing in."""
+    rows = data_rows(data)
+    for name, source in mapping.items():
+        column = source.removeprefix("${data.").removesuffix("}")
+        lacking = [number for number, row in enumerate(rows) if str(row.get(column)) in NOTHING]
+        if source == f"${{data.{column}}}" and lacking:
+            yield (
+                f"{len(lacking)} rows of {str(data)!r}, as row {lacking[0]}, have nothing in the column {column!r}: "
+                f"promptflow makes the text {str(rows[lacking[0]].get(column))!r} of it for the input {name!r}. "
+                "`pf_mlflow.scoring.LineFields.of` takes that for nothing; other code must too."
+            )
 
 
 def _check_rows(base: str, data: Path, is_given: bool) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pf_mlflow.__version__ import __version__
 from pf_mlflow.errors import BadInput
-from pf_mlflow.evaluation.inputs import CONTROLS, data_of, mapping_of
+from pf_mlflow.evaluation.inputs import CONTROLS, data_of, mapping_of, told_as_text
 from pf_mlflow.running.cut_off import ended_record
 from pf_mlflow.running.mapping import tell_mapping
 from pf_mlflow.running.observer import Observer
@@ -122,6 +122,8 @@ def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResu
             name: source for name, source in mapping.items() if name in shown and name not in request.column_mapping
         }
         tell_mapping(observer, shown, request.column_mapping, found)
+    for sentence in told_as_text(data, mapping) if data and request.flow and not _is_own(request.flow) else ():
+        observer.warn(sentence)
     run = RunRequest(
         flow,
         data,
@@ -211,6 +213,10 @@ def _as_before(request: EvaluationRequest) -> EvaluationRequest:
         judge_connection=request.judge_connection or last.connection,
         flow=request.flow or last.flow,
     )
+
+
+def _is_own(flow: Path) -> bool:
+    return flow.resolve() in (path.resolve() for path in (flow_files() / _FLOW, flow_files() / _FLOW / "flow.dag.yaml"))
 
 
 def _own_flow(spool_dir: Path) -> Path:

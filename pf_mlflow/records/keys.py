@@ -37,9 +37,9 @@ def valid_key(name: str, limit: int = _KEY_LIMIT) -> str:
 
 
 def distinct_key(name: str, limit: int = _KEY_LIMIT) -> str:
-    """Return a valid key that no other name has: `c+` and `c#`, which had to be changed, end in a digest."""
+    """Return a valid key that no other name has: `c+`, `c#` and `c `, which had to be changed, end in a digest."""
     key = valid_key(name, limit)
-    return key if key == name.strip() or len(name) > limit else _told_apart(key, name, limit)
+    return key if key == name or len(name) > limit else _told_apart(key, name, limit)
 
 
 def _told_apart(key: str, name: str, limit: int) -> str:

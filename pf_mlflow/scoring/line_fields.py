@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["LineFields"]
+__all__ = ["NOTHING", "LineFields"]
 
 _TEXTS_OF_DOCUMENTS = ("content", "page_content", "text")  # of Azure, of LangChain, of promptflow's own index look-up
 
@@ -56,12 +56,12 @@ class LineFields:
 
 
 _OWN = ("answer", "question", "ground_truth", "context")
-_NOTHING = {"None", "nan", "NaT", "<NA>"}
+NOTHING = {"None", "nan", "NaT", "<NA>"}
 """Texts that promptflow makes of a value that is not there: `str` of what Python and pandas have in its place."""
 
 
 def _known(text: str | None) -> str | None:
-    return None if text in _NOTHING else text
+    return None if text in NOTHING else text
 
 
 def _text(value: Any) -> str | None:

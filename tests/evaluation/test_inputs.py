@@ -9,7 +9,7 @@ import pytest
 from finished import home_with
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.evaluation.inputs import data_of, mapping_of
+from pf_mlflow.evaluation.inputs import data_of, mapping_of, told_as_text
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
 
@@ -70,3 +70,14 @@ def test_data_that_promptflow_cannot_read_are_named(tmp_path: Path, name: str, t
     data.write_text(text, "utf-8")
     with pytest.raises(BadInput, match=f"{name}' cannot be read"):
         mapping_of(None, data, {}, None, is_own=False)
+
+
+def test_what_rows_lack_and_a_flow_of_somebodys_own_is_given_as_text_is_told(tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    rows = [{"answer": "a", "truth": "b"}, {"answer": "a"}, {"answer": "a", "truth": None}]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (told,) = told_as_text(data, {"answer": "${data.answer}", "right": "${data.truth}", "metrics": "[]"})
+    assert told.startswith(
+        f"2 rows of {str(data)!r}, as row 1, have nothing in the column 'truth': promptflow makes the"
+    )
+    assert "the text 'nan' of it for the input 'right'" in told
