@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +69,27 @@ def test_a_command_imports_no_other_and_looks_for_garbage_rarely() -> None:
     commands = {name for name in modules if name in {f"pf_mlflow.cli.{one}" for one in main.commands}}
     assert commands == {"pf_mlflow.cli.show"}
     assert threshold >= 100_000
+
+
+_READ = """
+import json, sys
+from pathlib import Path
+from pf_mlflow.running.submission import new_client
+from pf_mlflow.running.engine.plain_rows import read_plainly
+from promptflow.batch._batch_inputs_processor import BatchInputsProcessor
+
+new_client("threads")
+data = Path(sys.argv[1])
+with read_plainly():
+    BatchInputsProcessor(data.parent, {}).process_batch_inputs({"data": data}, {"topic": "${data.topic}"})
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def test_a_run_has_read_its_data_without_pandas(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"topic": "tea"}\n')
+    done = subprocess.run(
+        [sys.executable, "-c", _READ, str(data)], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert not {"pandas", "numpy", "mlflow"} & set(json.loads(done.stdout.splitlines()[-1]))
