@@ -1,4 +1,7 @@
-"""Labelled texts that were written before anybody looked at the rules: templates in `unseen/`, filled from a seed."""
+"""What masking does to texts written before a look at its rules: `python -m benchmarks.unseen [--show]`.
+
+The texts are templates in `unseen/`, filled from a seed: no literal in them is anybody's key.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ import json
 import random
 import re
 import string
+import sys
 import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Labelled", "ordinary", "secrets"]
+from benchmarks.masking import is_missed
+from pf_mlflow.records.masking import Secrets
+
+__all__ = ["Labelled", "missed", "ordinary", "secrets", "touched"]
 
 FOLDER = Path(__file__).with_name("unseen")
 SEED = 20261125
@@ -47,6 +54,18 @@ def secrets(name: str = "secrets") -> list[Labelled]:
 def ordinary(name: str = "ordinary") -> list[Labelled]:
     """The texts of `unseen/NAME.txt`, in which nothing is secret."""
     return [Labelled(kind, text) for kind, text in _filled(name)]
+
+
+def missed(name: str) -> list[str]:
+    """The texts whose secret can still be read after masking, without any variable or connection known."""
+    masking = Secrets()
+    return [text for _, text, secret in secrets(name) if is_missed(secret, masking.masked(text))]
+
+
+def touched(name: str) -> list[str]:
+    """The ordinary texts that masking changes."""
+    masking = Secrets()
+    return [text for _, text, _ in ordinary(name) if masking.masked(text) != text]
 
 
 def _filled(name: str) -> list[tuple[str, str]]:
@@ -87,3 +106,12 @@ def _segment(claims: dict[str, str]) -> str:
 
 def _drawn(alphabet: str, length: int, dice: random.Random) -> str:
     return "".join(dice.choices(ALPHABETS[alphabet], k=length))
+
+
+if __name__ == "__main__":
+    for name in ("", "_2"):
+        left, changed = missed(f"secrets{name}"), touched(f"ordinary{name}")
+        of = len(secrets(f"secrets{name}")), len(ordinary(f"ordinary{name}"))
+        print(f"{len(left)} of {of[0]} secrets missed, {len(changed)} of {of[1]} ordinary texts touched")
+        for text in left + changed if "--show" in sys.argv else []:
+            print(f"  {text[:160]!r}")

@@ -15,20 +15,26 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
+from pf_mlflow.records.named_secrets import (
+    MASK,
+    is_hash,
+    is_key_material,
+    looks_random,
+    without_named_values,
+    without_said_secret,
+)
+
 __all__ = ["MASK", "Secrets", "is_secret_name", "url_passwords"]
 
-MASK = "**scrubbed**"
-
-_SHORTEST = 8
-"""Characters of the shortest value that is taken for a secret by its looks."""
 _SECRET_NAME = re.compile(
     r"(^|[_\-.])(api[_-]?key|secret|passw(or)?d|(access|auth|refresh|bearer|id)[_-]?token|credentials?)s?$", re.I
 )
+_HEADER = re.compile(r"(set-)?cookie|(proxy-)?authorization", re.I)
 _LONG_WORD = re.compile(r"\b[\w+/=.:~%&?-]{16,}", re.ASCII)
 """Where a service's key may be: nothing shorter is one."""
 _SERVICE_KEY = re.compile(
     r"""
-    \b(?: sk-(?:[A-Za-z0-9]{20,}|(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{16,})  # OpenAI and others
+    \b(?: sk-(?:[A-Za-z0-9]{20,}|(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{16,}) | sk_[A-Za-z0-9]{32,}  # OpenAI and others
     | [prs]k_(?:live|test)_\w{16,} | whsec_[\w+/=]{16,}              # Stripe
     | gh[pousr]_[A-Za-z0-9]{20,} | github_pat_\w{20,} | gl(?:pat|ptt|dt|rt)-[\w-]{20,}
     | (?:AKIA|ASIA)[A-Z0-9]{16}\b | ABSK[\w+/]{100,}={0,2}           # AWS
@@ -38,6 +44,7 @@ _SERVICE_KEY = re.compile(
     | (?:pplx|xai|tvly|nvapi)-[\w-]{20,} | lsv2_(?:pt|sk)_\w{32,} | shp(?:at|ca|pa|ss)_[0-9a-f]{32}
     | dapi[0-9a-f]{32}(?:-\d)? | do[opr]_v1_[0-9a-f]{40,} | SG\.[\w-]{16,}\.[\w-]{16,} | dckr_pat_[\w-]{20,}
     | [A-Za-z0-9]{40,60}JQQJ99[A-Za-z0-9]{20,} | [A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4}\b             # Azure
+    | [\w~.-]{2,3}\dQ~[\w~.-]{31,34}                                # Entra
     | ATATT3[\w=-]{30,} | ATBB[A-Za-z0-9]{28,} | lin_(?:api|oauth)_\w{30,} | hv[sbr]\.[\w-]{20,}
     | [MNO][\w-]{22,}\.[\w-]{6}\.[\w-]{27,} | [0-9a-f]{32}-us\d{1,2}\b | key-[0-9a-f]{32}\b | SK[0-9a-f]{32}\b
     | gl(?:sa|c)_[\w=+/]{30,} | dp\.(?:pt|st|ct)\.\w{30,} | PMAK-[0-9a-f-]{40,} | sntr(?:ys|yu)_[\w=+/-]{40,}
@@ -56,18 +63,10 @@ _SERVICE_KEY = re.compile(
 _KEY_IN_ADDRESS = re.compile(
     r"""
     ( AccountKey=(?=[\w+/]{20}) | SharedAccessKey=(?=[\w+/]{20}) | [?&]sig=(?=[\w%+/=.~-]{8}) | [?&]code=(?=[\w/+-]{40})
-    | hooks\.slack\.com/services/(?=[\w/]{20}) | /api/webhooks/(?=\d{15,20}/[\w-]{60})
     ) [\w%+/=.~-]+
     """,
     re.X | re.ASCII,
 )
-_AZURE_SECRET = re.compile(r"(?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}", re.ASCII)
-_DIGIT = re.compile("[0-9]")
-_PIECE = re.compile("[A-Za-z0-9]+")
-_RUN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
-"""Digits, small or capital letters; a capital that begins a word counts as small."""
-_PASSWORD = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])(?=.*[!#%&*+@^~?])[^(){}\[\]<>$]*")
-"""What is made as people are told to make passwords, and is no code."""
 _MAY_BE_KEY = re.compile("[0-9]|sk-")
 _LONGEST_KEY = 4096
 """Characters beyond which a word is data, such as an image."""
@@ -75,32 +74,14 @@ _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?)-----.+?(?:----
 _URL_PASSWORD = re.compile(
     r"(://[^\s/:@\"'<>{}$]*:)(?![$<])([^\s/@\"'{}]+(?:@[^\s/@?#&=,;\"'{}]+)*)(?=@[\w\[/])",
 )
+_URL_USER = re.compile(r"://([\w.~%+-]{16,})(?=@[\w\[])", re.ASCII)
+"""A token may stand alone before a host."""
+_HOOK = re.compile(r"(//[\w.-]*hook[\w.-]*/|/(?:incoming)?(?:web)?hook(?:s|b2)?/)([\w@%+=.~/-]{16,})", re.ASCII | re.I)
+"""Who knows the address of a webhook may use it."""
+_SHORTEST_IN_HOOK = 16
+_PREFIXED = re.compile(r"(?<![\w-])[a-z]{2,8}[_-](?:[a-z0-9]{1,6}[_-])?([A-Za-z0-9]{32,})(?!\w)")
+"""A service's short name before what is random: the numbers of answers, runs and customers are shorter."""
 _USELESS_PASSWORDS = {MASK, "***", *"password passwd pass pwd secret token key changeme example".split()}
-_NAME = re.compile(
-    "key|secret|password|passwd|pwd|passphrase|token|authorization|credential|bearer|client|cookie"
-    "|パスワード|トークン|シークレット|キー"
-)
-_HEADER = re.compile(r"(set-)?cookie|(proxy-)?authorization", re.I)
-_COOKIES = re.compile(
-    r"""["']?\s?[:,]\s?b?["']?(?=(?:[\w.%-]+=[^\s;,"']*;\s?)*[\w.%-]+=[^\s;,"']{8})"""
-    r"""(?P<value>[\w.%-]+=[^\s;,"']*(?:;\s?[\w.%-]+(?:=[^\s;,"']*)?)*)"""
-)
-_NAMED_VALUE = re.compile(
-    r"""(?: (?P<sure> s?\sprovided:\s? )
-          | (?P<scheme> ["']?\s?[:=,]\s?b?["']?(?:bearer|basic|token|apikey|negotiate|ntlm)\s )
-          | s?\\?["'`]?\]?\s{0,3}(?: :=|=>|[:=：] )\s{0,3}\\?["'`「]?
-          | s?\s?(?: は|が|is\s|was\s )\s?["'`「]?
-          | ["']\s+value\s?=\s?["']
-          | (?P<call> s?\(\s{0,3}["'] )
-          | (?P<space> \s ) )
-        (?P<value> (?<=["'])[!-~]{8,4000}?(?=["']) | [!#$%*+./0-9:=?@A-Z^_a-z|~-]{8,4000} )""",
-    re.I | re.X,
-)
-"""What may follow a name of secrets: after some words it is a secret whatever it looks like."""
-_SHORTEST_IN_CALL = 20
-"""Characters of the shortest literal that is taken for a secret as the argument of a client or a credential."""
-_PASSWORD_OF_CONNECTION_STRING = re.compile(r"\b((?:password|pwd)\s?=)([^\s;\"'{}]{3,})(?=;)", re.I)
-_SMALL = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
 
 
 class Secrets:
@@ -118,17 +99,7 @@ class Secrets:
         """Return a text with `MASK` in the place of each secret."""
         for secret in self._known:
             text = text.replace(secret, MASK)
-        if "-----BEGIN" in text:
-            text = _PEM.sub(MASK, text)
-        text = _LONG_WORD.sub(_without_service_key, text)
-        if "Key=" in text or "sig=" in text or "code=" in text or "hooks" in text:
-            text = _KEY_IN_ADDRESS.sub(rf"\1{MASK}", text)
-        if "Q~" in text:
-            text = _AZURE_SECRET.sub(MASK, text)
-        if "://" in text:
-            text = _URL_PASSWORD.sub(_without_password, text)
-        text = _without_named_values(text)
-        return _PASSWORD_OF_CONNECTION_STRING.sub(rf"\1{MASK}", text) if ";" in text and "=" in text else text
+        return without_named_values(_without_known_formats(text))
 
     def masked_value(self, value: Any) -> Any:
         """Return a value with `MASK` in the place of each secret, and of what a name in it calls secret."""
@@ -184,55 +155,46 @@ def url_passwords(text: str) -> list[str]:
     return list(dict.fromkeys(form for password in found for form in (password, unquote(password))))
 
 
-def _without_service_key(found: re.Match[str]) -> str:
+def _without_known_formats(text: str) -> str:
+    """Mask what is a secret by its format alone, and long words that the text before them calls secret."""
+    if "-----BEGIN" in text:
+        text = _PEM.sub(MASK, text)
+    text = _LONG_WORD.sub(_without_key, text)
+    if "hook" in text:
+        text = _HOOK.sub(_without_hook, text)
+    if "://" in text:
+        text = _URL_USER.sub(_without_user, _URL_PASSWORD.sub(_without_password, text))
+    return text
+
+
+def _without_key(found: re.Match[str]) -> str:
     word = found[0]
-    return word if len(word) > _LONGEST_KEY or not _MAY_BE_KEY.search(word) else _SERVICE_KEY.sub(MASK, word)
+    if len(word) > _LONGEST_KEY or not _MAY_BE_KEY.search(word):
+        return word
+    masked = _SERVICE_KEY.sub(MASK, word)
+    if "=" in word:
+        masked = _KEY_IN_ADDRESS.sub(rf"\1{MASK}", masked)
+    if masked != word or "://" in word or not is_key_material(word):
+        return masked
+    masked = _PREFIXED.sub(_without_prefixed, word)
+    return without_said_secret(found.string, found.start(), word) if masked == word else masked
+
+
+def _without_prefixed(found: re.Match[str]) -> str:
+    return MASK if is_key_material(found[1]) and not is_hash(found[1]) else found[0]
+
+
+def _without_hook(found: re.Match[str]) -> str:
+    secret = any(len(part) >= _SHORTEST_IN_HOOK and looks_random(part) for part in re.split("[/@]", found[2]))
+    return found[1] + MASK if secret else found[0]
+
+
+def _without_user(found: re.Match[str]) -> str:
+    return "://" + MASK if looks_random(found[1], 3) else found[0]
 
 
 def _without_password(found: re.Match[str]) -> str:
     return found[0] if found[2].lower() in _USELESS_PASSWORDS else f"{found[1]}{MASK}"
-
-
-def _without_named_values(text: str) -> str:
-    """Mask what stands behind a name of secrets and looks random."""
-    lowered = text.lower()
-    if len(lowered) != len(text):  # İ is two characters then
-        lowered = text.translate(_SMALL)
-    parts: list[str] = []
-    tried: dict[str, int] = {}
-    end = 0
-    for name in _NAME.finditer(lowered):
-        if name.start() < max(end, tried.get(name[0], 0)):
-            continue
-        found = (_COOKIES if name[0] == "cookie" else _NAMED_VALUE).match(text, name.end())
-        tried[name[0]] = found.end() if found else 0
-        if found and _is_secret_value(name[0], found):
-            parts += text[end : found.start("value")], MASK
-            end = found.start("value") + len(found["value"].rstrip(".:!?"))
-    return "".join(parts) + text[end:]
-
-
-def _is_secret_value(name: str, found: re.Match[str]) -> bool:
-    value = found["value"].rstrip(".:!?")
-    if name == "cookie":
-        return True
-    if found["sure"] or found["scheme"] and name == "authorization" and not (value.isalpha() and value.islower()):
-        return len(value) >= _SHORTEST and not value.startswith(("$", MASK))
-    if found["call"] or name == "client":
-        return bool(found["call"]) and len(value) >= _SHORTEST_IN_CALL and _looks_random(value)
-    before = found.start() - len(name) - 1
-    is_option = before >= 0 and found.string[before] == "-"  # of a command line
-    return (not found["space"] or name == "bearer" or is_option) and _looks_random(
-        value, 1 if name.startswith("pass") else 2
-    )
-
-
-def _looks_random(value: str, turns_of_digits: int = 2) -> bool:
-    """Tell whether a text is no word, name, number or path: letters and digits, or cases, take turns within it."""
-    if len(value) < _SHORTEST or "://" in value or value.startswith(("/", "./", "$", MASK)):
-        return False
-    turns = len(_RUN.findall(value, 0, 200)) - len(_PIECE.findall(value, 0, 200))
-    return turns >= (turns_of_digits if _DIGIT.search(value) else 5) or _PASSWORD.fullmatch(value) is not None
 
 
 @lru_cache(maxsize=1024)

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pf_mlflow.records.batch import Batch
-from pf_mlflow.spool.entries import BatchState, OpenWorker, SpooledLine
-from pf_mlflow.spool.schema import MIGRATIONS, NEXT_SEQ
+from pf_mlflow.spool.entries import MIGRATIONS, NEXT_SEQ, BatchState, OpenWorker, SpooledLine
 from pf_mlflow.sqlite_file import SqliteFile, make_private
 
 __all__ = ["Spool", "is_full"]

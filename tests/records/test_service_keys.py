@@ -5,6 +5,5 @@ from __future__ import annotations
 from benchmarks.service_keys import missed
 
 
-def test_only_bare_hexadecimal_keys_and_a_short_key_without_digits_are_missed() -> None:
-    beginnings = [text[:11] for seed in (1, 2, 3) for text in missed(seed)]
-    assert sorted(beginnings) == sorted(3 * ["Twilio: acc", "wandb login"] + ["Fireworks a"])
+def test_only_a_short_key_without_digits_is_missed() -> None:
+    assert [text[:11] for seed in (1, 2, 3) for text in missed(seed)] == ["Fireworks a"]
