@@ -67,10 +67,14 @@ _KEY_IN_ADDRESS = re.compile(
     """,
     re.X | re.ASCII,
 )
-_MAY_BE_KEY = re.compile("[0-9]|sk-")
+_MAY_BE_KEY = re.compile("[0-9]|sk-|hf_")
+_HEXADECIMAL = re.compile("(?=[0-9-]*[a-f])(?:[0-9a-f]{16,}|[0-9a-f]{8}-[0-9a-f-]{27})")
 _LONGEST_KEY = 4096
 """Characters beyond which a word is data, such as an image."""
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?)-----.+?(?:-----END \1-----|\Z)", re.S)
+_PUTTY = re.compile(r"(Private-Lines: \d+\s+)[\w+/=\s]+?(?=\s*Private-MAC|\s*$)")
+_JWK = re.compile(r"""(["'](?:d|p|q|dp|dq|qi|k)["']\s?:\s?["'])[\w-]{16,}""")
+"""The private members of a key of which "kty" tells that it is one."""
 _URL_PASSWORD = re.compile(
     r"(://[^\s/:@\"'<>{}$]*:)(?![$<])([^\s/@\"'{}]+(?:@[^\s/@?#&=,;\"'{}]+)*)(?=@[\w\[/])",
 )
@@ -159,6 +163,10 @@ def _without_known_formats(text: str) -> str:
     """Mask what is a secret by its format alone, and long words that the text before them calls secret."""
     if "-----BEGIN" in text:
         text = _PEM.sub(MASK, text)
+    if "Private-Lines" in text:
+        text = _PUTTY.sub(rf"\1{MASK}", text)
+    if "kty" in text:
+        text = _JWK.sub(rf"\1{MASK}", text)
     text = _LONG_WORD.sub(_without_key, text)
     if "hook" in text:
         text = _HOOK.sub(_without_hook, text)
@@ -171,6 +179,8 @@ def _without_key(found: re.Match[str]) -> str:
     word = found[0]
     if len(word) > _LONGEST_KEY or not _MAY_BE_KEY.search(word):
         return word
+    if _HEXADECIMAL.fullmatch(word):  # most long words of logs
+        return without_said_secret(found.string, found.start(), word)
     masked = _SERVICE_KEY.sub(MASK, word)
     if "=" in word:
         masked = _KEY_IN_ADDRESS.sub(rf"\1{MASK}", masked)

@@ -10,7 +10,6 @@ MASK = "**scrubbed**"
 
 SHORTEST = 8
 """Characters of the shortest value that is taken for a secret by its looks."""
-_SHORTEST_KEY = 20
 _DIGIT = re.compile("[0-9]")
 _PIECE = re.compile("[A-Za-z0-9]+")
 _LONG_PIECE = re.compile("[A-Za-z0-9]{12,32}")
@@ -24,11 +23,13 @@ _NOT_RANDOM = re.compile(r"\.{0,2}/[A-Za-z._-]*(?:/|$)|(?i:sha-?\d+|md5)[:-]")
 """How paths and told hashes begin."""
 _READ = 200
 """Characters of a value that are looked at."""
-_OTHER_LANGUAGES = "passwort|kennwort|mot de passe|contraseña|пароль|токен|ключ|密码|密钥|令牌|비밀번호"
-_NAME = re.compile(
-    "key|secret|password|passwd|pwd|passphrase|passwort|token|authorization|credential|bearer|client|cookie"
+_OTHER_LANGUAGES = (
+    "kennwort|mot de passe|jeton|clé|contraseña|clave|senha|chave|пароль|токен|ключ|密码|密钥|令牌|비밀번호|キー"
 )
-_NAME_IN_ANY_LANGUAGE = re.compile(f"{_NAME.pattern}|パスワード|トークン|シークレット|キー|{_OTHER_LANGUAGES}")
+_NAME = re.compile(
+    "key|secret|pass(?:w(?:or[dt]|d)|_?phrase)|_pass(?![a-z])|pwd|token|authorization|credential|bearer|client|cookie"
+)
+_NAME_IN_ANY_LANGUAGE = re.compile(f"{_NAME.pattern}|パスワード|トークン|シークレット|{_OTHER_LANGUAGES}")
 _HARMLESS_KEY = re.compile(r"(?:public|cache|row|sort|partition|foreign|hash|range|idempotency|message)[ _-]?$", re.I)
 """What stands before `key` where it is none of secrets."""
 _COOKIES = re.compile(
@@ -39,9 +40,9 @@ _NAMED_VALUE = re.compile(
     r"""(?: (?P<sure> s?\sprovided:\s? )
           | (?P<scheme> ["']?\s?[:=,]\s?b?["']?(?:bearer|basic|token|apikey|negotiate|ntlm)\s )
           | (?:[_ -]?(?:base|data|value|\d))? s?\\?["'`]?\]?\s{0,3}(?: :=|=>|[:=：>] )\s{0,3}\\?["'`「]?
-          | s?\s?(?: は|が|is\s|was\s )\s?["'`「]?
-          | (?P<sentence> (?:\s[^\W\d_]{1,15}){1,5}?\s(?:is|was|ist|est|es)\s["'`]? )
-          | ["']\s+value\s?=\s?["']
+          | s?\s?(?: は|が|「|is\s|was\s )\s?["'`「]?
+          | (?P<sentence> (?:\s[^\W\d_][\w'’]{0,15}){1,5}?\s(?:is|was|ist|est|es|é|è)\s["'`]? )
+          | ["']?,?\s{0,12}["']?value["']?\s?[:=]\s?["']?
           | (?P<call> s?["']?\s?[(,]\s{0,3}["'] )
           | (?P<space> \s["']? ) )
         (?P<value> (?<=["'])[!-~]{8,4000}?(?=["']) | [!#$%*+./0-9:=?@A-Z^_a-z|~-]{8,4000} )""",
@@ -108,7 +109,7 @@ def without_said_secret(text: str, start: int, word: str) -> str:
 
 
 def _is_harmless(said: re.Match[str], word: str) -> bool:
-    may_be_hash = said["name"] in (None, "key", "ключ", "密钥")
+    may_be_hash = said["name"] in (None, "key", "clé", "ключ", "密钥", "キー")
     return bool(_NO_SECRET.search(said[0]) or _PUBLIC.match(word) or may_be_hash and is_hash(word))
 
 
@@ -133,7 +134,7 @@ def _is_secret_value(name: str, found: re.Match[str]) -> bool:
         return len(value) >= SHORTEST and not value.startswith(("$", MASK))
     if found["call"] or name == "client":
         return bool(found["call"] and _DIGIT.search(value)) and len(value) >= _SHORTEST_IN_CALL and looks_random(value)
-    few = _TURNS_IN_SENTENCE if found["sentence"] else 1 if name.startswith("pass") else 2
+    few = _TURNS_IN_SENTENCE if found["sentence"] else 1 if "pass" in name else 2
     return looks_random(value, few) and not _is_spared(name, found)
 
 
@@ -160,10 +161,10 @@ def _is_mostly_mixed(value: str) -> bool:
 
 def is_key_material(value: str) -> bool:
     """Tell whether a text is so long and so mixed that only a machine makes it: a key, a hash, a thing's number."""
-    if len(value) < _SHORTEST_KEY or not _DIGIT.search(value):
-        return False
-    pieces = _LONG_PIECE.findall(value, 0, _READ)
-    return any([4 * _turns(piece) >= len(piece) for piece in pieces])
+    piece = _LONG_PIECE.search(value)
+    while piece and 4 * _turns(piece[0]) < len(piece[0]):
+        piece = _LONG_PIECE.search(value, piece.end())
+    return piece is not None
 
 
 def is_hash(value: str) -> bool:
