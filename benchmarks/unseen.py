@@ -109,7 +109,7 @@ def _drawn(alphabet: str, length: int, dice: random.Random) -> str:
 
 
 if __name__ == "__main__":
-    for name in ("", "_2"):
+    for name in ("", "_2", "_3"):
         left, changed = missed(f"secrets{name}"), touched(f"ordinary{name}")
         of = len(secrets(f"secrets{name}")), len(ordinary(f"ordinary{name}"))
         print(f"{len(left)} of {of[0]} secrets missed, {len(changed)} of {of[1]} ordinary texts touched")

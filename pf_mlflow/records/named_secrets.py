@@ -24,14 +24,17 @@ _NOT_RANDOM = re.compile(r"\.{0,2}/[A-Za-z._-]*(?:/|$)|(?i:sha-?\d+|md5)[:-]")
 _READ = 200
 """Characters of a value that are looked at."""
 _OTHER_LANGUAGES = (
-    "kennwort|mot de passe|jeton|clé|contraseña|clave|senha|chave|пароль|токен|ключ|密码|密钥|令牌|비밀번호|キー"
+    "kennwort|schlüssel|mot de passe|jeton|clé|contraseña|clave|senha|chave|пароль|токен|ключ"
+    "|密码|密钥|令牌|비밀번호|キー"
 )
 _NAME = re.compile(
-    "key|secret|pass(?:w(?:or[dt]|d)|_?phrase)|_pass(?![a-z])|pwd|token|authorization|credential|bearer|client|cookie"
+    "key|secret|pass(?:w(?:or[dt]|d)|_?phrase)|_pass(?![a-z])|_auth(?![a-z])|pwd|token|authorization|credential|bearer|client|cookie"
 )
 _NAME_IN_ANY_LANGUAGE = re.compile(f"{_NAME.pattern}|パスワード|トークン|シークレット|{_OTHER_LANGUAGES}")
-_HARMLESS_KEY = re.compile(r"(?:public|cache|row|sort|partition|foreign|hash|range|idempotency|message)[ _-]?$", re.I)
-"""What stands before `key` where it is none of secrets."""
+_HARMLESS_KEY = re.compile(
+    r"(?:public|cache|row|sort|partition|foreign|hash|range|idempotency|message)[ _-]?$|<$", re.I
+)
+"""What stands before `key` where it is none of secrets, as in the XML of a bucket's list."""
 _COOKIES = re.compile(
     r"""["']?\s?[:,]\s?b?["']?(?=(?:[\w.%-]+=[^\s;,"']*;\s?)*[\w.%-]+=[^\s;,"']{8})"""
     r"""(?P<value>[\w.%-]+=[^\s;,"']*(?:;\s?[\w.%-]+(?:=[^\s;,"']*)?)*)"""
@@ -41,7 +44,7 @@ _NAMED_VALUE = re.compile(
           | (?P<scheme> ["']?\s?[:=,]\s?b?["']?(?:bearer|basic|token|apikey|negotiate|ntlm)\s )
           | (?:[_ -]?(?:base|data|value|\d))? s?\\?["'`]?\]?\s{0,3}(?: :=|=>|[:=：>] )\s{0,3}\\?["'`「]?
           | s?\s?(?: は|が|「|is\s|was\s )\s?["'`「]?
-          | (?P<sentence> (?:\s[^\W\d_][\w'’]{0,15}){1,5}?\s(?:is|was|ist|est|es|é|è)\s["'`]? )
+          | (?P<sentence> (?:\s[^\W\d_][\w'’]{0,15}){1,5}?\s(?:is|was|ist|lautet|est|es|é|è)\s["'`]? )
           | ["']?,?\s{0,12}["']?value["']?\s?[:=]\s?["']?
           | (?P<call> s?["']?\s?[(,]\s{0,3}["'] )
           | (?P<space> \s["']? ) )
@@ -62,7 +65,7 @@ _SAID = re.compile(
            | (?:^|\s)-[aptw][ ]?['"]?
            | \bauth(?: \s?=\s?\(\s?["'][^"'\n]{{0,40}}["'],\s? | ["']\s?:\s? )["']
            | (?P<name> key|secret|pass|pwd|token|credential|identified[ ]by|{_OTHER_LANGUAGES.replace(" ", "[ ]")} )
-             \w{{0,12}}(?:[ ][^\W\d_]{{1,15}}){{0,4}}[ \t:=>("'`«「“]{{1,4}} )$""",
+             \w{{0,12}}(?:[ ][^\W\d_]{{1,15}}){{0,4}}[ \t:=>("'`«「“]{{1,20}} )$""",
     re.X,
 )
 """What stands before a word that is a secret if it is as long and mixed as a key."""
@@ -109,7 +112,7 @@ def without_said_secret(text: str, start: int, word: str) -> str:
 
 
 def _is_harmless(said: re.Match[str], word: str) -> bool:
-    may_be_hash = said["name"] in (None, "key", "clé", "ключ", "密钥", "キー")
+    may_be_hash = said["name"] in (None, "key", "schlüssel", "clé", "ключ", "密钥", "キー")
     return bool(_NO_SECRET.search(said[0]) or _PUBLIC.match(word) or may_be_hash and is_hash(word))
 
 

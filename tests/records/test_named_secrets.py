@@ -29,6 +29,13 @@ UUID = "0a97dbd7-2628-4119-bf3c-f7050f0b510e"
         (f"IDENTIFIED BY '{MIXED}';", MIXED),
         (f"неверный ключ {MIXED} (api_key)", MIXED),
         ("Mein Passwort für den Testserver ist sc6Iim!ANvo4x, danke", "sc6Iim!ANvo4x"),
+        (f"password           {MIXED}", MIXED),
+        ("Mon jeton d'accès est Zq7LmvK3y9Ra, merci", "Zq7LmvK3y9Ra"),
+        ("新しいパスワードは「Zq7LmvK3y9Ra」です", "Zq7LmvK3y9Ra"),
+        # a pair of name and value
+        (f"- name: MONGO_PASS\n  value: {MIXED}", MIXED),
+        (f'{{"name":"API_KEY","value":"{UUID}"}}', UUID),
+        (f"REDIS_AUTH: {MIXED}", MIXED),
         # a command's option or login
         (f"curl -u admin:{MIXED} https://h", MIXED),
         (f"redis-cli -a {MIXED} ping", MIXED),
@@ -39,7 +46,11 @@ UUID = "0a97dbd7-2628-4119-bf3c-f7050f0b510e"
         # an address
         (f"dsn=https://{HEX}@o1.ingest.example.com/7", HEX),
         (f"https://x.example.com/IncomingWebhook/{HEX}/{UUID}", f"{HEX}/{UUID}"),
+        # the private parts of a key
+        (f'{{"kty":"OKP","x":"{HEX}","d":"{MIXED}-_a"}}', f"{MIXED}-_a"),
+        (f"Private-Lines: 1\n{MIXED}\nPrivate-MAC: {HEX}", MIXED),
         # a service's prefix
+        (f"use hf_{'aBcDeFgH' * 4}", f"hf_{'aBcDeFgH' * 4}"),
         (f"Cerebras: csk-{MIXED.lower()}{MIXED.lower()}.", f"csk-{MIXED.lower()}{MIXED.lower()}"),
     ],
 )
@@ -65,6 +76,7 @@ def test_what_is_called_a_secret(text: str, secret: str) -> None:
         f"docker build -t chat:{HEX} .",
         f"https://github.com/pre-commit/pre-commit-hooks/blob/{HEX}/setup.py",
         "https://web-frontend-2@example.com",
+        "<Contents><Key>AKey2Value3Pair</Key></Contents>",
         f"vs_{HEX[:32]} req_{HEX[:32]}",
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.unseen import missed, touched
 
 
-@pytest.mark.parametrize(("name", "most"), [("", 4), ("_2", 18)])
+@pytest.mark.parametrize(("name", "most"), [("", 4), ("_2", 8), ("_3", 10)])
 def test_few_unseen_secrets_are_missed_and_no_ordinary_text_is_touched(name: str, most: int) -> None:
     assert touched(f"ordinary{name}") == []
-    assert len(missed(f"secrets{name}")) == most
+    assert len(missed(f"secrets{name}")) <= most
