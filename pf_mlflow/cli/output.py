@@ -22,6 +22,7 @@ from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.records.batch import on_batch
 from pf_mlflow.reports import tables
 from pf_mlflow.settings import read_settings
+from pf_mlflow.settings.environment import loopback_unproxied
 
 __all__ = [
     "begin",
@@ -48,6 +49,7 @@ def begin() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    os.environ.update(loopback_unproxied(os.environ))
     with one_sentence():
         try:
             _be_where_it_was_typed(os.getcwd())

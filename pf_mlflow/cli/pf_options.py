@@ -11,6 +11,7 @@ import yaml
 
 from pf_mlflow.cli.output import warn
 from pf_mlflow.cli.result import Pairs
+from pf_mlflow.sources.promptflow.flow import yaml_fault
 
 __all__ = ["PfCommand", "pf_options", "with_file"]
 
@@ -56,11 +57,13 @@ def _one_each(args: list[str], names: set[str]) -> list[str]:
 def pf_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of promptflow's that need no word of their own."""
     for option in (
-        click.option("--stream", is_flag=True, help="As `pf` takes it: lines are always told while they run."),
+        click.option("--stream", "-s", is_flag=True, help="As `pf` takes it: lines are always told while they run."),
         click.option(
             "--set", "sets", type=Pairs(), multiple=True, metavar="KEY=VALUE", help="A value of --file instead."
         ),
-        click.option("--file", type=click.Path(path_type=Path), help="A run's YAML file, as `pf run create` takes it."),
+        click.option(
+            "--file", "-f", type=click.Path(path_type=Path), help="A run's YAML file, as `pf run create` takes it."
+        ),
         click.option(
             "--environment-variables", type=Pairs(), multiple=True, help="A variable of the batch's; several times."
         ),
@@ -81,6 +84,8 @@ def with_file(options: dict[str, Any], file: Path | None, sets: tuple[tuple[str,
         *above, last = path.split(".")
         for key in above:
             place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise click.UsageError(f"--set {path}={value} cannot be used: {key!r} has no values by name.")
         place[last] = value
     given = _options(spec, file.parent if file else Path(), options)
     return {name: given[name] if _is_unsaid(value) and name in given else value for name, value in options.items()} | {
@@ -98,7 +103,7 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise click.UsageError(f"The file {str(file)!r} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{file} is no valid YAML: {' '.join(str(error).split())}.") from error
+        raise click.UsageError(f"{file} is no valid YAML, {yaml_fault(error)}; mend it there.") from error
     if not isinstance(found, dict):
         raise click.UsageError(f"{file} has no settings by name, as `flow: .` and `data: rows.jsonl`.")
     return {key: value for key, value in found.items() if key != "$schema" and value is not None}
@@ -122,9 +127,13 @@ def _options(spec: Mapping[str, Any], folder: Path, options: Mapping[str, Any]) 
     return found
 
 
-def _pairs(key: str, value: object) -> tuple[tuple[str, Any], ...]:
-    if not isinstance(value, dict):
-        raise click.UsageError(f"{key!r} has no values by name, only {value!r}.")
+def _pairs(key: str, value: Any) -> tuple[tuple[str, Any], ...]:
+    by_node = value.values() if key == "connections" and isinstance(value, dict) else ()
+    if not all(isinstance(one, dict) for one in (value, *by_node)):
+        meant = "joke: {connection: NAME}" if key == "connections" else "name: value"
+        raise click.UsageError(f"{key!r} has no values by name, as `{meant}`, only {value!r}.")
     if key == "connections":
-        return tuple((f"{node}.{name}", one) for node, more in value.items() for name, one in dict(more).items())
+        return tuple((f"{node}.{name}", one) for node, more in value.items() for name, one in more.items())
+    if key == "environment_variables":
+        return tuple((str(name), str(one)) for name, one in value.items())
     return tuple((str(name), one) for name, one in value.items())

@@ -23,6 +23,7 @@ from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.settings import Settings, read_settings
+from pf_mlflow.settings.environment import loopback_unproxied
 from pf_mlflow.sources.promptflow.local_batch import tracking_uri_of
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.store_access import access_to_store_of
@@ -46,6 +47,7 @@ def main(spool_dir: str, batch_uid: str = "", experiment: str = "", base_uid: st
     """Deliver one batch, or what earlier ones left over; the entry point of the detached process."""
     collect_rarely()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
+    os.environ.update(loopback_unproxied(os.environ))
     settings = read_settings()
     if not batch_uid:
         return _deliver_leftovers(Spool(Path(spool_dir)), settings)

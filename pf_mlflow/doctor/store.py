@@ -13,13 +13,13 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 from urllib.parse import urlparse
-from urllib.request import getproxies, proxy_bypass
 
 from pf_mlflow.doctor.check_result import ERROR, OK, WARNING, CheckResult
 from pf_mlflow.doctor.probe import Probe
 from pf_mlflow.doctor.setup import Setup
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden
 from pf_mlflow.settings import without_password
+from pf_mlflow.settings.environment import proxied_by
 from pf_mlflow.sqlite_file import rehearse_write
 
 __all__ = ["answer", "check_store", "store_probe"]
@@ -144,6 +144,8 @@ def _trouble(uri: str, error: TrackingError) -> CheckResult:
     found = CheckResult.of(error, _remedy_of_outage(uri) if is_down else f"mend {_SET}")
     if is_down and (cause := re.search(r"\[Errno -?\d+\] ([\w ]+)", found.message)):
         found = replace(found, message=f"MLflow at {shown} cannot be reached: {cause[1]}")
+    if is_down and proxied_by(uri):
+        found = replace(found, remedy=_remedy_of_outage(uri))
     here = "" if shown != uri else f"{_SET}={shlex.quote(uri)} "
     return replace(found, remedy=found.remedy.replace("`mlflow experiments", f"`{here}mlflow experiments"))
 
@@ -151,10 +153,8 @@ def _trouble(uri: str, error: TrackingError) -> CheckResult:
 def _remedy_of_outage(uri: str) -> str:
     parts = urlparse(uri)
     host = parts.hostname or ""
-    if parts.scheme in getproxies() and not proxy_bypass(host):
-        return (
-            f"`export NO_PROXY={host},$NO_PROXY`, for now the request goes to the proxy of {parts.scheme.upper()}_PROXY"
-        )
+    if proxy := proxied_by(uri):
+        return f"`export NO_PROXY={host},$NO_PROXY`, for now the request goes to the proxy of {proxy}"
     waits = "until then the records of batches wait in the spool"
     if parts.scheme.startswith("http") and (host == "localhost" or host.startswith("127.")):
         return f"start it, for example `mlflow server --host {host} --port {parts.port or 80}`; {waits}"

@@ -124,6 +124,7 @@ def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResu
         tell_mapping(observer, shown, request.column_mapping, found)
     for sentence in told_as_text(data, mapping) if data and request.flow and not _is_own(request.flow) else ():
         observer.warn(sentence)
+    _check_needs(request, mapping)
     run = RunRequest(
         flow,
         data,
@@ -192,6 +193,20 @@ def _check_metrics(request: EvaluationRequest) -> None:
         raise BadInput(f"{names} cannot be given without {packages}: pip install {packages.replace(',', '')}")
     if request.judge_model:
         read_judge_settings()
+
+
+def _check_needs(request: EvaluationRequest, mapping: Mapping[str, str]) -> None:
+    """Raise `BadInput` if none of the metrics that are named could be given, for want of a column."""
+    if not request.metrics or (request.flow and not _is_own(request.flow)):
+        return
+    chosen = chosen_metrics(LineFields(), request.metrics, with_judges=bool(request.judge_model))
+    lacking = [(one.name, name) for one in chosen for name in one.needs if name not in mapping]
+    if len({name for name, _ in lacking}) == len(chosen):
+        metric, field = lacking[0]
+        raise BadInput(
+            f"{metric} needs {field}, which neither the data nor the outputs have; name a column with "
+            f"--column-mapping {field}='${{data.COLUMN}}'."
+        )
 
 
 def _named(metrics: Sequence[Metric]) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ _LONGEST = 200
 _EVALUATED = ("evaluated", "not_evaluated")
 _FAILED = 5
 """Failed lines that are shown at the most."""
-_CELL = 'style="text-align: left; vertical-align: top"'
+_CELL = 'style="text-align: left; vertical-align: top; overflow-wrap: anywhere"'
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pf_mlflow.errors import BadInput, TrackingError
 from pf_mlflow.projection import score_payload
 from pf_mlflow.projection.existing_runs import ExistingRuns
+from pf_mlflow.projection.notebook import Shown, notebook_html
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.source import Source
 from pf_mlflow.reports.batch_lookup import FoundBatch, find_batch
 from pf_mlflow.scoring.sums import VERSION
 from pf_mlflow.settings import Settings
+from pf_mlflow.sources.promptflow.known_secrets import known_secrets
 from pf_mlflow.sources.promptflow.local_source import LocalSource
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import run_record
@@ -99,6 +101,13 @@ class BatchReport:
     """`None` where only the failed lines were read, or MLflow has nothing of the batch."""
     failures: tuple[FailedLine, ...] = ()
     """Every failed line by number, where these were asked for."""
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of it."""
+        place = f"{self.batch.tracking_uri}, experiment {self.batch.experiment!r}"
+        facts = {"state": self.state, "status": self.status, "MLflow": place}
+        notes = [note for note in (self.error, self.trouble) if note]
+        return notebook_html(Shown(self.batch.name, facts, self.summary, notes, self.link), known_secrets())
 
     def as_dict(self) -> dict[str, Any]:
         """Return what is shown, flat: of the failed lines either all, or the first ones of the summary."""

@@ -65,7 +65,7 @@ def _columns_of_lines(data: Path) -> set[str]:
 
 def _columns(data: Path, number: int, raw: bytes) -> set[str]:
     try:
-        row = json.loads(raw.decode("utf-8"))
+        row = json.loads(raw.decode("utf-8").rstrip())
     except ValueError as error:
         if not isinstance(error, json.JSONDecodeError):
             raise BadInput(f"{data} line {number} is not UTF-8; save the file as UTF-8.") from error

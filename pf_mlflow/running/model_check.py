@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 from pf_mlflow.errors import BadInput
 from pf_mlflow.running.model_choice import Connections
 from pf_mlflow.settings import without_password
+from pf_mlflow.settings.environment import proxied_by
 from pf_mlflow.sources.promptflow.flow import llm_calls
 
 log = logging.getLogger(__name__)
@@ -78,9 +80,10 @@ def check_model(asked: AskedModel) -> None:
         headers = {"Authorization": f"Bearer {asked.key}"}
         answer = httpx.get(f"{asked.address}/models", headers=headers, timeout=_PATIENCE)
         names = [str(one["id"]) for one in answer.json()["data"]] if answer.status_code == httpx.codes.OK else []
-    except httpx.ConnectError as error:
+    except (httpx.ConnectError, httpx.ProxyError) as error:
+        why = re.sub(r"^\[[^]]*\] | \(_ssl.c:\d+\)$", "", without_password(str(error)))
         raise BadInput(
-            f"The language model at {shown} cannot be reached ({error}); start its server, or correct its address."
+            f"The language model at {shown} cannot be reached ({why}); {_remedy(asked.address, why)}."
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):  # it does not tell: the lines ask it
         log.debug("%s does not tell its models", shown, exc_info=True)
@@ -91,6 +94,14 @@ def check_model(asked: AskedModel) -> None:
             f"There is no model {asked.model!r} at {shown}, which has {', '.join(sorted(names)[:_NAMED])}{more}; name "
             "one of them in the flow, with --connections NODE.model=NAME, or in OPENAI_MODEL."
         )
+
+
+def _remedy(address: str, why: str) -> str:
+    if "certificate verify failed" in why:
+        return "let SSL_CERT_FILE name a file with its CA"
+    if proxy := proxied_by(address):
+        return f"it is asked through the proxy of {proxy}: mend that, or let NO_PROXY name the host"
+    return "start its server, or correct its address"
 
 
 def _is_named(model: str, name: str) -> bool:

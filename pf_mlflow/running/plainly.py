@@ -7,9 +7,10 @@ import re
 __all__ = ["plainly"]
 
 _OF_A_NODE = re.compile(r"Tool load failed in '(?P<node>[^']+)': \(\w+\) (?P<why>.*)")
-_LIST = "`pf connection list` shows those there are"
+_NO_CONNECTION = r"Connection '?[^']+'? is not found|Get connection "
+_NAME_ONE = "`pf connection list` shows those there are; name one by --connections {node}.connection=NAME"
 _REMEDIES = (
-    (r"Connection '?[^']+'? is not found|Get connection ", f"{_LIST}; --connections {{node}}.connection=NAME"),
+    (_NO_CONNECTION, _NAME_ONE),
     (r"Node source path .* is invalid", "put the file there, or mend the node's path in flow.dag.yaml"),
     (r"The API '[^']+' is not found", "write `api: chat` or `api: completion`"),
     (r"No module named '([^']+)'", "install what the flow needs, as its requirements.txt says"),

@@ -123,9 +123,13 @@ def _metric(entry: str, folders: Sequence[str | Path]) -> Metric:
 
 
 def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name.lower(), {known.lower(): known for known in _known}, n=1)
-    meant = next((f"; did you mean {known}?" for known in _known if close and known.lower() == close[0]), ".")
-    return f"There is no metric {name!r}{meant} Known are {', '.join(_known)}, and files as path/to/file.py."
+    from pf_mlflow.scoring.judges.builtin import JUDGES
+
+    names = [*_known, *JUDGES]
+    close = difflib.get_close_matches(name.lower(), [known.lower() for known in names], n=1)
+    meant = next((f"; did you mean {known}?" for known in names if close and known.lower() == close[0]), ".")
+    judges = f"with --judge-model also {', '.join(JUDGES)}"
+    return f"There is no metric {name!r}{meant} Known are {', '.join(_known)}, files as path/to/file.py, and {judges}."
 
 
 def _same_name(one: tuple[str, Metric | Judge], other: tuple[str, Metric | Judge]) -> str:

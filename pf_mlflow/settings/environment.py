@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from pf_mlflow.errors import TrackingForbidden
 from pf_mlflow.settings import store_address, without_password
 
-__all__ = ["changed_environment", "credentials_kept_to", "loopback_unproxied"]
+__all__ = ["changed_environment", "credentials_kept_to", "loopback_unproxied", "proxied_by"]
 
 _CREDENTIALS = (
     *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_AUTH"),
@@ -33,6 +35,14 @@ def changed_environment(variables: Mapping[str, str]) -> Iterator[None]:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
+
+
+def proxied_by(address: str) -> str | None:
+    """Return the variable that names the proxy for an address, `None` if it is asked without one."""
+    parts = urlsplit(address)
+    if parts.scheme not in getproxies() or proxy_bypass(parts.hostname or ""):
+        return None
+    return f"{parts.scheme.upper()}_PROXY"
 
 
 def loopback_unproxied(variables: Mapping[str, str]) -> dict[str, str]:

@@ -138,6 +138,8 @@ _UNUSABLE = "MLflow cannot use {uri}: {reason}"
 _UNREACHED = "MLflow at {uri} cannot be reached: {reason}"
 _NAME_CA = "let REQUESTS_CA_BUNDLE or MLFLOW_TRACKING_SERVER_CERT_PATH name a file with its CA"
 _MEND_PROXY = "mend HTTP_PROXY and HTTPS_PROXY, or let NO_PROXY name the host"
+_OTHER_NAME = "MLflow at {uri} refuses the name that it is asked by (Invalid Host header)"
+_ALLOW_NAME = "start its server with `--allowed-hosts {host}`"
 _ANSWERED = "MLflow at {uri} answered {status}: {reason}"
 _NAME_ANOTHER = "let MLFLOW_TRACKING_URI name another store"
 _LACKS_PACKAGE = f"{_UNUSABLE} — install the package that is missing."
@@ -147,6 +149,7 @@ _ASK_FOR_RIGHT = "ask for the right to write to this experiment, or set MLFLOW_E
 Rule = tuple[Callable[[_Failure], bool], type[TrackingError], str]
 """Whether it fits a failure, what that failure then means, and the sentence that says so."""
 _ANSWERS: Sequence[Rule] = (
+    (lambda it: it.says("Invalid Host header"), TrackingRefused, f"{_OTHER_NAME} — {_ALLOW_NAME}."),
     (lambda it: it.status == 401, TrackingForbidden, f"{_ANSWERED} — {_SET_LOGIN}."),
     (lambda it: it.status == 403, TrackingForbidden, f"{_ANSWERED} — {_ASK_FOR_RIGHT}."),
     (lambda it: it.is_mlflows and it.status in (400, 404, 409), TrackingRefused, _ANSWERED),
@@ -210,7 +213,9 @@ def artifact_errors(uri: str) -> Iterator[None]:
 def _translated(failure: _Failure, uri: str) -> TrackingError:
     kind, sentence = next((kind, sentence) for fits, kind, sentence in _TRACKING if fits(failure))
     brief = failure.reason.partition(". ")[0]
-    message = sentence.format(uri=uri, reason=failure.reason, brief=brief, status=failure.status, remedy=remedy_of(uri))
+    host = re.sub(r"^\w+://(?:[^/@]*@)?|[:/].*$", "", uri)
+    named = {"uri": uri, "host": host, "brief": brief, "remedy": remedy_of(uri)}
+    message = sentence.format(reason=failure.reason, status=failure.status, **named)
     message += "" if message.endswith((".", "!", "?")) else "."
     if issubclass(kind, TrackingDown) and failure.status is not None:
         return kind(message, _last_answer.retry_after)

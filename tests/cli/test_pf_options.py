@@ -67,6 +67,11 @@ def test_a_file_says_what_the_command_line_does_not(tmp_path: Path) -> None:
         ("flow: [", 2, "is no valid YAML"),
         ("text", 2, "has no settings by name"),
         ("flow: .\ncolumn_mapping: x\n", 2, "'column_mapping' has no values by name"),
+        (
+            "flow: .\nconnections: {joke: mine}\n",
+            2,
+            "'connections' has no values by name, as `joke: {connection: NAME}`",
+        ),
         (None, 2, "cannot be read: No such file"),
         ("flow: nowhere\ndata: x\ndescription: mine\n", 1, "write --tags description='…' instead."),
     ],
@@ -76,6 +81,17 @@ def test_what_a_file_cannot_say(machine: Machine, tmp_path: Path, text: str | No
         (tmp_path / "run.yml").write_text(text)
     done = machine.type("run", "--file", str(tmp_path / "run.yml"))
     assert done.exit_code == code and says in " ".join(done.stderr.split()), done.output
+
+
+def test_set_below_a_value(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "run.yml").write_text("flow: .\nname: mine\n")
+    done = machine.type("run", "-f", str(tmp_path / "run.yml"), "-s", "--set", "name.x=1")
+    assert done.exit_code == 2 and "'name' has no values by name" in " ".join(done.stderr.split())
+
+
+def test_variables_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "run.yml").write_text("environment_variables: {A: 1, B: true}\n")
+    assert with_file(EMPTY, tmp_path / "run.yml", ())["environment_variables"] == (("A", "1"), ("B", "True"))
 
 
 def test_a_batch_by_promptflows_words(machine: Machine) -> None:

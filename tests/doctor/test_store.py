@@ -58,7 +58,8 @@ def test_a_server_that_is_down_is_started_by_what_is_printed(visitor: Visitor) -
 
 def test_a_refused_login_and_a_proxy_in_the_way(visitor: Visitor, proxy: CountingProxy) -> None:
     proxy.login = "ana:hunter22"
-    visitor.env |= {"MLFLOW_TRACKING_URI": proxy.uri, "HTTP_PROXY": f"http://ana:hunter22@127.0.0.1:{free_port()}"}
+    astray_uri = proxy.uri.replace("127.0.0.1", "127.1")  # which nobody takes for this machine by its name
+    visitor.env |= {"MLFLOW_TRACKING_URI": astray_uri, "HTTP_PROXY": f"http://ana:hunter22@127.0.0.1:{free_port()}"}
     astray = visitor.doctor()
     assert astray.levels() == {"mlflow": "error"}
     assert "the proxy of HTTP_PROXY" in astray.one("mlflow").remedy

@@ -10,6 +10,7 @@ from pf_mlflow.projection.notebook import Shown, notebook_html
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.masking import Secrets
+from pf_mlflow.reports.show import BatchReport
 from pf_mlflow.running.result import RunResult
 
 EVIL = "<script>alert('x')</script>"
@@ -57,6 +58,12 @@ def test_a_batch_as_html() -> None:
     assert read.texts[at : at + 4] == ["f1", "0.5123", "3", "1"]
     assert "3 / 7" in read.texts and "1,234" in read.texts and "0.5 s" in read.texts and "and 2 more" in read.texts
     assert "pf-mlflow show b --failed" in read.texts and "language model" not in read.texts
+
+
+def test_a_report_shows_itself() -> None:
+    batch = Batch("uid", "b", "flow", "sqlite:///m.db", "jokes", "ana", 0, 0.0)
+    texts = Reader(BatchReport(batch, "delivered", status="FINISHED", summary=SUMS)._repr_html_()).texts
+    assert {"Batch b", "delivered", "FINISHED", "3 / 7", "Scores"} <= set(texts)
 
 
 def test_a_result_shows_itself() -> None:

@@ -27,45 +27,6 @@ def model_server() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
-def ran(machine: Machine) -> str:
-    data = machine.data("before", [{"topic": "tea"}])
-    done = machine.command("pf-mlflow", "run", "--flow", str(BARE), "--data", str(data), "--name", "before")
-    assert done.returncode == 0, done.stderr
-    return "before"
-
-
-MISTAKES = {
-    "--metrics without --evaluate": (["--metrics", "token_f1"], {}, 2, "--metrics says what --evaluate FLOW scores by"),
-    "an evaluation flow that is not there": (["--evaluate", "NO_SUCH"], {}, 1, "/NO_SUCH'"),
-    "a flow that scores nothing": (["--evaluate", str(BARE)], {}, 1, "saves no scores"),
-    "an unknown metric": (
-        ["--evaluate", str(ROOT / "eval_flow"), "--metrics", "tokn_f1"],
-        {},
-        1,
-        "tokn_f1",
-    ),
-    "a judge without a model": (["--evaluate", str(ROOT / "eval_flow"), "--metrics", "correctness"], {}, 1, "--judge-model"),
-    "a name that is taken": (["--name", "before"], {}, 1, "`pf-mlflow show before` looks at it."),
-    "an address without its colon": (
-        [],
-        {"MLFLOW_TRACKING_URI": "http//mlflow:5000"},
-        1,
-        "MLFLOW_TRACKING_URI='http//mlflow:5000' cannot be used: an address begins with http:// or https://.",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_costs_nothing(machine: Machine, fake_llm: FakeLlm, ran: str, mistake: str) -> None:
-    words, env, code, says = MISTAKES[mistake]
-    asked = fake_llm.requests.total()
-    done = machine.type("run", "--flow", str(BARE), "--data", str(machine.cwd / f"{ran}.jsonl"), *words, **env)
-    told = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
-    assert (done.exit_code, len(told)) == (code, 1), done.output
-    assert says in told[0] and fake_llm.requests.total() == asked
-
-
 def test_several_outputs_without_an_answer_are_told_before(machine: Machine, tmp_path: Path) -> None:
     flow = tmp_path / "flow.dag.yaml"
     text = (BARE / "flow.dag.yaml").read_text()

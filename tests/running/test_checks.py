@@ -39,8 +39,8 @@ def test_what_is_checked_is_what_the_package_declares() -> None:
         (b"- nodes", "has no list of nodes; only DAG flows can be run here."),
         (b"", "has no list of nodes; only DAG flows can be run here."),
         (b"nodes: []\noutputs: 5", "has no names under 'outputs', only 5."),
-        (b"nodes: [", "is no valid YAML: "),
-        (b"nodes: [{name: \xe9t\xe9}]", "is no valid YAML: "),
+        (b"nodes: [", "is no valid YAML, "),
+        (b"nodes: [{name: \xe9t\xe9}]", "is no valid YAML, "),
         (None, "flow.dag.yaml does not exist. Name the folder of a flow.dag.yaml."),
     ],
 )

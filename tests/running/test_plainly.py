@@ -13,7 +13,7 @@ from pf_mlflow.running.plainly import plainly
         (
             "Connection 'nope' is not found.",
             "Connection 'nope' is not found — `pf connection list` shows those there are; "
-            "--connections NODE.connection=NAME.",
+            "name one by --connections NODE.connection=NAME.",
         ),
         (
             "Tool load failed in 'joke': (InvalidSource) Node source path 'jok.jinja2' is invalid on node 'joke'.",

@@ -50,6 +50,7 @@ def test_parse_metrics(value: Any, expected: tuple[str, ...] | None | str) -> No
         ("rougel", "There is no metric 'rougel'; did you mean rougeL? Known are exact_match, "),
         ("exactmatch", "There is no metric 'exactmatch'; did you mean exact_match? Known are exact_match, "),
         ("BLEU", "There is no metric 'BLEU'; did you mean bleu? Known are exact_match, "),
+        ("relevance", "There is no metric 'relevance'; did you mean chunk_relevance? Known are exact_match, "),
         ("quality", "There is no metric 'quality'. Known are exact_match, token_f1, "),
     ],
 )

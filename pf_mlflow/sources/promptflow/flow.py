@@ -30,6 +30,7 @@ __all__ = [
     "shapes_of",
     "shapes_that_run",
     "variants_of",
+    "yaml_fault",
 ]
 
 DAG = "flow.dag.yaml"
@@ -110,7 +111,13 @@ def _parsed(path: Path, source: Path | str) -> Any:
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is no valid YAML: {' '.join(str(error).split())}.") from error
+        raise BadInput(f"{path} is no valid YAML, {yaml_fault(error)}; mend it there.") from error
+
+
+def yaml_fault(error: Exception) -> str:
+    """Return where a text is no YAML, and why."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}: {problem}" if mark and problem else " ".join(str(error).split())
 
 
 @lru_cache(maxsize=16)
