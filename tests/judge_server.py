@@ -1,7 +1,7 @@
 """A real HTTP server that speaks OpenAI's and Azure OpenAI's protocol as a judge, and does what the answer asks for.
 
 A directive is `[[do]]` or `[[judge:do]]` in the texts to judge; the last that is meant for the judge asked counts.
-`yes`, `no`, `maybe`, `4`, … are verdicts; `prose`, `told`, `fenced`, `broken`, `empty`, `two` are ways of saying one;
+`yes`, `no`, `maybe`, `4`, … are verdicts; `prose`, `told`, `fenced`, `broken`, `empty`, `two`, `parts` are ways of saying one;
 `length` and `content_filter` are reasons to say one and no more;
 `429`, `500`, `503`, `401`, `400`, … are statuses, `429:2` and the like only so often; `hang` waits; `refuse` refuses.
 """
@@ -141,7 +141,13 @@ class JudgeServer:
             time.sleep(self.hang)
         if do == "html":
             return 200, b"<html>a login page</html>"
-        message = {"role": "assistant", "content": content_of("yes" if status.isdecimal() and times else do)}
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": content_of("yes" if status.isdecimal() and times else do),
+        }
+        if do == "parts":
+            text = str(message["content"])
+            message["content"] = [{"type": "text", "text": part} for part in (text[:9], text[9:])]
         if do == "refuse":
             message = {"role": "assistant", "content": None, "refusal": "I will not judge this."}
         usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": COMPLETION_TOKENS}
@@ -179,7 +185,7 @@ def content_of(do: str) -> str:
         "shout": json.dumps({"rationale": "told so", "result": " YES. "}),
         "bool": json.dumps({"rationale": "told so", "result": True}),
         "surrogate": plain.replace("told so", r"told \ud83d"),
-        **dict.fromkeys(("hang", *STOPPED), plain),
+        **dict.fromkeys(("hang", "parts", *STOPPED), plain),
         "offline": plain,
     }
     if do in ways:

@@ -77,6 +77,7 @@ REPLIES = {
     "told": "yes",
     "thought": "yes",
     "shout": "yes",
+    "parts": "yes",
     "bool": "yes",
     "429:1": "yes",
     "500:2": "yes",
