@@ -72,7 +72,7 @@ _HEXADECIMAL = re.compile("(?=[0-9-]*[a-f])(?:[0-9a-f]{16,}|[0-9a-f]{8}-[0-9a-f-
 _LONGEST_KEY = 4096
 """Characters beyond which a word is data, such as an image."""
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?)-----.+?(?:-----END \1-----|\Z)", re.S)
-_PUTTY = re.compile(r"(Private-Lines: \d+\s+)[\w+/=\s]+?(?=\s*Private-MAC|\s*$)")
+_PUTTY = re.compile(r"(Private-Lines: \d+\r?\n)(?:[\w+/=]+(?:\r?\n|\Z))+")
 _JWK = re.compile(r"""(["'](?:d|p|q|dp|dq|qi|k)["']\s?:\s?["'])[\w-]{16,}""")
 """The private members of a key of which "kty" tells that it is one."""
 _URL_PASSWORD = re.compile(
@@ -80,7 +80,9 @@ _URL_PASSWORD = re.compile(
 )
 _URL_USER = re.compile(r"://([\w.~%+-]{16,})(?=@[\w\[])", re.ASCII)
 """A token may stand alone before a host."""
-_HOOK = re.compile(r"(//[\w.-]*hook[\w.-]*/|/(?:incoming)?(?:web)?hook(?:s|b2)?/)([\w@%+=.~/-]{16,})", re.ASCII | re.I)
+_HOOK = re.compile(
+    r"(//[\w.-]{0,99}hook[\w.-]{0,99}/|/(?:incoming)?(?:web)?hook(?:s|b2)?/)([\w@%+=.~/-]{16,})", re.ASCII | re.I
+)
 """Who knows the address of a webhook may use it."""
 _SHORTEST_IN_HOOK = 16
 _PREFIXED = re.compile(r"(?<![\w-])[a-z]{2,8}[_-](?:[a-z0-9]{1,6}[_-])?([A-Za-z0-9]{32,})(?!\w)")
@@ -164,7 +166,7 @@ def _without_known_formats(text: str) -> str:
     if "-----BEGIN" in text:
         text = _PEM.sub(MASK, text)
     if "Private-Lines" in text:
-        text = _PUTTY.sub(rf"\1{MASK}", text)
+        text = _PUTTY.sub(rf"\1{MASK}\n", text)
     if "kty" in text:
         text = _JWK.sub(rf"\1{MASK}", text)
     text = _LONG_WORD.sub(_without_key, text)

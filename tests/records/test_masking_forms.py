@@ -124,6 +124,11 @@ def test_long_texts_of_names_take_linear_time() -> None:
         "cookie: a=" * 20_000,
         "://a:b@" * 20_000,
         "://a:" + "b@" * 60_000,
+        "//" + "hook" * 30_000,
+        "Private-Lines: 1\n" + " " * 60_000 + "a" * 60_000,
+        "secret for the words of " * 5_000,
+        "a1B2c3D4e5F6g7H8 key " * 6_000,
+        f"token {'a1B2c3D4e5F6-' * 9_000}",
     ):
         started = time.process_time()
         Secrets().masked(text)
