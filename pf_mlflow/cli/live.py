@@ -94,18 +94,31 @@ def progress_line(counts: Counts) -> str:
     if counts.failed:
         parts.append(f"{counts.failed:,} failed")
     if counts.done:
-        parts.append(f"{counts.speed:,.1f} lines/s")
+        parts += [f"{counts.speed:,.1f} lines/s"] if counts.done < counts.total else []
         parts += [f"{counts.tokens:,} tokens"] if counts.tokens else []
-        parts.append(f"p50 {seconds(counts.p50)}, p90 {seconds(counts.p90)}")
-        parts.append(f"{counts.delivered:,} in MLflow")
+        parts += [f"p50 {seconds(counts.p50)}, p90 {seconds(counts.p90)}"] if counts.p50 is not None else []
+        parts += [f"{counts.delivered:,} in MLflow"] if counts.delivered is not None else []
     parts.append(_end(counts))
     return " · ".join(part for part in parts if part)
 
 
 def _end(counts: Counts) -> str:
     if counts.done == counts.total:
-        return "finishing"
+        return _finishing(counts)
     if counts.is_stopping:
         return "stopping: waiting for the lines that run (Ctrl-C: at once)"
     left = counts.seconds_left
-    return f"{timedelta(seconds=round(left))} left" if left is not None else ""
+    return f"{_clock(left)} left" if left is not None else ""
+
+
+def _finishing(counts: Counts) -> str:
+    """Return what is left to do when all lines are over."""
+    to_come = 0 if counts.delivered is None else counts.total - counts.delivered
+    if not to_come:
+        return "finishing"
+    how_long = f", {_clock(counts.delivery_left)} left" if counts.delivery_left is not None else ""
+    return f"{to_come:,} on their way{how_long}"
+
+
+def _clock(seconds: float) -> timedelta:
+    return timedelta(seconds=round(seconds))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pf_mlflow.records.latency import elapsed, time_in
 from pf_mlflow.records.line import COMPLETED, INTERRUPTED, LineRecord, Span, Tokens
 from pf_mlflow.tracking.run_payload import PARAM_LIMIT, RunPayload, milliseconds
 
@@ -58,37 +58,21 @@ def _add_numbers(
 ) -> None:
     for node in reached:
         _add_tokens(payload, record.llm_calls(node), prefixes[node.id])
-        payload.add_metric(f"{prefixes[node.id]}duration", _elapsed(node.start, _end(node, record)))
+        payload.add_metric(f"{prefixes[node.id]}duration", elapsed(node.start, _end(node, record)))
     calls = [call for node in reached for call in record.llm_calls(node)]
     if not names:  # no nodes at all: a flex flow, a prompty
         calls = [span for span in record.spans if span.kind == "LLM"]
     if len(names) != 1:
         _add_tokens(payload, calls, "")
     if len(names) > 1:
-        payload.add_metric("duration", _time_in([(node.start, _end(node, record)) for node in reached]))
+        payload.add_metric("duration", time_in([(node.start, _end(node, record)) for node in reached]))
     if record.error_type != INTERRUPTED:
-        payload.add_metric("line_duration", _elapsed(record.start, record.end))
+        payload.add_metric("line_duration", elapsed(record.start, record.end))
     _add_late_tags(payload, record, calls)
 
 
 def _end(node: Span, record: LineRecord) -> float:
     return record.end if node.end is None else node.end
-
-
-def _time_in(spans: Sequence[tuple[float, float]]) -> float | None:
-    """Return the seconds that are in at least one of the spans; `None` if the clock was set back in one, or of none."""
-    if not spans or any(end < start for start, end in spans):
-        return None
-    seconds, until = 0.0, -math.inf
-    for start, end in sorted(spans):
-        seconds += max(0.0, end - max(start, until))
-        until = max(until, end)
-    return seconds
-
-
-def _elapsed(start: float, end: float) -> float | None:
-    """Return seconds; `None` if the clock was set back meanwhile."""
-    return end - start if end >= start else None
 
 
 def _add_inputs(payload: RunPayload, inputs: Mapping[str, Any], prefix: str, limit: int) -> None:

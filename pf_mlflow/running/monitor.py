@@ -10,6 +10,7 @@ from typing import Any
 from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import BadInput, TrackingRefused
 from pf_mlflow.records.batch import command_on
+from pf_mlflow.records.latency import latency
 from pf_mlflow.running.hopeless import Hopeless
 from pf_mlflow.running.observer import Observer, StopRequest
 from pf_mlflow.running.progress import Counts, LineCounter
@@ -120,8 +121,9 @@ class Monitor(Observer):
 
     def line_ended(self, number: int, inputs: Mapping[str, Any], result: Any) -> None:
         """Show the line as it ended."""
-        if self._batch_uid:
-            live_source.line_ended(self.run_id, number, inputs, result)
+        record = live_source.line_ended(self.run_id, number, inputs, result) if self._batch_uid else None
+        if record and self._counter:
+            self._counter.took(number, latency(record))
         if (why := self._hopeless.noticed(result)) and not self.stop.stops:
             self.hopeless, self.stop.stops = why, True
         self._observer.line_ended(number, inputs, result)
@@ -129,12 +131,12 @@ class Monitor(Observer):
     def line_done(self, number: int, completed: bool, seconds: float, tokens: int | None) -> None:
         """Count the line."""
         if self._counter:
-            self._counter.add(completed, seconds, tokens)
+            self._counter.add(number, completed, seconds, tokens)
         self._observer.line_done(number, completed, seconds, tokens)
 
     def counts(self) -> Counts | None:
         """Return how the batch stands, `None` before its first line."""
         if self._counter is None:
             return None
-        delivered = self._spool.delivered(self._batch_uid) if self._spool and self._batch_uid else 0
+        delivered = self._spool.delivered(self._batch_uid) if self._spool and self._batch_uid else None
         return self._counter.counts(delivered, self.stop.stops)

@@ -14,19 +14,21 @@ __all__ = ["Counts", "LineCounter"]
 
 @dataclass(frozen=True)
 class Counts:
-    """How a batch stands. Durations in seconds, `None` while no line has completed."""
+    """How a batch stands. Latencies in seconds, of completed lines; `None` while none has completed."""
 
     total: int
     done: int
     failed: int
-    delivered: int
-    """Lines that MLflow has."""
+    delivered: int | None
+    """Lines that MLflow has; `None` if nothing is logged."""
     tokens: int
     elapsed: float
     """Seconds since its first line."""
     p50: float | None
     p90: float | None
     is_stopping: bool
+    delivery_left: float | None = None
+    """Seconds that MLflow will take for the rest of a batch whose lines are over; `None` while nobody knows."""
 
     @property
     def speed(self) -> float:
@@ -44,32 +46,53 @@ class LineCounter:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._failed = self._tokens = 0
-        self._durations = array("d")
+        self._done = self._failed = self._tokens = 0
+        self._latencies = array("d")
+        self._told: dict[int, float] = {}
         self._started = time.monotonic()
+        self._delivery: tuple[float, int] | None = None
         self._lock = threading.Lock()
 
-    def add(self, completed: bool, seconds: float, tokens: int | None) -> None:
-        """Count a line."""
+    def took(self, number: int, latency: float | None) -> None:
+        """Note how long a line took as MLflow will show it, before it is counted."""
+        if latency is not None:
+            with self._lock:
+                self._told[number] = latency
+
+    def add(self, number: int, completed: bool, seconds: float, tokens: int | None) -> None:
+        """Count a line, which took so many seconds if nothing else was noted."""
         with self._lock:
+            self._done += 1
             self._failed += not completed
             self._tokens += tokens or 0
-            self._durations.append(seconds)
+            latency = self._told.pop(number, seconds)
+            if completed:
+                self._latencies.append(latency)
 
-    def counts(self, delivered: int, is_stopping: bool) -> Counts:
+    def counts(self, delivered: int | None, is_stopping: bool) -> Counts:
         """Return how the batch stands, of which MLflow has so many lines."""
+        now = time.monotonic()
         with self._lock:
-            durations = self._durations.tolist()
-            failed, tokens = self._failed, self._tokens
-        durations.sort()
+            latencies = self._latencies.tolist()
+            done, failed, tokens = self._done, self._failed, self._tokens
+        latencies.sort()
+        delivered = None if delivered is None else min(delivered, done)
         return Counts(
             self._total,
-            len(durations),
+            done,
             failed,
-            min(delivered, len(durations)),
+            delivered,
             tokens,
-            time.monotonic() - self._started,
-            percentile(durations, 50) if durations else None,
-            percentile(durations, 90) if durations else None,
+            now - self._started,
+            percentile(latencies, 50) if latencies else None,
+            percentile(latencies, 90) if latencies else None,
             is_stopping,
+            self._delivery_left(now, delivered) if delivered is not None and done == self._total else None,
         )
+
+    def _delivery_left(self, now: float, delivered: int) -> float | None:
+        """Return it by the pace since the lines were over, as soon as there is one."""
+        if self._delivery is None:
+            self._delivery = now, delivered
+        since, had = self._delivery
+        return (self._total - delivered) * (now - since) / (delivered - had) if delivered > had else None

@@ -430,7 +430,19 @@ def counts(**values: Any) -> Counts:
         ),
         (
             counts(total=8, done=8, delivered=8, elapsed=2.0, p50=0.1, p90=0.1),
-            "8/8 lines · 4.0 lines/s · p50 100 ms, p90 100 ms · 8 in MLflow · finishing",
+            "8/8 lines · p50 100 ms, p90 100 ms · 8 in MLflow · finishing",
+        ),
+        (
+            counts(total=800, done=800, delivered=500, elapsed=9.0, p50=0.1, p90=0.1, delivery_left=2.6),
+            "800/800 lines · p50 100 ms, p90 100 ms · 500 in MLflow · 300 on their way, 0:00:03 left",
+        ),
+        (
+            counts(total=8, done=8, failed=8, delivered=3, elapsed=2.0),
+            "8/8 lines · 8 failed · 3 in MLflow · 5 on their way",
+        ),
+        (
+            counts(total=8, done=8, delivered=None, elapsed=2.0, p50=0.1, p90=0.1),
+            "8/8 lines · p50 100 ms, p90 100 ms · finishing",
         ),
     ],
 )

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from pf_mlflow.logs import guarded, warn_into, warn_once
 from pf_mlflow.records.batch import Batch
+from pf_mlflow.records.line import LineRecord
 from pf_mlflow.settings import Settings, leave_foreign_folder
 from pf_mlflow.sources.live.line_openings import LineOpenings
 from pf_mlflow.sources.live.live_source import LiveSource
@@ -85,8 +86,10 @@ def line_started(name: str, number: int, inputs: Mapping[str, Any]) -> None:
         _processor.source.open(line, inputs)
 
 
-def line_ended(name: str, number: int, inputs: Mapping[str, Any], result: Any) -> None:
+def line_ended(name: str, number: int, inputs: Mapping[str, Any], result: Any) -> LineRecord | None:
     """Take promptflow's word on a line of this process for its last, though the line may go on; once a line.
+
+    Returns its record, `None` if there is none.
 
     Args:
         name: The batch's.
@@ -94,14 +97,14 @@ def line_ended(name: str, number: int, inputs: Mapping[str, Any], result: Any) -
         inputs: The line's, for the case that its flow never began.
         result: promptflow's `LineResult`.
     """
-    _say(CurrentLine(name, number), inputs, result)
+    return _say(CurrentLine(name, number), inputs, result)
 
 
 @guarded(None)
-def _say(line: CurrentLine, inputs: Mapping[str, Any], result: Any) -> None:
+def _say(line: CurrentLine, inputs: Mapping[str, Any], result: Any) -> LineRecord | None:
     word = last_word(result.run_info)
     word["inputs"] = word["inputs"] or inputs
-    _processor.say(line, word, bool(result.node_run_infos))
+    return _processor.say(line, word, bool(result.node_run_infos))
 
 
 @contextmanager

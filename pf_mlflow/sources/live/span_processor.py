@@ -13,6 +13,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from pf_mlflow.logs import guarded
+from pf_mlflow.records.line import LineRecord
 from pf_mlflow.sources.live.live_source import LiveSource
 from pf_mlflow.sources.promptflow.flow import flow_nodes
 from pf_mlflow.sources.promptflow.private_names import CurrentLine, current_line
@@ -120,8 +121,8 @@ class LineSpanProcessor(SpanProcessor):
         with self._lock:
             self._awaited[line] = None
 
-    def say(self, line: CurrentLine, info: Mapping[str, Any] | None, reached_nodes: bool = False) -> None:
-        """Spool a line with promptflow's last word on it; whatever it still does is left out.
+    def say(self, line: CurrentLine, info: Mapping[str, Any] | None, reached_nodes: bool = False) -> LineRecord | None:
+        """Spool a line with promptflow's last word on it, and return its record; whatever it still does is left out.
 
         Args:
             line: One that was awaited; on another the last word was said before.
@@ -130,12 +131,11 @@ class LineSpanProcessor(SpanProcessor):
         """
         with self._lock:
             if line not in self._awaited:
-                return
+                return None
             known = self._awaited.pop(line) or (self._going_on(line) if info else None)
         if known:
-            self._spool(known, info)
-        elif info and not reached_nodes:
-            self._spool_without_spans(line, info)
+            return self._spool(known, info)
+        return self._spool_without_spans(line, info) if info and not reached_nodes else None
 
     def _going_on(self, line: CurrentLine) -> _Line | None:
         """Take a line that has not ended."""
@@ -143,11 +143,11 @@ class LineSpanProcessor(SpanProcessor):
         return self._lines.pop(root_id) if root_id is not None else None
 
     @guarded(None)
-    def _spool(self, known: _Line, info: Mapping[str, Any] | None = None) -> None:
+    def _spool(self, known: _Line, info: Mapping[str, Any] | None = None) -> LineRecord | None:
         line, root = known.line, known.spans[0]
         live = self.source.line(line.run_name, line.line_number, (root.start_time or 0) / NANOSECONDS)
         if live is None:
-            return
+            return None
         nodes = flow_nodes(Path.cwd())
         record = line_record(
             live.batch.uid,
@@ -162,14 +162,18 @@ class LineSpanProcessor(SpanProcessor):
             end = record.end if root.end_time else (seconds(info["end_time"]) or time.time()) - known.late()
             record = replace(with_last_word(record, info, nodes.handed_on), end=end)
         self.source.complete(live, record)
+        return record
 
     @guarded(None)
-    def _spool_without_spans(self, line: CurrentLine, info: Mapping[str, Any]) -> None:
+    def _spool_without_spans(self, line: CurrentLine, info: Mapping[str, Any]) -> LineRecord | None:
         """Spool a line that failed before its flow began, or whose flow is not traced."""
         start, end = seconds(info["start_time"]) or time.time(), seconds(info["end_time"]) or time.time()
         live = self.source.line(line.run_name, line.line_number, start)
-        if live:
-            self.source.complete(live, line_without_spans(live.batch.uid, live.number, info, start, end, line.run_name))
+        if live is None:
+            return None
+        record = line_without_spans(live.batch.uid, live.number, info, start, end, line.run_name)
+        self.source.complete(live, record)
+        return record
 
     def line_start(self) -> float | None:
         """Return when the current line's root span started, in Unix seconds; `None` without tracing."""
