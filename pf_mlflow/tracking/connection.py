@@ -16,6 +16,7 @@ from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.settings import store_address, without_password
 from pf_mlflow.tracking.address import check_address
 from pf_mlflow.tracking.database import check_database, sqlite_path
+from pf_mlflow.tracking.empty_store import copy_kept, keep_copy
 
 __all__ = ["open_store"]
 
@@ -25,7 +26,7 @@ def open_store(tracking_uri: str, lock_dir: Path, makes: bool) -> Any:
 
     Args:
         tracking_uri: Absolute.
-        lock_dir: Where processes that open the same database wait for each other.
+        lock_dir: Where processes that open the same database wait for each other, and an empty store is kept.
         makes: Whether a database gets its tables if it has none; else nothing is written.
 
     Raises:
@@ -40,17 +41,20 @@ def open_store(tracking_uri: str, lock_dir: Path, makes: bool) -> Any:
             if not makes:
                 return None
             if path:
-                _make(path, tracking_uri)
+                _make(path, tracking_uri, lock_dir)
         return _get_store(tracking_uri, _artifact_root(path.parent) if path else None)
 
 
-def _make(path: Path, tracking_uri: str) -> None:
+def _make(path: Path, tracking_uri: str, kept_in: Path) -> None:
     """Make an SQLite store in a file beside, so that it is there whole or not at all, whoever is killed meanwhile."""
     path = path.resolve()
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft_uri = make_url(tracking_uri).set(database=str(draft)).render_as_string(hide_password=False)
+        is_copy = copy_kept(kept_in, draft)
         _get_store(draft_uri, _artifact_root(path.parent)).engine.dispose()
+        if not is_copy:
+            keep_copy(kept_in, draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
