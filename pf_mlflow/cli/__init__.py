@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pf_mlflow.__version__ import __version__
+from pf_mlflow.cli.interrupts import heard_as_ctrl_c
 from pf_mlflow.cli.leaving import leave_at_once
 from pf_mlflow.garbage import collect_rarely
 
@@ -44,6 +45,7 @@ def main() -> None:
 def command() -> None:
     """What `pf-mlflow` in a shell is: `main`, begun without looking for garbage, and its end at once."""
     collect_rarely()
+    heard_as_ctrl_c()
     try:
         main(prog_name="pf-mlflow")
     except SystemExit as end:

@@ -190,17 +190,17 @@ def _link(state: BatchState) -> str | None:
 def _await_delivery(spool: Spool, uid: str, patience: float) -> tuple[BatchState | None, bool]:
     """Return how a batch stands when MLflow has it or nobody need wait any more, and whether somebody would not."""
     seen, until = None, 0.0
-    while (state := spool.state(uid)) and not state.closed and not _has_given_up(spool, state):
-        sign = (spool.waiting(uid), state.parent_run_id, None if state.trouble else state.beat)
-        if sign != seen:
-            seen, until = sign, time.monotonic() + patience
-        if time.monotonic() >= until:
-            break
-        deliver_in_background(spool, uid)  # the process of the batch may have been killed
-        try:
+    try:
+        while (state := spool.state(uid)) and not state.closed and not _has_given_up(spool, state):
+            sign = (spool.waiting(uid), state.parent_run_id, None if state.trouble else state.beat)
+            if sign != seen:
+                seen, until = sign, time.monotonic() + patience
+            if time.monotonic() >= until:
+                break
+            deliver_in_background(spool, uid)  # the process of the batch may have been killed
             time.sleep(_POLL)
-        except KeyboardInterrupt:
-            return spool.state(uid), True
+    except KeyboardInterrupt:
+        return spool.state(uid), True
     return state, False
 
 

@@ -98,7 +98,8 @@ def _run_in_turn(request: RunRequest, observer: Observer) -> RunResult:
         if flow.inputs and request.by_name and not request.resume_from:
             tell_mapping(observer, flow.inputs, given, found)
         observer.running(monitor.counts)
-        run = submit_batch(client, request, model, monitor, settings)
+        with changed_environment({}):  # by its lines
+            run = submit_batch(client, request, model, monitor, settings)
         seconds = time.monotonic() - started
         return result_of(run, model, settings, monitor, seconds, request.wait)
 

@@ -157,7 +157,7 @@ def test_a_second_ctrl_c_does_not_wait(machine: Machine, fake_llm: FakeLlm) -> N
 
 
 def test_a_line_out_of_time_fails_alone_and_its_thread_keeps_nobody(machine: Machine) -> None:
-    topics = [f"tea {number}" for number in range(6)] + ["[[hang=90]] coffee"]
+    topics = ["[[home=/nowhere]] tea", *(f"tea {number}" for number in range(5)), "[[hang=90]] coffee"]
     lines = [{"topic": topic, "number": n, "more": {}} for n, topic in enumerate(topics)]
     data = machine.data("hanging", lines)
     command = ["pf-mlflow", "run", "--flow", str(CHATTY), "--data", str(data), "--name", "hanging"]

@@ -1,3 +1,4 @@
+import os
 import re
 import sys
 import time
@@ -7,8 +8,10 @@ from promptflow.core import tool
 
 @tool
 def act(topic: str, text: str) -> str:
-    """Do what the directives in the topic say: `raise`, `exit` or `hang`."""
-    do = dict(re.findall(r"\[\[(raise|exit|hang)=(.*?)\]\]", topic))
+    """Do what the directives in the topic say: `home`, `raise`, `exit` or `hang`."""
+    do = dict(re.findall(r"\[\[(home|raise|exit|hang)=(.*?)\]\]", topic))
+    if "home" in do:
+        os.environ["PF_HOME_DIRECTORY"] = do["home"]
     if "raise" in do:
         raise ValueError(do["raise"])
     if "exit" in do:
