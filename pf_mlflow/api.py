@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.delivery.sync import Synced, SyncProgress, sync_batches
-from pf_mlflow.evaluation.run import EvaluationRequest, metric_names
+from pf_mlflow.evaluation.request import EvaluationRequest, metric_names
 from pf_mlflow.evaluation.run import evaluate as evaluate_batch
 from pf_mlflow.reports.show import BatchReport, show_batch
 from pf_mlflow.running.data_file import data_file

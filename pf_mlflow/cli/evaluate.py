@@ -12,7 +12,7 @@ from pf_mlflow.cli.live import ConsoleObserver
 from pf_mlflow.cli.output import one_sentence, print_json, stdout_kept
 from pf_mlflow.cli.pf_options import PfCommand, pf_options, with_file
 from pf_mlflow.cli.result import Pairs, leave, print_result
-from pf_mlflow.evaluation.run import EvaluationRequest, metric_names
+from pf_mlflow.evaluation.request import EvaluationRequest, metric_names
 from pf_mlflow.evaluation.run import evaluate as run_evaluation
 
 __all__ = ["evaluate"]

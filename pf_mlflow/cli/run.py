@@ -17,7 +17,8 @@ from pf_mlflow.cli.output import one_sentence, own_command, print_json, stdout_k
 from pf_mlflow.cli.pf_options import PfCommand, pf_options, with_file
 from pf_mlflow.cli.result import Pairs, leave, print_result
 from pf_mlflow.errors import BadInput, PfMlflowError
-from pf_mlflow.evaluation.run import EvaluationRequest, check_before
+from pf_mlflow.evaluation.request import EvaluationRequest
+from pf_mlflow.evaluation.run import check_before
 from pf_mlflow.evaluation.run import evaluate as run_evaluation
 from pf_mlflow.records.batch import on_batch
 from pf_mlflow.running.request import PROCESSES, THREADS, RunRequest

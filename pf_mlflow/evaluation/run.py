@@ -7,14 +7,14 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pf_mlflow.__version__ import __version__
 from pf_mlflow.errors import BadInput
 from pf_mlflow.evaluation.inputs import CONTROLS, data_of, mapping_of, told_as_text
+from pf_mlflow.evaluation.request import EVAL_FLOW, EvaluationRequest, check_needs, prepared
 from pf_mlflow.running.cut_off import ended_record
 from pf_mlflow.running.mapping import tell_mapping
 from pf_mlflow.running.observer import Observer
@@ -22,49 +22,21 @@ from pf_mlflow.running.request import RunRequest
 from pf_mlflow.running.result import RunResult, result_without_lines
 from pf_mlflow.running.run import run_batch
 from pf_mlflow.running.turns import own_turn
-from pf_mlflow.scoring import LineFields, Metric, chosen_metrics, known_metrics
 from pf_mlflow.scoring.judges.endpoint import SKIPPED
 from pf_mlflow.settings import Settings, read_settings
-from pf_mlflow.settings.judges import read_judge_settings
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
-from pf_mlflow.sources.promptflow.flow import read_flow, saves_scores
+from pf_mlflow.sources.promptflow.flow import DAG, read_flow
 from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
 from pf_mlflow.sources.promptflow.local_batch import evaluation_of, known_batches, local_batch
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
 from pf_mlflow.spool.store import Spool
 
-__all__ = ["EvaluationRequest", "check_before", "evaluate", "metric_names", "prepared"]
+__all__ = ["check_before", "evaluate"]
 
-_FLOW = "eval_flow"
 _NODE, _CONNECTION = "score", "connection"
 """The node that asks judges, and its input for their connection."""
-_METRIC_FILE = re.compile(r"(?P<file>.+\.(?:py|ya?ml))(?P<function>:\w+)?", re.DOTALL)
 _INCLUDES = re.compile(r"^additional_includes:\n(- .*\n)+", re.M)
-
-
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """What the user asked for: a batch to score, a file with answers, or both."""
-
-    base: str | None = None
-    flow: Path | None = None
-    """The evaluation flow; `None` is the one that comes with this package."""
-    data: Path | None = None
-    column_mapping: Mapping[str, str] = field(default_factory=dict)
-    """Where inputs come from that are not found by their names."""
-    metrics: tuple[str, ...] = ()
-    judge_model: str = ""
-    """The model of judges, on Azure its deployment; `""` asks none."""
-    judge_connection: str | None = None
-    """promptflow's connection to it; `None` is `open_ai_connection`, or what stands in for it."""
-    retry_errors: bool = False
-    """Whether the last evaluation of the batch is run again, to ask the judges that failed."""
-    name: str | None = None
-    environment_variables: Mapping[str, str] = field(default_factory=dict)
-    concurrency: int = 32
-    wait: bool = True
-    """Whether to wait until MLflow has the scores."""
 
 
 def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
@@ -76,31 +48,6 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
     """
     with own_turn():
         return _evaluate_in_turn(prepared(_as_before(request) if request.retry_errors else request), observer)
-
-
-def prepared(request: EvaluationRequest) -> EvaluationRequest:
-    """Return a request whose paths hold whatever folder the process is in, checked without the batch that it scores.
-
-    Raises:
-        BadInput: its flow or a metric cannot be used.
-    """
-    flow, data = (path and path.expanduser().absolute() for path in (request.flow, request.data))
-    request = replace(request, flow=flow, data=data, metrics=tuple(map(_whole, request.metrics)))
-    if request.flow:
-        _check_saves_scores(request.flow)
-    _check_metrics(request)
-    return request
-
-
-def metric_names(text: str) -> tuple[str, ...]:
-    """Return names of metrics that stand in one text, with commas between them."""
-    return tuple(name for entry in text.split(",") if (name := entry.strip()))
-
-
-def _whole(metric: str) -> str:
-    """Return a metric with its file's whole path: the flow runs in another folder."""
-    named = _METRIC_FILE.fullmatch(metric)
-    return f"{Path(named['file']).expanduser().resolve()}{named['function'] or ''}" if named else metric
 
 
 def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResult:
@@ -124,7 +71,8 @@ def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResu
         tell_mapping(observer, shown, request.column_mapping, found)
     for sentence in told_as_text(data, mapping) if data and request.flow and not _is_own(request.flow) else ():
         observer.warn(sentence)
-    _check_needs(request, mapping)
+    if not request.flow or _is_own(request.flow):
+        check_needs(request, mapping)
     run = RunRequest(
         flow,
         data,
@@ -173,46 +121,6 @@ def _has_scores(result: RunResult) -> bool:
     return record is not None and any(line.scores for line in BatchFolder.of(record).lines("", record.name))
 
 
-def _check_saves_scores(path: Path) -> None:
-    flow = read_flow(path)
-    if flow.is_dag and not saves_scores(flow.folder):
-        raise BadInput(
-            f"The evaluation flow {str(path)!r} saves no scores: none of its nodes has a function named `save_scores`. "
-            f"Give it one that returns `pf_mlflow.checked_scores(scores)`, as {_FLOW}/nodes/save_scores.py does."
-        )
-
-
-def _check_metrics(request: EvaluationRequest) -> None:
-    """Raise `BadInput` for a metric or judge that there is not, or a setting of judges that cannot be used."""
-    if request.judge_connection and not request.judge_model:
-        raise BadInput(f"--judge-connection {request.judge_connection} asks nobody without --judge-model MODEL.")
-    chosen = chosen_metrics(LineFields(), request.metrics or None, with_judges=bool(request.judge_model))
-    formulas = [one for one in (chosen if request.metrics else known_metrics()) if isinstance(one, Metric)]
-    if missing := [one for one in formulas if not one.is_installed]:
-        names, packages = (", ".join(dict.fromkeys(words)) for words in _named(missing))
-        raise BadInput(f"{names} cannot be given without {packages}: pip install {packages.replace(',', '')}")
-    if request.judge_model:
-        read_judge_settings()
-
-
-def _check_needs(request: EvaluationRequest, mapping: Mapping[str, str]) -> None:
-    """Raise `BadInput` if none of the metrics that are named could be given, for want of a column."""
-    if not request.metrics or (request.flow and not _is_own(request.flow)):
-        return
-    chosen = chosen_metrics(LineFields(), request.metrics, with_judges=bool(request.judge_model))
-    lacking = [(one.name, name) for one in chosen for name in one.needs if name not in mapping]
-    if len({name for name, _ in lacking}) == len(chosen):
-        metric, field = lacking[0]
-        raise BadInput(
-            f"{metric} needs {field}, which neither the data nor the outputs have; name a column with "
-            f"--column-mapping {field}='${{data.COLUMN}}'."
-        )
-
-
-def _named(metrics: Sequence[Metric]) -> tuple[list[str], list[str]]:
-    return [metric.name for metric in metrics], [metric.package for metric in metrics]
-
-
 def _as_before(request: EvaluationRequest) -> EvaluationRequest:
     """Return what the last evaluation of a batch was asked for, but for what is named anew."""
     if request.base is None:
@@ -231,22 +139,24 @@ def _as_before(request: EvaluationRequest) -> EvaluationRequest:
 
 
 def _is_own(flow: Path) -> bool:
-    return flow.resolve() in (path.resolve() for path in (flow_files() / _FLOW, flow_files() / _FLOW / "flow.dag.yaml"))
+    return flow.resolve() in (
+        path.resolve() for path in (flow_files() / EVAL_FLOW, flow_files() / EVAL_FLOW / "flow.dag.yaml")
+    )
 
 
 def _own_flow(spool_dir: Path) -> Path:
     """Return the folder of the evaluation flow: beside the package, or, where that is installed, a copy of its own."""
-    source = flow_files() / _FLOW
-    if not (source / "flow.dag.yaml").is_file():
+    source = flow_files() / EVAL_FLOW
+    if not (source / DAG).is_file():
         raise BadInput(f"There is no evaluation flow at {source}; name one with --flow.")
     if source.parent == PACKAGE.parent:
         return source
-    copy = spool_dir / "flows" / __version__ / _FLOW
+    copy = spool_dir / "flows" / __version__ / EVAL_FLOW
     if not copy.is_dir():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=copy.parent)) / _FLOW
+        draft = Path(tempfile.mkdtemp(dir=copy.parent)) / EVAL_FLOW
         shutil.copytree(source, draft)
-        flow = (source / "flow.dag.yaml").read_text("utf-8")
+        flow = (source / DAG).read_text("utf-8")
         (draft / "flow.dag.yaml").write_text(_INCLUDES.sub("", flow), "utf-8")  # the package is installed
         with suppress(OSError):  # another command was faster
             draft.rename(copy)

@@ -25,7 +25,8 @@ SCRIPT = """
 import json, os, sys
 from pathlib import Path
 import pf_mlflow
-from pf_mlflow.evaluation.run import EvaluationRequest, evaluate
+from pf_mlflow.evaluation.request import EvaluationRequest
+from pf_mlflow.evaluation.run import evaluate
 from pf_mlflow.running.observer import Observer
 
 warnings = []

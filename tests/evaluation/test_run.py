@@ -12,7 +12,8 @@ from finished import EVALUATION_FLOW, call, finished_batch, home_with, run_info
 from machine import ROOT
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.evaluation.run import EvaluationRequest, _told, evaluate, prepared
+from pf_mlflow.evaluation.request import EvaluationRequest, prepared
+from pf_mlflow.evaluation.run import _told, evaluate
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.running.observer import Observer
 from pf_mlflow.running.result import RunResult
