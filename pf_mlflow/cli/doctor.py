@@ -8,6 +8,7 @@ import click
 from rich.markup import escape
 
 from pf_mlflow.cli.output import one_sentence, out, print_json
+from pf_mlflow.cli.parameters import NamedPath
 from pf_mlflow.doctor import CheckResult, examine, verdict
 
 __all__ = ["doctor"]
@@ -17,7 +18,7 @@ _WIDTHS = (9, 13)
 
 
 @click.command()
-@click.argument("flow_dir", type=click.Path(path_type=Path), required=False)
+@click.argument("flow_dir", type=NamedPath(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else on stdout.")
 def doctor(flow_dir: Path | None, as_json: bool) -> None:
     """Find out why child runs do not come as they should: check this machine, and the flow in a folder.

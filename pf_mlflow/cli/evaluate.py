@@ -10,8 +10,9 @@ import click
 
 from pf_mlflow.cli.live import ConsoleObserver
 from pf_mlflow.cli.output import one_sentence, print_json, stdout_kept
+from pf_mlflow.cli.parameters import NamedPath, Pairs
 from pf_mlflow.cli.pf_options import PfCommand, pf_options, with_file
-from pf_mlflow.cli.result import Pairs, leave, print_result
+from pf_mlflow.cli.result import leave, print_result
 from pf_mlflow.evaluation.request import EvaluationRequest, metric_names
 from pf_mlflow.evaluation.run import evaluate as run_evaluation
 
@@ -20,10 +21,8 @@ __all__ = ["evaluate"]
 
 @click.command(cls=PfCommand)
 @click.argument("batch", required=False)
-@click.option(
-    "--flow", type=click.Path(path_type=Path), help="Folder of the evaluation flow. Default: the one included."
-)
-@click.option("--data", type=click.Path(path_type=Path), help="A file: the batch's own rows, or finished answers.")
+@click.option("--flow", type=NamedPath(), help="Folder of the evaluation flow. Default: the one included.")
+@click.option("--data", type=NamedPath(), help="A file: the batch's own rows, or finished answers.")
 @click.option(
     "--column-mapping",
     type=Pairs(),

@@ -16,6 +16,7 @@ from pf_mlflow.adoption.manifest import Manifest, removal
 from pf_mlflow.adoption.plan import init_plan
 from pf_mlflow.adoption.target import flow_folder
 from pf_mlflow.cli.output import one_sentence, out, warn
+from pf_mlflow.cli.parameters import NamedPath
 from pf_mlflow.errors import BadInput
 from pf_mlflow.sources.promptflow.flow import read_dag
 
@@ -25,7 +26,7 @@ _COLORS = {"+": "green", "-": "red", "@": "cyan", "n": "green", "g": "red"}
 
 
 @click.command()
-@click.argument("flow_dir", type=click.Path(path_type=Path))
+@click.argument("flow_dir", type=NamedPath())
 @click.option(
     "--node",
     "nodes",

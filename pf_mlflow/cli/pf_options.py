@@ -10,7 +10,7 @@ import click
 import yaml
 
 from pf_mlflow.cli.output import warn
-from pf_mlflow.cli.result import Pairs
+from pf_mlflow.cli.parameters import NamedPath, Pairs
 from pf_mlflow.sources.promptflow.flow import yaml_fault
 
 __all__ = ["PfCommand", "pf_options", "with_file"]
@@ -34,6 +34,10 @@ class PfCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Give each pair its option before the arguments are parsed."""
+        takes_none = not any(isinstance(one, click.Argument) for one in self.params)
+        if takes_none and args and not args[0].startswith("-"):
+            hint = "leave `create` out" if args[0] == "create" else "say --flow before a flow, and --data before data"
+            raise click.UsageError(f"{args[0]!r} has no option before it: {hint}.", ctx)
         names = {name for one in self.params if isinstance(one.type, Pairs) for name in one.opts}
         return super().parse_args(ctx, _one_each(args, names))
 
@@ -61,9 +65,7 @@ def pf_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--set", "sets", type=Pairs(), multiple=True, metavar="KEY=VALUE", help="A value of --file instead."
         ),
-        click.option(
-            "--file", "-f", type=click.Path(path_type=Path), help="A run's YAML file, as `pf run create` takes it."
-        ),
+        click.option("--file", "-f", type=NamedPath(), help="A run's YAML file, as `pf run create` takes it."),
         click.option(
             "--environment-variables", type=Pairs(), multiple=True, help="A variable of the batch's; several times."
         ),
@@ -123,8 +125,14 @@ def _options(spec: Mapping[str, Any], folder: Path, options: Mapping[str, Any]) 
         elif key in _PAIRS:
             found[name] = _pairs(key, value)
         else:
-            found[name] = folder / str(value) if key in _PATHS else str(value)
+            found[name] = _path(key, folder, str(value)) if key in _PATHS else str(value)
     return found
+
+
+def _path(key: str, folder: Path, value: str) -> Path:
+    if not value.strip():
+        raise click.UsageError(f"{key!r} is empty; name a file or a folder, or leave it out.")
+    return folder / value
 
 
 def _pairs(key: str, value: Any) -> tuple[tuple[str, Any], ...]:

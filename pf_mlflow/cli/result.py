@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import click
 from rich.markup import escape
 
 from pf_mlflow.cli.leaving import leave_at_once
@@ -12,24 +9,11 @@ from pf_mlflow.cli.output import out, own_command, print_place, print_summary, w
 from pf_mlflow.records.batch import on_batch
 from pf_mlflow.running.result import RunResult
 
-__all__ = ["Pairs", "leave", "print_result"]
+__all__ = ["leave", "print_result"]
 
 SOME_FAILED = 3
 NOT_DELIVERED = 4
 INTERRUPTED = 130
-
-
-class Pairs(click.ParamType[Any]):
-    """`name=value`."""
-
-    name = "name=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Split a pair at its first `=`."""
-        name, separator, text = str(value).partition("=")
-        if not separator or not name:
-            self.fail(f"{value!r} is no name=value pair", param, ctx)
-        return name.strip(), text.strip().strip("'\"")
 
 
 def print_result(result: RunResult) -> None:

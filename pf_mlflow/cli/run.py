@@ -14,8 +14,9 @@ from pf_mlflow.adoption.upgrade import upgrade_notice
 from pf_mlflow.cli.evaluate import evaluation_request
 from pf_mlflow.cli.live import ConsoleObserver
 from pf_mlflow.cli.output import one_sentence, own_command, print_json, stdout_kept, warn
+from pf_mlflow.cli.parameters import NamedPath, Pairs
 from pf_mlflow.cli.pf_options import PfCommand, pf_options, with_file
-from pf_mlflow.cli.result import Pairs, leave, print_result
+from pf_mlflow.cli.result import leave, print_result
 from pf_mlflow.errors import BadInput, PfMlflowError
 from pf_mlflow.evaluation.request import EvaluationRequest
 from pf_mlflow.evaluation.run import check_before
@@ -30,8 +31,8 @@ __all__ = ["run"]
 
 
 @click.command(cls=PfCommand)
-@click.option("--flow", type=click.Path(path_type=Path), help="Folder of the flow, or a prompty. Default: here.")
-@click.option("--data", type=click.Path(path_type=Path), help="The lines: a JSONL file.")
+@click.option("--flow", type=NamedPath(), help="Folder of the flow, or a prompty. Default: here.")
+@click.option("--data", type=NamedPath(), help="The lines: a JSONL file.")
 @click.option(
     "--column-mapping",
     type=Pairs(),
@@ -67,7 +68,7 @@ __all__ = ["run"]
     show_default=True,
     help="What executes the lines: threads of this process, or promptflow's own pool of processes.",
 )
-@click.option("--evaluate", type=click.Path(path_type=Path), metavar="FLOW", help="Then score its lines by this flow.")
+@click.option("--evaluate", type=NamedPath(), metavar="FLOW", help="Then score its lines by this flow.")
 @click.option("--metrics", help="With --evaluate: metrics, or files with your own, with commas.")
 @pf_options
 @click.option("--no-wait", is_flag=True, help="Do not wait until MLflow has every line.")

@@ -13,6 +13,7 @@ from pf_mlflow.errors import BadInput
 
 __all__ = ["check_data", "check_mapping", "check_outputs", "check_sources", "output_names"]
 
+_ELSEWHERE = re.compile(r"(?:https?|azureml|wasbs?|abfss?|s3|gs|dbfs):")
 _TABLES = (".csv", ".tsv", ".json", ".parquet")
 _LINE_SHOWN = 60
 """Characters of a line that are shown at the most."""
@@ -31,7 +32,9 @@ def check_data(data: Path) -> set[str] | None:
     left to promptflow, and their columns are `None`.
     """
     if not data.exists():
-        raise BadInput(f"The data file {str(data)!r} does not exist.")
+        elsewhere = any(_ELSEWHERE.match(part) for part in data.parts)
+        remedy = " Addresses are not read: get the file, and name that." if elsewhere else ""
+        raise BadInput(f"The data file {str(data)!r} does not exist.{remedy}")
     is_lines = data.suffix.lower() == ".jsonl"
     if is_lines and data.is_dir():
         raise BadInput(f"{str(data)!r} is a folder; give it a file with one JSON object per line.")

@@ -37,6 +37,9 @@ def check_flow(dag: Mapping[str, Any], path: Path, variant: str | None, connecti
     for name, shape in node_shapes(dag):
         if "type" in shape and shape["type"] not in KINDS:
             raise BadInput(f"{path} node {name!r} is of type {shape['type']!r}; there are {', '.join(KINDS)}.")
+    nodes = [str(node["name"]) for node in dag["nodes"]]
+    if strange := next((name for name in connections if name not in nodes), None):
+        raise BadInput(f"{path} has no node {strange!r}, which is given a connection; there are {', '.join(nodes)}.")
     _check_variant(dag, path, variant)
     _check_types(dag, path)
     shapes = list(shapes_that_run(dag, variant))

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from machine import FLOWS, ROOT, Machine
 
 from pf_mlflow.cli import main
+from pf_mlflow.cli.parameters import Pairs
 from pf_mlflow.cli.pf_options import PfCommand, with_file
-from pf_mlflow.cli.result import Pairs
 
 EMPTY: dict[str, Any] = dict.fromkeys(("flow", "data", "base", "name", "variant")) | dict.fromkeys(
     ("column_mapping", "connections", "environment_variables"), ()
@@ -81,6 +81,23 @@ def test_what_a_file_cannot_say(machine: Machine, tmp_path: Path, text: str | No
         (tmp_path / "run.yml").write_text(text)
     done = machine.type("run", "--file", str(tmp_path / "run.yml"))
     assert done.exit_code == code and says in " ".join(done.stderr.split()), done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--flow", ".", "--data", ""], "Invalid value for '--data': it is empty; name a file or a folder"),
+        (["--flow", "", "--data", "x.jsonl"], "Invalid value for '--flow': it is empty"),
+        (["create", "--flow", "."], "'create' has no option before it: leave `create` out."),
+        (["my_flow", "data.jsonl"], "'my_flow' has no option before it: say --flow before a flow"),
+        (["--file", "empty.yml"], "'data' is empty; name a file"),
+    ],
+)
+def test_what_would_be_another_batch(machine: Machine, words: list[str], says: str) -> None:
+    """An empty path is the folder here, with all data in it."""
+    (machine.cwd / "empty.yml").write_text("flow: .\ndata: ''\n")
+    done = machine.type("run", *words)
+    assert done.exit_code == 2 and says in " ".join(done.stderr.split())
 
 
 def test_set_below_a_value(machine: Machine, tmp_path: Path) -> None:

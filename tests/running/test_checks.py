@@ -118,10 +118,12 @@ def test_any_rows_are_read(tmp_path_factory: pytest.TempPathFactory, rows: list[
         ("d.json", b"[]", "are empty; give them a row"),
         ("d.CSV", b"topic\natom\n", "is in no format that promptflow reads; save it as .jsonl, .csv, .tsv, .json"),
         ("d.xlsx", b"PK\3\4", "is in no format that promptflow reads"),
+        ("azureml:d:1", None, "does not exist. Addresses are not read: get the file"),
     ],
 )
-def test_other_formats(tmp_path: Path, name: str, content: bytes, expected: set[str] | str) -> None:
-    (tmp_path / name).write_bytes(content)
+def test_other_formats(tmp_path: Path, name: str, content: bytes | None, expected: set[str] | str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
     if isinstance(expected, set):
         assert columns_of(tmp_path / name) == expected
         return

@@ -117,6 +117,11 @@ def test_the_variant_that_runs_is_checked(variant: str | None, told: str | None)
     assert told in str(raised.value)
 
 
+def test_a_connection_for_a_node_that_there_is_not() -> None:
+    with pytest.raises(BadInput, match="has no node 'jok', which is given a connection; there are joke, shout."):
+        check_flow(BARE, PATH, None, {"jok": {"connection": "mine"}})
+
+
 def test_a_connection_may_be_given_by_the_command() -> None:
     dag = copy.deepcopy(BARE)
     del dag["nodes"][0]["connection"]

@@ -35,6 +35,7 @@ __all__ = [
 
 DAG = "flow.dag.yaml"
 FLEX = "flow.flex.yaml"
+_YAML = (".yaml", ".yml")
 _MAPPINGS = ("inputs", "environment_variables")
 _LLM = {"llm", "custom_llm"}
 
@@ -76,7 +77,7 @@ def flex_file(path: Path) -> Path | None:
     file = next((one for one in files if one.is_file()), None)
     if file is None or file.name == FLEX:
         return file
-    if file.suffix.lower() not in (".yaml", ".yml"):
+    if file.suffix.lower() not in _YAML:
         return None
     found = _parsed(file, file)
     return file if isinstance(found, dict) and "entry" in found and "nodes" not in found else None
@@ -97,6 +98,8 @@ def read_dag(flow: Path) -> Mapping[str, Any]:
     path = flow / DAG if flow.is_dir() else flow
     if not path.is_file():
         raise BadInput(f"There is no flow at {str(flow)!r}: {path} does not exist. Name the folder of a {DAG}.")
+    if path.suffix.lower() not in _YAML:
+        raise BadInput(f"{path} is no flow; name the folder of one, its YAML file, or a prompty.")
     dag = _parsed(path, path)
     if not isinstance(dag, dict) or not isinstance(dag.get("nodes"), list):
         raise BadInput(f"{path} has no list of nodes; only DAG flows can be run here.")
