@@ -275,6 +275,12 @@ CALLS = tuple(span(f"c{n}", "joke", kind="LLM", tokens=Tokens(n, None, n), model
             {"duration": 1.0},
             {},
         ),
+        (  # no nodes at all, as in a flex flow: tokens are those of LLM calls, not of the functions around them
+            line_record(span("ask", tokens=Tokens(9, 9, 18)), *(replace(call, parent="ask") for call in CALLS)),
+            {"input_topic": "atom", "output": "Ha!"},
+            {"prompt_tokens": 1 + 2 + 3, "total_tokens": 1 + 2 + 3},
+            {"response_model": "m1, m0"},
+        ),
         (  # an output of None is an output
             line_record(llm_node("joke", inputs={}, output=None)[0], named_nodes=("joke",)),
             {"input_topic": "atom", "output": "None"},
