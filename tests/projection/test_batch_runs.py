@@ -317,6 +317,18 @@ def test_a_parent_whose_maker_got_no_answer_or_died_is_one_and_tells_all(
     assert not again.changes
 
 
+def test_a_parent_whose_answer_got_lost_is_found_by_who_made_it(
+    far: StoreWriter, proxy: CountingProxy, one: Batch
+) -> None:
+    writer = BatchWriter(far, LocalSource(one))
+    writer.read_existing()
+    proxy.lost["runs/create"] = 1
+    with pytest.raises(TrackingDown):
+        writer.open_parent()
+    opened = writer.open_parent()
+    assert [run["info"]["run_id"] for run in shown(far, one.uid)] == [opened]
+
+
 class Unsure(StoreWriter):
     """A store whose requests fail as drawn: before they were done, or after."""
 

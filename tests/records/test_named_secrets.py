@@ -23,6 +23,8 @@ UUID = "0a97dbd7-2628-4119-bf3c-f7050f0b510e"
         ("Secret=/i4YsTp7LbS+XVBEgX4jjTO=", "/i4YsTp7LbS+XVBEgX4jjTO="),
         (f"--account-key '{MIXED}'", MIXED),
         (f"login --apikey {MIXED} -r eu", MIXED),
+        ("password: Winter2024", "Winter2024"),
+        ("Authorization: Bearer 8letters", "8letters"),
         # a name, and the value some words behind it
         (f"COMET_API_KEY {MIXED} was not found", MIXED),
         (f"password {HEX}", HEX),
@@ -76,6 +78,9 @@ def test_what_is_called_a_secret(text: str, secret: str) -> None:
         f"docker build -t chat:{HEX} .",
         f"https://github.com/pre-commit/pre-commit-hooks/blob/{HEX}/setup.py",
         "https://web-frontend-2@example.com",
+        "token: release2024",
+        "token: $Key2Of3Prod4",
+        f"data:image/png;base64,{'iVBORw0K/' * 600}AKIA{'A1' * 8}",
         "<Contents><Key>AKey2Value3Pair</Key></Contents>",
         f"vs_{HEX[:32]} req_{HEX[:32]}",
     ],
