@@ -21,6 +21,7 @@ from pf_mlflow.settings import read_settings, without_password
 from pf_mlflow.spool.launch import delivery_process
 from pf_mlflow.spool.processes import is_alive, started_at
 from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.known_store import is_usable, note_revision
 
 if TYPE_CHECKING:  # which imports mlflow
     from pf_mlflow.tracking.reader import StoreReader
@@ -106,6 +107,8 @@ class PrestartedDelivery:
 def await_batch(experiment: str, spool_dir: Path, base_uid: str, starter: str) -> str:
     """Ask MLflow for an experiment, say what it answered, and return the uid of the batch given; `""` for none.
 
+    Of a store that nothing speaks against that is said before MLflow is imported: the batch does not wait for it.
+
     Args:
         experiment: The experiment's name.
         spool_dir: Folder of the spool.
@@ -113,15 +116,28 @@ def await_batch(experiment: str, spool_dir: Path, base_uid: str, starter: str) -
         starter: The process to end with if it gives no batch: its number and its start, with a space between.
     """
     Thread(target=_end_with, args=(starter, given := Event()), daemon=True).start()
-    with suppress(BrokenPipeError):
-        sys.stdout.write(f"{_answer(experiment, spool_dir, base_uid)}\n")
-        sys.stdout.flush()
+    is_known = not (base_uid or read_settings().parent_run) and is_usable(_tracking_uri(), experiment, spool_dir)
+    if is_known:
+        _say(_GOOD)
+    answer = _answer(experiment, spool_dir, base_uid)
+    if not is_known:
+        _say(answer)
     log = sys.stderr.fileno()
     os.dup2(log, sys.stdout.fileno())  # whoever listened need not live as long
     uid = sys.stdin.readline().strip()
     given.set()
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     return uid
+
+
+def _say(answer: str) -> None:
+    with suppress(BrokenPipeError):
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
+def _tracking_uri() -> str:
+    return os.environ["MLFLOW_TRACKING_URI"]
 
 
 def _end_with(starter: str, given: Event) -> None:
@@ -138,7 +154,7 @@ def _answer(experiment: str, spool_dir: Path, base_uid: str) -> str:
     from pf_mlflow.tracking.writer import StoreWriter
 
     try:
-        store = StoreWriter(os.environ["MLFLOW_TRACKING_URI"], experiment, spool_dir)
+        store = StoreWriter(_tracking_uri(), experiment, spool_dir)
         with _answered_soon():
             call = CircuitBreaker(Deadline(_RETRY_FOR)).call
             if (outer := read_settings().parent_run) and not base_uid:
@@ -151,6 +167,7 @@ def _answer(experiment: str, spool_dir: Path, base_uid: str) -> str:
         return f"{_REFUSED} {error}"
     except TrackingDown as error:
         return f"{_DOWN} {error}"
+    note_revision(_tracking_uri(), spool_dir)
     return _GOOD
 
 

@@ -37,7 +37,10 @@ class Spool:
     """
 
     FILE = "spool.db"
-    _OURS = ("spool.db*", "verdicts.db*", "delivery.log", "locks", "packages", "upgrades.txt", "empty-store-*")
+    _OURS = (
+        *("spool.db*", "verdicts.db*", "delivery.log", "locks", "packages", "upgrades.txt"),
+        *("empty-store-*", "known-store.json*"),
+    )
     _KEPT_AFTER_CLOSING = 365 * 24 * 3600.0
     _LEFT_FOR_GOOD = 30 * 24 * 3600.0
     """Seconds after which what is left over is only delivered when asked for."""

@@ -20,6 +20,7 @@ from servers import CountingProxy, free_port
 from pf_mlflow.delivery.prestart import PrestartedDelivery
 from pf_mlflow.errors import TrackingRefused
 from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.known_store import is_usable, note_revision
 from pf_mlflow.tracking.writer import StoreWriter
 
 
@@ -49,6 +50,13 @@ def test_it_asks_then_delivers_what_it_is_given(tmp_path: Path, uri: str) -> Non
     assert not delivery.is_waiting
     until(lambda: (state := spool.state("early")) and state.closed, "it is delivered", 30)
     until(lambda: not deliveries(tmp_path / "spool"), "the process ends", 10)
+
+
+def test_a_store_that_is_known_is_answered_for_and_delivered_to_like_any_other(tmp_path: Path, uri: str) -> None:
+    StoreWriter(uri, "jokes", tmp_path / "spool").open_experiment()
+    note_revision(uri, tmp_path / "spool")
+    assert is_usable(uri, "jokes", tmp_path / "spool")
+    test_it_asks_then_delivers_what_it_is_given(tmp_path, uri)
 
 
 def test_it_ends_when_it_is_not_wanted(tmp_path: Path, uri: str) -> None:
