@@ -1,6 +1,6 @@
-"""Makes the pictures of docs/in-mlflow.md anew: `make pictures`, about a minute; it needs a Chromium.
+"""Makes the pictures of docs/in-mlflow.md anew: `make pictures`, about two minutes; it needs a Chromium.
 
-A batch of examples/qa is answered by the offline model, an MLflow server shows it, and a headless browser looks at it.
+Two batches of examples/qa are answered by the offline model, an MLflow server shows them, and a headless browser looks.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ _COLUMNS = ("params.`input_question`", "params.`output`", "metrics.`duration`", 
 _MANY_RUNS = "document.querySelectorAll('.ag-row a').length > 12"
 _OVERVIEW = "document.body.innerText.includes('Parameters (')"
 _CHARTS = "document.querySelectorAll('.plotly .bars .point').length > 50"
+_TWO_BATCHES = "document.querySelectorAll('.ag-row a').length >= 2"
+_FIVE_CHARTS = "document.querySelectorAll('.plotly').length >= 3"
 _END = "[...document.querySelectorAll('[role=table]')].map(table => table.getBoundingClientRect().bottom).sort().pop()"
 
 
 def main() -> None:
-    """Run the batch, and look at it from four sides."""
+    """Run a batch and look at it from four sides, then another one and look at both."""
     with TemporaryDirectory(prefix="pictures", ignore_cleanup_errors=True) as name, new_page(1500, 900) as page:
         folder = Path(name)
         machine = Machine(folder / "machine")
@@ -38,14 +40,15 @@ def main() -> None:
             _look_at_charts(page, uri, batch)  # before there are scores, each of which would have a chart of its own
             _type(machine, "evaluate", "qa_offline")
             _look(page, uri, batch)
+            _run(machine, "qa_other_context", "context=Lake Baikal in Siberia is the deepest lake in the world.")
+            _type(machine, "evaluate", "qa_other_context")
+            _look_at_views(page, _runs(uri, batch))
 
 
-def _run(machine: Machine) -> None:
+def _run(machine: Machine, name: str = "qa_offline", context: str = "context=${data.context}") -> None:
     flow, data = ROOT / "examples" / "qa", ROOT / "data" / "questions.jsonl"
-    words = ["run", "--flow", str(flow), "--data", str(data), "--name", "qa_offline"]
-    for column in ("question", "context"):
-        words += ["--column-mapping", f"{column}=${{data.{column}}}"]
-    _type(machine, *words)
+    words = ["run", "--flow", str(flow), "--data", str(data), "--name", name]
+    _type(machine, *words, "--column-mapping", "question=${data.question}", context)
 
 
 def _type(machine: Machine, *words: str) -> None:
@@ -69,6 +72,17 @@ def _look(page: Page, uri: str, batch: Tracked) -> None:
     for name, run in (("child-run.png", batch.children[3]), ("parent-run.png", batch.parent)):
         _open(page, f"{_runs(uri, batch)}/{run.info.run_id}", _OVERVIEW)
         _save(page, name, height=int(page.evaluate(_END)) + 24)
+
+
+def _look_at_views(page: Page, runs: str) -> None:
+    page.set_viewport_size({"width": 1700, "height": 760})
+    for name, address, ready in (
+        ("batches.png", "pf_mlflow_batches", _TWO_BATCHES),
+        ("compare.png", "pf_mlflow_batches&compareRunsMode=ARTIFACT", "document.body.innerText.includes('Group by:')"),
+        ("charts.png", "pf_mlflow_charts&compareRunsMode=CHART", _FIVE_CHARTS),
+    ):
+        _open(page, f"{runs}?viewStateShareKey={address}", ready)
+        _save(page, name)
 
 
 def _runs(uri: str, batch: Tracked) -> str:

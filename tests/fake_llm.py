@@ -1,8 +1,8 @@
 """A real HTTP server that speaks OpenAI's protocol and does what the prompt's directives say.
 
 A directive is `[[name=value]]` in the last message: `status` (and `code`) answers an error, `latency` waits seconds,
-`gate` waits until a test opens it, `usage` is `none`, `empty`, `nested`, `text` or `negative`, `say` is the answer, as
-JSON text.
+`gate` waits until a test opens it, `model` is the answer's, `usage` is `none`, `empty`, `nested`, `text` or `negative`,
+`say` is the answer, as JSON text.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class FakeLlm:
             "id": "chatcmpl-1",
             "object": "chat.completion" if "messages" in request else "text_completion",
             "created": 1,
-            "model": "fake-1",
+            "model": do.get("model", "fake-1"),
             "choices": [{"index": 0, "finish_reason": "stop", **said}],
             "usage": USAGES.get(do.get("usage", ""), GOOD_USAGE),
         }

@@ -23,6 +23,7 @@ from pf_mlflow.records.batch import on_batch
 from pf_mlflow.reports import tables
 from pf_mlflow.settings import read_settings
 from pf_mlflow.settings.environment import loopback_unproxied
+from pf_mlflow.tracking.links import batches_link
 
 __all__ = [
     "begin",
@@ -127,6 +128,8 @@ def print_summary(summary: BatchSummary, name: str, status: str | None = None) -
     out.print(f"[italic]Batch {escape(name)}[/italic]")
     for table in tables.summary_tables(summary, status):
         out.print(table)
+    if summary.unpriced:
+        out.print(f"No price is known of {escape(', '.join(summary.unpriced))}; PF_MLFLOW_PRICES takes your own.")
 
 
 def print_place(name: str, tracking_uri: str, experiment: str, parent_run_id: str | None, link: str | None) -> None:
@@ -134,7 +137,7 @@ def print_place(name: str, tracking_uri: str, experiment: str, parent_run_id: st
     run = f", parent run {parent_run_id}" if parent_run_id else ""
     out.print(f"\nMLflow:  {escape(tracking_uri)}, {escape(f'experiment {experiment!r}{run}')}")
     if parent_run_id:
-        out.print(f"Look at: {escape(link or own_command(*on_batch('ui', name)))}")
+        out.print(f"Look at: {escape(batches_link(link) if link else own_command(*on_batch('ui', name)))}")
     else:
         out.print(f"Next:    {escape(own_command(*on_batch('sync', name)))}")
 

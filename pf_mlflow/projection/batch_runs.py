@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from pf_mlflow.errors import RequestRejected, TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
+from pf_mlflow.projection.cost import priced
 from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.fingerprint import agrees, fingerprint, of_outputs
 from pf_mlflow.projection.line_payload import line_payload
@@ -97,10 +98,13 @@ class BatchWriter(Writer):
             run_id = self._make_parent(start)
             self.existing.parent = KnownRun(run_id, None, None, RunPayload("RUNNING", round(start * 1000), 0))
             self.changes.parent = "made"
+            self.show_at_all()
             if self.existing.complete or self.existing.incomplete:  # somebody deleted their parent
                 self.store.adopt_children(self.batch.uid, run_id)
         if "flow" not in self.existing.parent.values.params:  # perhaps its maker got no further
             self._update_parent(opening_payload(self.batch, self.source.provenance()))
+        if self.store.is_database or self.batch.log_model:
+            self.store.use_model(self.batch.flow_name)
         return self.existing.parent.run_id
 
     def _make_parent(self, start: float) -> str:
@@ -126,6 +130,7 @@ class BatchWriter(Writer):
             known = self._create(store, line_number, record.start if record else opened)
         if record is None:
             return LineWritten(line_number, known.run_id, known, made=made)
+        record = replace(record, scores=priced(record.scores, self.prices))
         return replace(self._complete(store, known, record), made=made, scores=record.scores)
 
     def _create(self, store: StoreWriter, line_number: int, start: float) -> KnownRun:
@@ -191,7 +196,7 @@ class BatchWriter(Writer):
         return LineWritten(record.line_number, run_id)
 
     def _payload(self, record: LineRecord) -> RunPayload:
-        payload = line_payload(record, self._facts.display_name, self._param_limit)
+        payload = line_payload(record, self._facts.display_name, self._param_limit, self.prices)
         if self.batch.single:
             payload.add_tag("promptflow.run_id", record.run_name)
         if record.scores:
@@ -279,10 +284,10 @@ class BatchWriter(Writer):
             payload.end_ms = max(payload.end_ms, self.existing.parent.values.start_ms, self._last_end_ms)
             self._update_parent(payload)
             if is_own_evaluation:
-                log_results(self.store, self.batch.uid, self.existing.parent.run_id)
+                log_results(self.store, self.source, self.existing.parent.run_id)
             if self.changes and summary.lines_total:
-                columns = log_results(self.store, self.batch.uid, self.existing.parent.run_id, LINES)
-                self.show_well(self.existing.parent, self.batch.name, summary, columns)
+                columns = log_results(self.store, self.source, self.existing.parent.run_id, LINES)
+                self.show_well(self.existing, self.batch.name, summary, columns)
         return summary
 
     def _update_parent(self, payload: RunPayload) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pf_mlflow.errors import RequestRejected, TrackingForbidden, TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
+from pf_mlflow.projection.cost import priced
 from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.results_table import ResultsTable
 from pf_mlflow.projection.score_payload import (
@@ -136,7 +137,7 @@ class ScoreWriter(Writer):
         if record is None or not record.scores or self._superseded:
             return LineWritten(line_number)
         store = store or self.store
-        record = replace(record, scores=with_earlier_costs(record.scores, child.verdicts))
+        record = replace(record, scores=with_earlier_costs(priced(record.scores, self.prices), child.verdicts))
         payload = score_payload(record, evaluation_tags(self.batch), child.stale_metrics)
         payload.metrics = {key: value for key, value in payload.metrics.items() if key not in child.costs}
         payload.tags |= key_tags(score_keys(payload) | child.costs)
@@ -179,7 +180,7 @@ class ScoreWriter(Writer):
             if not scored:
                 summary = replace(summary, scores=evaluated(summary.lines_total, 0))
             if not self._is_superseded_on(parent) and not (self._superseded if scored else summary.lines_completed):
-                self._write_sums(parent, summary, table)
+                self._write_sums(existing, parent, summary, table)
         return summary
 
     def _runs_as_scored(self) -> Iterator[KnownRun]:
@@ -201,7 +202,7 @@ class ScoreWriter(Writer):
         named = {EVALUATION, EVALUATION_UID} & run.values.tags.keys()
         self.store.drop_tags(run.run_id, tags | named)
 
-    def _write_sums(self, parent: KnownRun, summary: BatchSummary, table: ResultsTable) -> None:
+    def _write_sums(self, existing: ExistingRuns, parent: KnownRun, summary: BatchSummary, table: ResultsTable) -> None:
         """Write what the parent lacks; its table anew where its sums or its lines' scores were not these."""
         old_metrics, old_tags = _of_evaluation(parent)
         stale = {key for key in old_metrics if _is_number(parent.values.metrics[key])}
@@ -212,8 +213,9 @@ class ScoreWriter(Writer):
         tags = {**evaluation_tags(self.batch), EVALUATION_STARTED: str(self._started()), **key_tags(summary.scores)}
         self.store.drop_tags(parent.run_id, old_tags - tags.keys())
         self.store.log(parent.run_id, RunPayload("", 0, 0, metrics=lacking, tags=tags))
+        table.add_data(self.source.other_columns())
         table.log_to(self.store, parent.run_id)
-        self.show_well(parent, self.batch.base_name, summary, table.columns)
+        self.show_well(replace(existing, parent=parent), self.batch.base_name, summary, table.columns)
         self.changes.parent = "updated"
 
 

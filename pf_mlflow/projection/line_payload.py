@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pf_mlflow.projection.cost import add_cost
 from pf_mlflow.records.latency import elapsed, time_in
 from pf_mlflow.records.line import COMPLETED, INTERRUPTED, LineRecord, Span, Tokens
+from pf_mlflow.tracking.prices import Prices
 from pf_mlflow.tracking.run_payload import PARAM_LIMIT, RunPayload, milliseconds
 
 __all__ = ["is_model_setting", "line_payload"]
@@ -18,7 +20,9 @@ _MODEL_SETTINGS = set(
 )
 
 
-def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM_LIMIT) -> RunPayload:
+def line_payload(
+    record: LineRecord, display_name: str, param_limit: int = PARAM_LIMIT, prices: Prices | None = None
+) -> RunPayload:
     """Return what a line's child run holds when the line is over.
 
     The unit is the LLM node: its inputs, its output, the tokens of all its LLM calls, its wall time in seconds; inputs
@@ -49,21 +53,28 @@ def line_payload(record: LineRecord, display_name: str, param_limit: int = PARAM
             payload.add_param(f"{prefixes[node.id]}output", node.output, param_limit)
     if not (is_one and "output" in payload.params) and record.outputs and not record.scores:
         payload.add_param("output", next(iter(record.outputs.values())), param_limit)
-    _add_numbers(payload, record, names, reached, prefixes)
+    _add_numbers(payload, record, names, reached, prefixes, prices or Prices())
     return payload
 
 
 def _add_numbers(
-    payload: RunPayload, record: LineRecord, names: Sequence[str], reached: Sequence[Span], prefixes: Mapping[str, str]
+    payload: RunPayload,
+    record: LineRecord,
+    names: Sequence[str],
+    reached: Sequence[Span],
+    prefixes: Mapping[str, str],
+    prices: Prices,
 ) -> None:
     for node in reached:
         _add_tokens(payload, record.llm_calls(node), prefixes[node.id])
+        add_cost(payload, record.llm_calls(node), prefixes[node.id], prices)
         payload.add_metric(f"{prefixes[node.id]}duration", elapsed(node.start, _end(node, record)))
     calls = [call for node in reached for call in record.llm_calls(node)]
     if not names:  # no nodes at all: a flex flow, a prompty
         calls = [span for span in record.spans if span.kind == "LLM"]
     if len(names) != 1:
         _add_tokens(payload, calls, "")
+        add_cost(payload, calls, "", prices)
     if len(names) > 1:
         payload.add_metric("duration", time_in([(node.start, _end(node, record)) for node in reached]))
     if record.error_type != INTERRUPTED:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from pf_mlflow.projection.cost import dollars
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.records.masking import Secrets
 from pf_mlflow.scoring.sums import VERSION
@@ -79,6 +80,8 @@ def _facts(shown: Shown) -> Iterator[tuple[str, object]]:
     yield "lines completed / failed", f"{sums.lines_completed:,} / {sums.lines_failed:,}"
     if "total_tokens" in sums.tokens:
         yield "tokens", f"{sums.tokens['total_tokens']:,}"
+    if "cost" in sums.costs:
+        yield "cost", dollars(sums.costs["cost"])
     if "lines_evaluated" in sums.scores:
         yield "lines evaluated / not evaluated", " / ".join(f"{sums.scores[f'lines_{k}']:,.0f}" for k in _EVALUATED)
     for name in ("p50", "p90"):

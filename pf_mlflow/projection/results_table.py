@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from pf_mlflow.projection.cost import COSTS
 from pf_mlflow.projection.line_payload import is_model_setting
 from pf_mlflow.projection.score_payload import EVALUATION, EXPECTED, score_keys
+from pf_mlflow.records.source import Source
 from pf_mlflow.tracking.known_run import KnownRun
+from pf_mlflow.tracking.run_payload import PARAM_LIMIT
 
 if TYPE_CHECKING:
     from pf_mlflow.tracking.writer import StoreWriter
@@ -25,6 +28,8 @@ RESULTS = "eval_results_table.json"
 LINES = "results_table.json"
 """Name of the artifact of any batch."""
 _ERROR = "promptflow.error"
+_DATA = "data_"
+"""Beginning of the names of columns that the data have and no input takes."""
 _ORDER = (
     "line_number",
     "output",
@@ -35,18 +40,21 @@ _ORDER = (
     "error",
     "duration",
     "tokens",
+    "cost",
     "input_",
+    "data_",
 )
 """What comes first: MLflow's comparison groups by the first column and compares the second."""
 
 log = logging.getLogger(__name__)
 
 
-def log_results(projection: StoreWriter, batch_uid: str, run_id: str, name: str = RESULTS) -> list[str]:
+def log_results(projection: StoreWriter, source: Source, run_id: str, name: str = RESULTS) -> list[str]:
     """Write the table of a batch's lines as MLflow shows them, as an artifact of a run, and return what they show."""
     with ResultsTable(name) as table:
-        for _ in table.filled(projection.runs(batch_uid)):
+        for _ in table.filled(projection.runs(source.batch.uid)):
             pass
+        table.add_data(source.other_columns())
         table.log_to(projection, run_id)
         return table.columns
 
@@ -63,6 +71,8 @@ class ResultsTable:
         self._columns: dict[str, None] = {}
         self._scores: set[str] = set()
         self._places: list[tuple[int, int]] = []
+        self._data_columns: dict[str, None] = {}
+        self._data_places: dict[int, int] = {}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -82,12 +92,27 @@ class ResultsTable:
         self._columns |= dict.fromkeys(row)
         self._rows.write(json.dumps(row) + "\n")
 
+    def add_data(self, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+        """Add what the data have of lines, by line number, besides their inputs."""
+        for number, row in rows:
+            named = {f"{_DATA}{name}": _shortened(value) for name, value in row.items()}
+            self._data_places[number] = self._rows.tell()
+            self._data_columns |= dict.fromkeys(named)
+            self._rows.write(json.dumps(named, default=str) + "\n")
+
+    def _read(self, place: int | None) -> dict[str, Any]:
+        if place is None:
+            return {}
+        self._rows.seek(place)
+        return dict(json.loads(self._rows.readline()))
+
     @property
     def columns(self) -> list[str]:
         """What its lines show, in order."""
         inputs = [key for key in self._columns if _is_input(key)]
         question = "input_question" if "input_question" in inputs else next(iter(inputs), None)
-        return sorted(self._columns, key=lambda key: self._place("question" if key == question else key))
+        columns = self._columns | self._data_columns
+        return sorted(columns, key=lambda key: self._place("question" if key == question else key))
 
     def log_to(self, projection: StoreWriter, run_id: str) -> None:
         """Write it as an artifact of a run, if that can be: artifacts may need rights and packages that runs do not."""
@@ -101,9 +126,8 @@ class ResultsTable:
         path, columns = self._folder / self._name, self.columns
         with path.open("w", encoding="utf-8") as table:
             table.write(f'{{"columns": {json.dumps(_without_dots(columns))}, "data": [')
-            for number, (_, place) in enumerate(sorted(self._places)):
-                self._rows.seek(place)
-                row = json.loads(self._rows.readline())
+            for number, (line_number, place) in enumerate(sorted(self._places)):
+                row = self._read(self._data_places.get(line_number)) | self._read(place)
                 table.write((",\n" if number else "\n") + json.dumps([row.get(name) for name in columns]))
             table.write("\n]}\n")
         return path
@@ -115,11 +139,24 @@ class ResultsTable:
             kind = "score"
         elif _is_input(key):
             kind = "input_"
+        elif key in self._data_columns:
+            kind = _DATA
         elif key == _ERROR:
             kind = "error"
         elif key.endswith("_tokens") and "." not in key:
             kind = "tokens"
+        elif key in COSTS:
+            kind = "cost"
         return _ORDER.index(kind) if kind in _ORDER else len(_ORDER) + (key == "run_id")
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, float) and value != value:  # pandas' word for nothing
+        return None
+    if not isinstance(value, str) or len(value) <= PARAM_LIMIT:
+        return value
+    mark = f" … [cut: {len(value)} characters, all of them in the data]"
+    return value[: PARAM_LIMIT - len(mark)] + mark
 
 
 def _is_input(key: str) -> bool:

@@ -46,7 +46,8 @@ _ASSESSMENT = "response/overall_assessment/"
 _JOINT = {OVERALL: f"{_ASSESSMENT}rating", ROOT_CAUSE: f"{_ASSESSMENT}root_cause"}
 """Tags of what the judges of a line say together, by the score's name."""
 _JOINT_RATIONALE = f"{_ASSESSMENT}rationale"
-_COSTS = ("prompt_tokens", "completion_tokens", "seconds")
+_TOOK = ("prompt_tokens", "completion_tokens", "cost", "seconds")
+"""What is told of a verdict beside it, in sums over all that was asked for it."""
 
 
 def add_scores(payload: RunPayload, scores: Iterable[Score], inputs: Mapping[str, Any] | None = None) -> None:
@@ -83,7 +84,7 @@ def _add_verdict(payload: RunPayload, score: Score) -> None:
     tags["cached"] = "true" if score.cached else None
     _add_tags(payload, {f"{key}/{kind}": text for kind, text in tags.items()})
     _add_number(payload, score)
-    for kind in _COSTS:
+    for kind in _TOOK:
         if (number := getattr(score, kind)) is not None:
             payload.metrics[f"{key}/{kind}"] = float(number)
 
@@ -133,7 +134,8 @@ def _verdict(judge: str, fields: Mapping[str, Any], number: Mapping[str, Any]) -
         fields.get("seconds"),
         None if prompt is None else int(prompt),
         None if completion is None else int(completion),
-        "cached" in fields or None,
+        cost=fields.get("cost"),
+        cached="cached" in fields or None,
     )
 
 
@@ -166,7 +168,7 @@ def score_payload(record: LineRecord, tags: Mapping[str, str], stale: Iterable[s
 
 def cost_keys(values: Mapping[str, object]) -> frozenset[str]:
     """Return those keys of a run's metrics that tell what judges took."""
-    return frozenset(key for key in values if key.startswith(JUDGED) and key.rpartition("/")[2] in _COSTS)
+    return frozenset(key for key in values if key.startswith(JUDGED) and key.rpartition("/")[2] in _TOOK)
 
 
 def with_earlier_costs(scores: Iterable[Score], earlier: Iterable[Score]) -> tuple[Score, ...]:
@@ -183,7 +185,7 @@ def with_earlier_costs(scores: Iterable[Score], earlier: Iterable[Score]) -> tup
 def _added(score: Score, before: Score | None) -> Score:
     if before is None or before.model != score.model or not (score.cached or before.error):
         return score
-    costs = {kind: (getattr(before, kind), getattr(score, kind)) for kind in _COSTS}
+    costs = {kind: (getattr(before, kind), getattr(score, kind)) for kind in _TOOK}
     known = {kind: [one for one in both if one is not None] for kind, both in costs.items()}
     return replace(score, **{kind: sum(both) for kind, both in known.items() if both})
 

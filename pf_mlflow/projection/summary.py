@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from array import array
+from bisect import insort
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pf_mlflow.projection.cost import COSTS
 from pf_mlflow.projection.line_payload import is_model_setting
 from pf_mlflow.projection.line_verdicts import LineVerdicts
 from pf_mlflow.projection.score_payload import scores_of
 from pf_mlflow.records import known_fields
 from pf_mlflow.records.keys import valid_key
+from pf_mlflow.records.offline_model import OFFLINE_MODEL
 from pf_mlflow.records.score import Score
 from pf_mlflow.records.statistics import mean, percentile
 from pf_mlflow.scoring.sums import ScoreSums, evaluated
@@ -44,6 +49,10 @@ class LineStats:
     failed_scores: tuple[str, ...] = ()
     verdicts: LineVerdicts | None = None
     """What judges said; `None` where none was asked."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """What it cost as a whole and by parts, by metric; empty where that is not known."""
+    model: str = ""
+    """Which models answered."""
 
     @classmethod
     def of(cls, line_number: int, payload: RunPayload, scores: Iterable[Score] = ()) -> LineStats:
@@ -67,6 +76,8 @@ class LineStats:
             sum(score.text is not None and not score.is_joint for score in by_name.values()),
             tuple(name for (name, judged), score in by_name.items() if score.error is not None and not judged),
             LineVerdicts.of(by_name.values()),
+            {name: metrics[name] for name in COSTS if name in metrics},
+            payload.tags.get("response_model", ""),
         )
 
     @classmethod
@@ -102,6 +113,12 @@ class BatchSummary:
     """Metrics of an evaluation, and over how many lines it was; empty where there was none."""
     worst: tuple[LineStats, ...] = ()
     """The lines with the lowest scores, where those of one metric were asked for."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """What the lines cost together, and their prompts and completions, by metric; empty where no line's is known."""
+    unpriced: tuple[str, ...] = ()
+    """Models of lines with tokens whose cost is not known."""
+    failed_by_kind: Mapping[str, int] = field(default_factory=dict)
+    """How many lines failed, by the type of their error."""
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics of the parent run."""
@@ -111,7 +128,7 @@ class BatchSummary:
             "lines_failed": self.lines_failed,
         }
         durations = {f"duration/{name}": value for name, value in self.durations.items()}
-        return {k: float(v) for k, v in {**counts, **self.tokens, **durations, **self.scores}.items()}
+        return {k: float(v) for k, v in {**counts, **self.tokens, **self.costs, **durations, **self.scores}.items()}
 
     def to_json(self) -> str:
         """Return the summary as JSON."""
@@ -131,6 +148,7 @@ class BatchSummary:
         data: dict[str, Any] = json.loads(text)
         for name in ("slowest", "failed", "worst"):
             data[name] = tuple(map(LineStats.from_dict, data.get(name, ())))
+        data["unpriced"] = tuple(data.get("unpriced", ()))
         return cls(**known_fields(cls, data))
 
 
@@ -140,11 +158,14 @@ class Tally:
     def __init__(self, most_failed: int = 20, worst_by: str = "") -> None:
         self._most_failed = most_failed
         self._worst_by = worst_by
-        self._worst: list[LineStats] = []
+        self._lowest: dict[str, list[LineStats]] = {}
+        self._kinds: Counter[str] = Counter()
         self._scores = ScoreSums()
         self._completed = self._failed = 0
         self._durations = array("d")
         self._tokens: dict[str, int] = {}
+        self._costs: dict[str, array[float]] = {}
+        self._unpriced: set[str] = set()
         self._slowest: list[LineStats] = []
         self._first_failed: list[LineStats] = []
 
@@ -158,17 +179,32 @@ class Tally:
         for kind in ("prompt_tokens", "completion_tokens", "total_tokens"):
             if (count := getattr(line, kind)) is not None:
                 self._tokens[kind] = self._tokens.get(kind, 0) + count
+        for kind, cost in line.costs.items():
+            self._costs.setdefault(kind, array("d")).append(cost)
+        if line.total_tokens and not line.costs and line.model != OFFLINE_MODEL:
+            self._unpriced.add(line.model or "a model that is not named")
         if not line.completed:
             self._failed += 1
+            self._kinds[(line.error or "").partition(":")[0] or "not told why"] += 1
             self._first_failed = sorted([*self._first_failed, line], key=_number)[: self._most_failed]
             return
         self._completed += 1
         self._scores.add(scores)
-        if self._worst_by in line.scores:
-            self._worst = sorted([*self._worst, line], key=lambda one: one.scores[self._worst_by])[:_WORST]
+        for metric in line.scores:
+            self._note_if_low(metric, line)
         if line.duration is not None:
             self._durations.append(line.duration)
             self._slowest = sorted([*self._slowest, line], key=lambda one: -(one.duration or 0))[:_SLOWEST]
+
+    def _note_if_low(self, metric: str, line: LineStats) -> None:
+        lowest = self._lowest.setdefault(metric, [])
+        if len(lowest) < _WORST or _rank(line, metric) < _rank(lowest[-1], metric):
+            insort(lowest, line, key=lambda one: _rank(one, metric))
+            del lowest[_WORST:]
+
+    def worst(self, metric: str) -> tuple[LineStats, ...]:
+        """Return the lines with the lowest scores of a metric."""
+        return tuple(self._lowest.get(metric, ()))
 
     def summary(self) -> BatchSummary:
         """Return the sums; of the failed lines the first ones by number."""
@@ -181,12 +217,19 @@ class Tally:
             tuple(self._slowest),
             tuple(self._first_failed),
             self._evaluation(),
-            tuple(self._worst),
+            self.worst(self._worst_by),
+            {kind: math.fsum(costs) for kind, costs in self._costs.items()},
+            tuple(sorted(self._unpriced)),
+            dict(self._kinds),
         )
 
     def _evaluation(self) -> dict[str, float]:
         scores = self._scores.metrics()
         return scores | evaluated(self._completed + self._failed, self._scores.lines) if scores else {}
+
+
+def _rank(line: LineStats, metric: str) -> tuple[float, int]:
+    return line.scores[metric], line.line_number
 
 
 def _number(line: LineStats) -> int:

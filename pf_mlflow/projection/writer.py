@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pf_mlflow.errors import TrackingError
+from pf_mlflow.projection.description import description, worst_metric
 from pf_mlflow.projection.existing_runs import ExistingRuns
-from pf_mlflow.projection.shared_views import description, shared_views
+from pf_mlflow.projection.shared_views import first_view, shared_views
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.projection.write_result import Changes, LineWritten
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.source import Source
-from pf_mlflow.tracking.known_run import KnownRun
+from pf_mlflow.tracking.links import BATCHES_VIEW
+from pf_mlflow.tracking.prices import Prices
 
 if TYPE_CHECKING:  # which imports mlflow
     from pf_mlflow.tracking.writer import StoreWriter
@@ -37,6 +39,7 @@ class Writer(ABC):
         self.store = store
         self.source = source
         self.batch = source.batch
+        self.prices = Prices(self.batch.prices)
         self.existing = ExistingRuns()
         """The batch's parent run, and what MLflow has of its lines."""
         self.changes = Changes()
@@ -96,19 +99,28 @@ class Writer(ABC):
     def note(self, written: LineWritten) -> None:
         """Count a line that was written."""
 
-    def show_well(self, parent: KnownRun, name: str, summary: BatchSummary, columns: Iterable[str]) -> None:
+    def show_at_all(self) -> None:
+        """Have the page that links lead to, while there has been no batch of which more could be shown."""
+        try:
+            self.store.keep_views(lambda shown: {} if BATCHES_VIEW in shown else first_view())
+        except TrackingError as error:
+            log.warning("the pages of batch %s: %s", self.batch.name, error)
+
+    def show_well(self, existing: ExistingRuns, name: str, summary: BatchSummary, columns: Iterable[str]) -> None:
         """Have MLflow's pages show a batch well; that they do not is told in the log alone.
 
         Args:
-            parent: The batch's run as MLflow showed it last.
+            existing: The batch's runs as MLflow showed them last, with the parent.
             name: The batch's.
             summary: Its sums.
             columns: What its lines show.
         """
-        failed = {line.line_number: self.existing.run_id(line.line_number) or "" for line in summary.failed}
+        parent = existing.parent
+        assert parent is not None
+        worst = existing.tally.worst(worst_metric(summary))
         try:
-            self.store.keep_views(shared_views(parent.run_id, summary, columns))
-            text = description(name, self.store.experiment_id, summary, {n: one for n, one in failed.items() if one})
+            self.store.keep_views(lambda shown: shared_views(parent, summary, columns, shown))
+            text = description(name, self.store.experiment_id, summary, worst, existing.run_id)
             self.store.describe(parent.run_id, text, parent.values.tags)
         except TrackingError as error:
             log.warning("the pages of batch %s: %s", name, error)

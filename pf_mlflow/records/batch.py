@@ -34,6 +34,10 @@ class Batch:
     base_name: str = ""
     outer_run_id: str | None = None
     """A run of the user's that the batch's own is put below."""
+    prices: str = ""
+    """File with a user's own prices of models, if any."""
+    log_model: bool = False
+    """Whether lines' runs are outputs of a logged model though that is a request a line."""
 
     def to_json(self) -> str:
         """Return the batch as JSON."""

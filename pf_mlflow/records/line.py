@@ -40,12 +40,15 @@ class Tokens:
     prompt: int | None = None
     completion: int | None = None
     total: int | None = None
+    cached: int | None = None
+    """Those of the prompt that the server had from an earlier request."""
 
     def __add__(self, other: Tokens) -> Tokens:
         return Tokens(
             _add(self.prompt, other.prompt),
             _add(self.completion, other.completion),
             _add(self.total, other.total),
+            _add(self.cached, other.cached),
         )
 
 

@@ -25,7 +25,7 @@ _NAME_LIMIT = 180
 """Characters of a name, which is the beginning of keys of 250."""
 _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("rationale", "error", "model"), str),
-    **dict.fromkeys(("seconds", "prompt_tokens", "completion_tokens"), (int, float)),
+    **dict.fromkeys(("seconds", "prompt_tokens", "completion_tokens", "cached_prompt_tokens"), (int, float)),
     "cached": bool,
 }
 """What else is known of a score; what is of another kind is left out."""
@@ -44,6 +44,9 @@ class Score:
     seconds: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_prompt_tokens: int | None = None
+    """Tokens of the prompt that the model's server had from an earlier request."""
+    cost: float | None = None
     cached: bool | None = None
     """Whether the verdict was given before, on the very same question, and no model was asked anew."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import LineRecord
@@ -71,6 +71,9 @@ class Source(Protocol):
 
         Outputs that the line's run does not show may be left out; of a source that decides nothing, no line.
         """
+
+    def other_columns(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield by line number what the batch's data have that went into no input, without secrets."""
 
     def folder_gone(self) -> str | None:
         """Return where the lines of a batch that is over were kept, if nothing is there any more."""

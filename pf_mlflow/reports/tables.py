@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pf_mlflow.delivery.sync import Synced
+from pf_mlflow.projection.cost import COSTS, dollars
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.scoring.sums import JUDGED, VERSION
 
@@ -45,6 +46,9 @@ def totals(summary: BatchSummary, status: str | None = None) -> Table:
         _count(summary.tokens.get(f"{kind}_tokens")) for kind in ("prompt", "completion", "total")
     )
     table.add_row("tokens, prompt + completion = total", f"{prompt} + {completion} = {total}")
+    if summary.costs:
+        total, *parts = (dollars(summary.costs.get(kind)) for kind in COSTS)
+        table.add_row("cost, prompt + completion = total", f"{' + '.join(parts)} = {total}")
     if summary.scores:
         evaluated, not_evaluated = (summary.scores[f"lines_{kind}"] for kind in ("evaluated", "not_evaluated"))
         table.add_row("lines evaluated / not evaluated", f"{evaluated:.0f} / {not_evaluated:.0f}")
@@ -92,7 +96,8 @@ def judges(summary: BatchSummary) -> Table:
         table.add_row(Text(judge.removeprefix(JUDGED)), share, Text(", ".join(words) or "–"), _errors(sums[key]))
     given, cached, tokens = (sums.get(f"judge/{kind}", 0) for kind in ("verdicts", "cached", "total_tokens"))
     lines = [f"{sums['overall/pass_rate']:.0%} of the lines pass"] if "overall/pass_rate" in sums else []
-    lines += [f"{given:,.0f} verdicts, {cached:,.0f} from before", f"{tokens:,.0f} tokens"]
+    cost = f", {dollars(sums['judge/cost'])}" if "judge/cost" in sums else ""
+    lines += [f"{given:,.0f} verdicts, {cached:,.0f} from before", f"{tokens:,.0f} tokens{cost}"]
     table.caption, table.caption_justify = "\n".join(lines), "left"
     return table
 

@@ -11,20 +11,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 from urllib.request import ProxyHandler, build_opener
 
 from pf_mlflow.errors import BadInput, TrackingRefused
+from pf_mlflow.records.batch import Batch
 from pf_mlflow.reports.batch_lookup import find_batch
-from pf_mlflow.settings import Settings, absolute_store, without_password
+from pf_mlflow.settings import Settings, absolute_store, store_address, without_password
 from pf_mlflow.sources.promptflow.store_access import access_to_store_of
 from pf_mlflow.spool.processes import end_session
 from pf_mlflow.spool.store import Spool
-from pf_mlflow.tracking.links import is_database, run_link, store_link
+from pf_mlflow.tracking.links import batches_link, is_database, run_link, store_link
 
 __all__ = ["DEFAULT_PORT", "Server", "Target", "chosen_port", "chosen_target", "serve"]
 
@@ -38,7 +39,7 @@ _PATIENCE = 90.0
 
 @dataclass(frozen=True)
 class Target:
-    """What to show: a store, and the run of a batch in it."""
+    """What to show: a store, and the run of a batch in it, the newest where none is named."""
 
     tracking_uri: str
     """With its password, if there is one."""
@@ -64,9 +65,10 @@ class Target:
         return is_database(self.tracking_uri)
 
     def link(self, server: str | None = None) -> str | None:
-        """Return the address of the batch's page, else of the store's; `server`: address of who serves a database."""
+        """Return the address of the page with the batches, else of the store's; `server`: who serves a database."""
         uri = server or self.tracking_uri
-        return run_link(uri, self.experiment_id, self.run_id) or store_link(uri)
+        own = run_link(uri, self.experiment_id, self.run_id)
+        return batches_link(own) if own else store_link(uri)
 
 
 def chosen_target(spool: Spool, settings: Settings, name: str | None, folder: Path) -> Target:
@@ -84,7 +86,10 @@ def chosen_target(spool: Spool, settings: Settings, name: str | None, folder: Pa
             raise BadInput(
                 f"{target.shown_uri} does not exist; name another store in MLFLOW_TRACKING_URI, or run a batch."
             )
-        StoreReader(target.tracking_uri, "", spool.folder).open()
+        reader = StoreReader(target.tracking_uri, "", spool.folder)
+        reader.open()
+        if target.batch is None and (newest := reader.newest_batch()):
+            return replace(target, experiment_id=newest[0], run_id=newest[1])
     return target
 
 
@@ -102,17 +107,25 @@ def _named(spool: Spool, settings: Settings, name: str) -> Target:
 
 
 def _at_hand(spool: Spool, settings: Settings, folder: Path) -> Target:
+    newest = spool.newest()
     if settings.tracking_uri:
-        return Target(settings.tracking_uri)
+        return Target(settings.tracking_uri, **_place_of(spool, newest, settings.tracking_uri))
     if (folder / "mlflow.db").is_file():
         return Target(absolute_store("sqlite:///mlflow.db", folder))
-    newest = spool.newest()
     if newest is None:
         raise BadInput(
             f"There is nothing to show: no batch has run yet, and there is no mlflow.db in {folder}; "
             "run one with `pf-mlflow run`, or set MLFLOW_TRACKING_URI."
         )
     return _named(spool, settings, newest.name) if newest.name else Target(newest.tracking_uri, "single runs")
+
+
+def _place_of(spool: Spool, newest: Batch | None, tracking_uri: str) -> dict[str, Any]:
+    """Return where the newest batch is in a store, as far as that is known here; nothing if it is in another."""
+    state = newest and spool.state(newest.uid)
+    if not state or store_address(state.batch.tracking_uri) != store_address(tracking_uri):
+        return {}
+    return {"experiment_id": state.experiment_id, "run_id": state.parent_run_id}
 
 
 def chosen_port(wanted: int | None) -> int:

@@ -38,6 +38,7 @@ from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
 from pf_mlflow.sources.promptflow.store_access import access_to_store_of
 from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.prices import read_prices
 from pf_mlflow.versions import check_versions
 
 __all__ = ["run_batch"]
@@ -122,9 +123,11 @@ def _absolute(request: RunRequest, found: Mapping[str, str]) -> RunRequest:
 
 
 def _check_files(settings: Settings) -> None:
-    """Raise `BadInput` if what keeps the batch, promptflow's database or the spool, is damaged or of a newer format."""
+    """Raise `BadInput` if what keeps the batch, promptflow's database or the spool, or own prices cannot be read."""
     run_record(promptflow_home(), "")
     if settings.enabled:
+        if settings.prices:
+            read_prices(Path(settings.prices))
         with suppress(OSError, sqlite3.OperationalError):  # without a spool the batch comes from promptflow's folder
             Spool(settings.spool_dir).state("")
 

@@ -92,6 +92,7 @@ class _JudgeSums:
         self._overall: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
         self._seconds = 0.0
+        self._cost: float | None = None
         self._verdicts = self._cached = 0
 
     def add(self, judge: str, score: Score) -> None:
@@ -100,6 +101,8 @@ class _JudgeSums:
         self._verdicts += score.text is not None or score.number is not None
         self._cached += bool(score.cached)
         self._seconds += score.seconds or 0.0
+        if score.cost is not None:
+            self._cost = (self._cost or 0.0) + score.cost
         if score.text is not None:
             words[score.text] += 1
         for kind in ("prompt_tokens", "completion_tokens"):
@@ -129,6 +132,8 @@ class _JudgeSums:
         sums |= {f"judge/{kind}": float(count) for kind, count in sorted(self._tokens.items())}
         if self._tokens:
             sums["judge/total_tokens"] = float(self._tokens.total())
+        if self._cost is not None:
+            sums["judge/cost"] = self._cost
         return sums | {"judge/seconds": self._seconds}
 
 

@@ -167,11 +167,25 @@ class Settings(Variables):
         description="Size of the spool in MiB. At the limit further records are not kept but taken from promptflow's "
         "folder when the batch ends, which is told.",
     )
+    log_model: bool = Field(
+        False,
+        description="`true` makes each line's run an output of a logged model on a server too, at one request more a "
+        "line: it keeps lines out of MLflow's page *Evaluation runs*. In a database they always are.",
+    )
+    prices: str = Field(
+        "",
+        description="A YAML file with your own prices of models, which come before those that MLflow brings.",
+    )
 
     @field_validator("spool_dir")
     @classmethod
     def _whatever_folder_promptflow_is_in(cls, folder: Path, info: ValidationInfo) -> Path:
         return (info.context or Path.cwd()) / folder.expanduser()
+
+    @field_validator("prices")
+    @classmethod
+    def _from_the_same_folder(cls, path: str, info: ValidationInfo) -> str:
+        return str((info.context or Path.cwd()) / Path(path).expanduser())
 
     @field_validator("tracking_uri")
     @classmethod
@@ -225,6 +239,8 @@ class Settings(Variables):
             "PF_MLFLOW_SPOOL_DIR": str(self.spool_dir),
             "PF_MLFLOW_CONTENT": self.content,
             "PF_MLFLOW_PARENT_RUN": self.parent_run,
+            "PF_MLFLOW_PRICES": self.prices,
+            "PF_MLFLOW_LOG_MODEL": str(self.log_model).lower(),
         }
 
     def store_of(self, flow_dir: Path) -> str:

@@ -12,8 +12,16 @@ from functools import cache
 from typing import Any
 
 from mlflow import __version__ as mlflow_version
-from mlflow.entities import Metric, Param, Run, RunInfo, RunStatus, RunTag
-from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
+from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunInfo, RunStatus, RunTag
+from mlflow.store.tracking.dbmodels.models import (
+    SqlExperiment,
+    SqlInput,
+    SqlLatestMetric,
+    SqlMetric,
+    SqlParam,
+    SqlRun,
+    SqlTag,
+)
 from mlflow.utils.uri import append_to_uri_path
 from mlflow.utils.validation import _validate_batch_log_data, _validate_batch_log_limits, _validate_param_keys_unique
 from sqlalchemy import bindparam, inspect, select, tuple_, update
@@ -48,6 +56,7 @@ _COLUMNS: Mapping[Any, str] = {
     SqlTag: "key value run_uuid",
     SqlMetric: "key value timestamp run_uuid step is_nan",
     SqlLatestMetric: "key value timestamp step is_nan run_uuid",
+    SqlInput: "input_uuid source_type source_id destination_type destination_id step",
 }
 """All columns that the tables had in the tested versions."""
 _KEYS: Mapping[Any, Sequence[str]] = {
@@ -55,6 +64,7 @@ _KEYS: Mapping[Any, Sequence[str]] = {
     SqlTag: ("key", "run_uuid"),
     SqlMetric: ("key", "timestamp", "step", "run_uuid", "value", "is_nan"),
     SqlLatestMetric: ("key", "run_uuid"),
+    SqlInput: ("source_type", "source_id", "destination_type", "destination_id"),
 }
 _OVERWRITTEN: Mapping[Any, Sequence[str]] = {
     SqlTag: ("value",),
@@ -142,6 +152,14 @@ class BulkStore:
             row = {"key": metric.key, "value": value, "timestamp": metric.timestamp, "step": metric.step}
             for table in (SqlMetric, SqlLatestMetric):
                 self._values[table].append({**row, "is_nan": is_nan, "run_uuid": run_id})
+
+    def log_outputs(self, run_id: str, models: list[LoggedModelOutput]) -> None:
+        """Make a run's outputs of models."""
+        kinds = {"source_type": "RUN_OUTPUT", "source_id": run_id, "destination_type": "MODEL_OUTPUT"}
+        self._values[SqlInput] += [
+            {"input_uuid": uuid.uuid4().hex, **kinds, "destination_id": one.model_id, "step": one.step}
+            for one in models
+        ]
 
     def update_run_info(self, run_id: str, run_status: int, end_time: int, run_name: None) -> None:
         """Set a run's status and end."""

@@ -8,9 +8,19 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = ["BATCHES_VIEW", "LINES_VIEW", "is_database", "run_link", "store_link"]
+__all__ = [
+    "ANSWERS_VIEW",
+    "BATCHES_VIEW",
+    "CHARTS_VIEW",
+    "LINES_VIEW",
+    "batches_link",
+    "is_database",
+    "run_link",
+    "store_link",
+]
 
 BATCHES_VIEW, LINES_VIEW = "pf_mlflow_batches", "pf_mlflow_lines"
+CHARTS_VIEW, ANSWERS_VIEW = "pf_mlflow_charts", "pf_mlflow_answers"
 """Keys of an experiment's shared views, as an address names them: `…/runs?viewStateShareKey=KEY`."""
 
 _WORKSPACE = re.compile(r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/.*?/workspaces/([^/?]+)", re.IGNORECASE)
@@ -43,6 +53,12 @@ def run_link(tracking_uri: str, experiment_id: str | None, run_id: str | None) -
     if tracking_uri.startswith("azureml:"):
         return _studio_link(tracking_uri, f"runs/{run_id}")
     return f"{_without_login(tracking_uri)}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def batches_link(link: str) -> str:
+    """Return the address of the page on which MLflow lists a batch among others, by that of its own; else the same."""
+    page, is_own, _ = link.rpartition("/runs/")
+    return f"{page}/runs?viewStateShareKey={BATCHES_VIEW}" if is_own and "/#/experiments/" in page else link
 
 
 def _without_login(uri: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,14 +158,24 @@ class StoreReader:
         if self._store is None or ("'" in name and '"' in name):
             return []
         quote = '"' if "'" in name else "'"
-        where = f"tags.`promptflow.run_id` = {quote}{name}{quote} AND {_IS_PARENT}"
-        newest_first = ["attributes.start_time DESC"]
-        experiments = _on_all_pages(lambda token: self._store.search_experiments(page_token=token))
-        names = {one.experiment_id: one.name for one in experiments}
-        if not names:
-            return []
-        runs = self._store.search_runs([*names], where, ViewType.ACTIVE_ONLY, _PAGE, newest_first, None)
+        names = self._experiment_names()
+        runs = self._batches(names, f"tags.`promptflow.run_id` = {quote}{name}{quote} AND {_IS_PARENT}")
         return [(self._batch(run, names), run.info.experiment_id, run.info.run_id) for run in runs]
+
+    @translates_errors
+    def newest_batch(self) -> tuple[str, str] | None:
+        """Return the ids of experiment and run of the newest batch in any experiment, `None` if there is none."""
+        runs = self._batches(self._experiment_names(), _IS_PARENT, 1) if self._store else []
+        return next(((run.info.experiment_id, run.info.run_id) for run in runs), None)
+
+    def _experiment_names(self) -> dict[str, str]:
+        experiments = _on_all_pages(lambda token: self._store.search_experiments(page_token=token))
+        return {one.experiment_id: one.name for one in experiments}
+
+    def _batches(self, experiments: Iterable[str], where: str, most: int = _PAGE) -> Any:
+        """Return parent runs, newest first."""
+        order, ids = ["attributes.start_time DESC"], [*experiments]
+        return self._store.search_runs(ids, where, ViewType.ACTIVE_ONLY, most, order, None) if ids else []
 
     def _batch(self, run: Any, experiments: dict[str, str]) -> Batch:
         tags = run.data.tags

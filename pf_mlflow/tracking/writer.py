@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,22 +13,23 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
-from mlflow.entities import ExperimentTag, Metric, Param, RunStatus, RunTag
+from mlflow.entities import ExperimentTag, LoggedModelOutput, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from pf_mlflow.errors import ArtifactsFailed, TrackingDown, TrackingRefused
+from pf_mlflow.errors import ArtifactsFailed, RequestRejected, TrackingDown, TrackingRefused
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.tracking.artifacts import Artifacts
 from pf_mlflow.tracking.connection import open_store
 from pf_mlflow.tracking.errors import translated_errors, translates_errors
 from pf_mlflow.tracking.known_run import LINE, PARENT, child_name, child_tags, parent_tags
 from pf_mlflow.tracking.links import is_database
+from pf_mlflow.tracking.logged_model import model_of_flow
 from pf_mlflow.tracking.reader import StoreReader
 from pf_mlflow.tracking.run_payload import RunPayload, milliseconds, requests_of
 from pf_mlflow.tracking.transaction import one_transaction
-from pf_mlflow.tracking.views import describe, keep_views
+from pf_mlflow.tracking.views import Wanted, describe, keep_views
 
 __all__ = ["StoreWriter"]
 
@@ -39,6 +41,8 @@ _PAUSE = wait_exponential(0.25, max=2)
 W = TypeVar("W", bound="StoreWriter")
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -68,6 +72,8 @@ class StoreWriter(StoreReader):
         self.lost: dict[str, str] = {}
         """Why files of runs could not be kept, by run, that of a table by its path below it."""
         self._keeps_none = threading.Event()
+        self._model_id = ""
+        """The logged model that runs of lines are outputs of."""
 
     @property
     def is_database(self) -> bool:
@@ -137,7 +143,32 @@ class StoreWriter(StoreReader):
     @_writes
     def create_child(self, batch: Batch, line_number: int, parent_run_id: str, start: float) -> str:
         """Create the run of a line as RUNNING and return its id; `start` in Unix seconds."""
-        return self._create(start, child_tags(batch, line_number, parent_run_id), child_name(line_number))
+        run_id = self._create(start, child_tags(batch, line_number, parent_run_id), child_name(line_number))
+        if self._model_id:
+            self._add_output(run_id)
+        return run_id
+
+    def use_model(self, flow_name: str) -> None:
+        """Make the runs of lines outputs of a model that stands for their flow, where the store has such models."""
+        try:
+            self._model_id = self._model_of(flow_name)
+        except (RequestRejected, TrackingRefused) as error:
+            log.warning("lines are no outputs of a model: %s", error)
+
+    @_writes
+    def _model_of(self, flow_name: str) -> str:
+        return model_of_flow(self._store, self.experiment_id, flow_name)
+
+    def _add_output(self, run_id: str) -> None:
+        try:
+            self._log_output(run_id)
+        except (RequestRejected, TrackingRefused) as error:
+            self._model_id = ""
+            log.warning("lines are no outputs of a model any more: %s", error)
+
+    @_writes
+    def _log_output(self, run_id: str) -> None:
+        self._store.log_outputs(run_id, [LoggedModelOutput(self._model_id, 0)])
 
     @_writes
     def create_single(self, batch: Batch, line_number: int, start: float) -> str:
@@ -210,11 +241,11 @@ class StoreWriter(StoreReader):
             self._store.set_tag(run_id, RunTag(MLFLOW_LOGGED_ARTIFACTS, listed))
 
     @_writes
-    def keep_views(self, views: Mapping[str, tuple[str, object]]) -> None:
-        """Keep the experiment's shared views, name and state by key, where MLflow's own pages show them."""
+    def keep_views(self, wanted: Wanted) -> None:
+        """Keep the experiment's shared views, as `tracking.views` has them, where MLflow's own pages show them."""
         if self.tracking_uri.startswith(("databricks", "azureml:")):
             return
-        keep_views(self._store, self.experiment_id, views)
+        keep_views(self._store, self.experiment_id, wanted)
 
     @_writes
     def describe(self, run_id: str, text: str, shown: Mapping[str, str]) -> None:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
-from desk import Desk
-from finished import joke_call, run_info
-from machine import ROOT, Machine
+from machine import ROOT
 from mlflow.cli import cli as mlflow_cli
 from promptflow._cli._pf.entry import get_parser_args
 
@@ -77,18 +75,3 @@ def test_every_command_named_in_a_sentence_is_there(line: str) -> None:
 def test_a_command_that_there_is_not_would_be_seen(line: str) -> None:
     with pytest.raises((click.ClickException, SystemExit, AssertionError)):
         check(line)
-
-
-def test_the_recipes_run_as_they_stand(machine: Machine, tmp_path: Path, fresh_store: Path) -> None:
-    desk = Desk(tmp_path)
-    (tmp_path / "mlflow.db").write_bytes(fresh_store.read_bytes())
-    for name in ("before", "after"):
-        desk.leave(name, [run_info(number, joke_call()) for number in range(2)])
-    broken = run_info(0, status="Failed", output=None, error={"message": "no", "debugInfo": {"type": "ValueError"}})
-    desk.leave("broken", [broken])
-    desk.deliver()
-    recipes = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "recipes.md").read_text("utf-8"), re.DOTALL)
-    done = machine.command("python", "-c", "\n".join(recipes), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "slower by" in done.stdout and "fake-1" in done.stdout and "ValueError" in done.stdout
-    assert (tmp_path / "lines.csv").read_text().count("\n") >= 1 + 2 + 2 + 1

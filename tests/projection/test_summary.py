@@ -163,10 +163,10 @@ def test_json_tells_of_a_line_what_formulas_and_judges_gave() -> None:
 @pytest.mark.parametrize(
     "record, expected",
     [
-        (line_record(), LineStats(7, True, 102.0 - 100.5, 11, 7, 18, "atom")),
+        (line_record(), LineStats(7, True, 102.0 - 100.5, 11, 7, 18, "atom", model="fake-1")),
         (  # several nodes: the time in which one of them ran
             line_record(*llm_node("joke"), *llm_node("rate")),
-            LineStats(7, True, 102.0 - 100.5, 11 + 11, 7 + 7, 18 + 18, "atom"),
+            LineStats(7, True, 102.0 - 100.5, 11 + 11, 7 + 7, 18 + 18, "atom", model="fake-1"),
         ),
         (
             line_record(span("py", node="py"), status=FAILED, error_type="E", error="x" * 1000),

@@ -226,7 +226,8 @@ def test_a_batch_on_a_server(desk: Desk, server: str, proxy: CountingProxy, fres
     done = desk.type("show", "served")
     told = json.loads(desk.type("show", "served", "--json").stdout)
     link = f"{proxy.uri}/#/experiments/{told['experiment_id']}/runs/{told['parent_run_id']}"
-    assert done.exit_code == 0 and f"Look at: {link}\n" in done.stdout and told["link"] == link
+    assert done.exit_code == 0 and told["link"] == link
+    assert f"Look at: {link.rpartition('/')[0]}?viewStateShareKey=pf_mlflow_batches\n" in done.stdout
     failed = json.loads(desk.type("show", "served", "--failed", "--json").stdout)["failed"][0]
     assert failed["link"] == f"{proxy.uri}/#/experiments/{told['experiment_id']}/runs/{failed['run_id']}"
     for status in (401, 403, 500):

@@ -30,6 +30,7 @@ from pf_mlflow.reports import ui_server as ui
 from pf_mlflow.spool.processes import end_session
 
 LONG = "y" * 7000
+VIEW = "viewStateShareKey=pf_mlflow_batches"
 WORKSPACE = "/subscriptions/s-1/resourceGroups/rg/providers/Microsoft.MachineLearningServices/workspaces/ws"
 
 
@@ -122,7 +123,7 @@ def test_the_batch_is_shown_from_any_folder(desk: Desk, served: tuple[str, str])
     link, printed = served
     info = desk.runs("jokes")[""].info
     base, page = link.split("/#/")
-    assert page == f"experiments/{info.experiment_id}/runs/{info.run_id}"
+    assert page == f"experiments/{info.experiment_id}/runs?{VIEW}"
     assert printed == f"MLflow:  {desk.uri}, batch jokes\nLook at: {link}\nCtrl-C ends it.\n"
     assert "<title>MLflow</title>" in fetch(base)
     told = json.loads(fetch(f"{base}/api/2.0/mlflow/runs/get?run_id={info.run_id}"))
@@ -157,8 +158,10 @@ def test_the_store_of_this_folder_on_the_next_free_port(desk: Desk) -> None:
         with running(desk, "--no-browser", folder=desk.folder) as command:
             link = command.link()
             assert "Port 5000 is taken, so it is 500" in command.printed
-            assert re.fullmatch(r"http://127\.0\.0\.1:500[1-9]/", link) and "batch" not in command.printed
-            assert "<title>MLflow</title>" in fetch(link)
+            base, page = link.split("#/")
+            assert page == f"experiments/{desk.runs('jokes')[''].info.experiment_id}/runs?{VIEW}"
+            assert re.fullmatch(r"http://127\.0\.0\.1:500[1-9]/", base) and "batch " not in command.printed
+            assert "<title>MLflow</title>" in fetch(base)
             tree = command.tree()
             assert command.end(signal.SIGTERM) == 0
             assert not any(process.is_running() for process in tree)
@@ -200,7 +203,7 @@ def test_a_server_is_only_linked_and_the_browser_opened(desk: Desk, tmp_path: Pa
 @pytest.mark.parametrize(
     "uri, link",
     [
-        ("http://ml.example:5000/", "http://ml.example:5000/#/experiments/3/runs/abc"),
+        ("http://ml.example:5000/", f"http://ml.example:5000/#/experiments/3/runs?{VIEW}"),
         (
             f"azureml://eastus.api.azureml.ms/mlflow/v1.0{WORKSPACE}",
             "https://ml.azure.com/runs/abc?wsid=/subscriptions/s-1/resourceGroups/rg/workspaces/ws",

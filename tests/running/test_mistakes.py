@@ -61,6 +61,7 @@ TYPED = {
     "a judge without a model": Mistake("evaluate before --metrics correctness"),
     "an address without its colon": Mistake(RUN, env={"MLFLOW_TRACKING_URI": "http//mlflow:5000"}),
     "a setting's value that there is not": Mistake(RUN, env={"PF_MLFLOW_CONTENT": "some"}),
+    "prices that are not there": Mistake(RUN, env={"PF_MLFLOW_PRICES": "/no/prices.yaml"}),
 }
 """Those that are told before promptflow is imported."""
 STARTED = {

@@ -14,7 +14,17 @@ from machine import FLOWS, Machine, tracked
 
 pytestmark = pytest.mark.slow
 
-TOPICS = ["atom", "[[usage=none]]", "[[usage=nested]]", "[[status=401]]", "[[status=400]]", '[[say=""]]', "あ" * 9000]
+PRICED = [f"[[model=gpt-4o-mini-2024-07-18]][[usage={usage}]]" for usage in ("nested", "none", "good")]
+TOPICS = [
+    "atom",
+    *PRICED,
+    "[[usage=none]]",
+    "[[usage=nested]]",
+    "[[status=401]]",
+    "[[status=400]]",
+    '[[say=""]]',
+    "あ" * 9000,
+]
 TIME_OUT = "7"
 ROWS: dict[str, list[dict[str, Any]]] = {
     "kinds": [{"sure": True, **row} for row, *_ in KINDS.values()],
@@ -62,6 +72,8 @@ def test_a_flow_is_shown_the_same_by_all_ways(machine: Machine, tmp_path: Path, 
     bare = copied(flow, tmp_path / "bare")
     shown = run(machine, bare, data, name, "--line-timeout", TIME_OUT)
     as_promptflow_has_it(machine, name, shown)
+    if flow in ("bare", "several", "edge"):
+        assert {1, 3} == {number for number, run in shown.children.items() if "cost" in run.data.metrics}
     the_same(shown, sync(machine, name))
     if flow in WITHOUT_PLAIN:
         return

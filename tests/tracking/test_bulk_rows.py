@@ -63,6 +63,9 @@ def rows_of(store: StoreWriter, ids: dict[str, str]) -> dict[str, list[tuple[Any
         for table in ("runs", "tags", "params", "metrics", "latest_metrics"):
             found = db.execute(f"SELECT * FROM {table}").fetchall()
             tables[table] = sorted((tuple(_named(value, ids, path) for value in row) for row in found), key=str)
+        columns = "source_type, source_id, destination_type, destination_id, step"  # all but a random id
+        outputs = db.execute(f"SELECT {columns} FROM inputs").fetchall()
+        tables["inputs"] = sorted((tuple(_named(value, ids, path) for value in row) for row in outputs), key=str)
     return tables
 
 
@@ -112,14 +115,16 @@ def test_tables_that_nobody_compared_are_left_to_mlflow_s_own_calls(
 def test_they_are_the_same_rows(twins: tuple[StoreWriter, StoreWriter], opened: str) -> None:
     tables = []
     for store in twins:
+        store.use_model("joke-flow")
         parent = store.create_parent(ONE, "A batch", 99.0)
         child = store.create_child(ONE, 7, parent, 100.0) if opened == "before" else ""
         with written(store, twins) as runs:
             child = child or runs.create_child(ONE, 7, parent, 100.0)
             runs.complete(child, VALUES)
             left = runs.create_child(ONE, 8, parent, 101.0)
-        tables.append(rows_of(store, {parent: "parent", child: "child", left: "left"}))
+        tables.append(rows_of(store, {parent: "parent", child: "child", left: "left", store._model_id: "model"}))
     assert tables[0] == tables[1] and len(tables[0]["runs"]) == 3
+    assert [row[1] for row in tables[0]["inputs"]] == ["child", "left"]
     assert len(tables[0]["metrics"]) == len(tables[0]["latest_metrics"]) == 3
 
 

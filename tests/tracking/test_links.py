@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from pf_mlflow.tracking.links import is_database, run_link, store_link
+from pf_mlflow.tracking.links import batches_link, is_database, run_link, store_link
 
 SCOPE = "/subscriptions/s-1/resourceGroups/rg/providers/Microsoft.MachineLearningServices/workspaces/ws"
 WORKSPACE = "wsid=/subscriptions/s-1/resourceGroups/rg/workspaces/ws"
@@ -44,6 +45,8 @@ WORKSPACE = "wsid=/subscriptions/s-1/resourceGroups/rg/workspaces/ws"
 )
 def test_links(uri: str, store: str | None, run: str | None) -> None:
     assert (store_link(uri), run_link(uri, "3", "abc")) == (store, run)
+    beside = run and re.sub(r"(#.*/runs)/abc", r"\1?viewStateShareKey=pf_mlflow_batches", run)
+    assert run is None or batches_link(run) == beside
 
 
 @pytest.mark.parametrize("experiment_id, run_id", [(None, "abc"), ("3", None), ("", "abc"), ("3", "")])

@@ -61,6 +61,7 @@ class Reply:
     text: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_prompt_tokens: int | None = None
     unfinished: str | None = None
     """Why this is no whole reply, though it was paid for: the model refused, or was stopped."""
 
@@ -139,13 +140,15 @@ class JudgeClient:
             choice, usage = completion["choices"][0], completion.get("usage") or {}
             message, reason = choice["message"], choice.get("finish_reason")
             model, refusal, text = completion.get("model"), message.get("refusal"), _text(message.get("content"))
-            tokens = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+            details = usage.get("prompt_tokens_details")
+            kept = details.get("cached_tokens") if isinstance(details, dict) else None
+            prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise NoReply(f"it answered what is no chat completion{self._quoted(body)}") from error
         if model == OFFLINE_MODEL:
             raise NoReply("the built-in offline model is no judge")
         refused = f"it refused: {self.endpoint.masked(str(refusal))[:_QUOTED]}" if refusal else None
-        return Reply(text, *tokens, refused or _STOPPED.get(str(reason)))
+        return Reply(text, prompt, completion, _count(kept), refused or _STOPPED.get(str(reason)))
 
     def _quoted(self, body: str) -> str:
         """Return what a response says of an error: its message where it is JSON, else all of it."""

@@ -27,6 +27,7 @@ __all__ = ["Panel", "panel_of", "verdicts"]
 
 _LINE_SECONDS = 600
 """How long promptflow lets a line take unless `PF_LINE_TIMEOUT_SEC` says otherwise."""
+_TOKENS = ("prompt_tokens", "completion_tokens", "cached_prompt_tokens")
 
 
 def verdicts(fields: LineFields, judges: Sequence[Judge], model: str, connection: Any) -> list[Score]:
@@ -102,7 +103,7 @@ class Panel:
             reply = self._client.ask(question)
         except NoReply as error:
             return {"error": str(error)}
-        tokens = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
+        tokens = {kind: getattr(reply, kind) for kind in _TOKENS}
         if reply.unfinished:
             return {"error": reply.unfinished, **tokens}
         try:
@@ -129,9 +130,8 @@ def _of_chunks(judge: Judge, scores: Sequence[Score]) -> Score:
         "; ".join(errors) or None,
         scores[0].model,
         sum(score.seconds or 0.0 for score in scores),
-        _sum(score.prompt_tokens for score in scores),
-        _sum(score.completion_tokens for score in scores),
-        all(score.cached for score in scores) or None,
+        cached=all(score.cached for score in scores) or None,
+        **{kind: _sum(getattr(score, kind) for score in scores) for kind in _TOKENS},
     )
 
 

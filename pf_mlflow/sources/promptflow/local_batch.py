@@ -73,6 +73,8 @@ def _destination(settings: Settings, flow_dir: Path) -> dict[str, Any]:
         "user": current_user(),
         "content": settings.content,
         "outer_run_id": settings.parent_run or None,
+        "prices": settings.prices,
+        "log_model": settings.log_model,
     }
 
 

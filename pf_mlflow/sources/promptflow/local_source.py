@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pf_mlflow.records.batch import Batch, command_on
 from pf_mlflow.records.line import COMPLETED, LineRecord, cleaned, ranges
@@ -16,6 +17,7 @@ from pf_mlflow.records.source import BatchFacts, Provenance
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, data_files, digest
 from pf_mlflow.sources.promptflow.known_secrets import known_secrets
 from pf_mlflow.sources.promptflow.life import Life
+from pf_mlflow.sources.promptflow.other_columns import other_columns
 from pf_mlflow.sources.promptflow.outcome import failure_of, logged_metrics
 from pf_mlflow.sources.promptflow.run_record import RunRecord, batch_uid, run_record, seconds
 from pf_mlflow.spool.entries import OpenWorker
@@ -102,6 +104,13 @@ class LocalSource:
         """Yield the last word on each line, with no more than status and outputs."""
         for line in self.folder.decided(self.batch.uid):
             yield cleaned(line, self.batch.content, known_secrets()) if line.outputs else line
+
+    def other_columns(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield by line number what the data have that went into no input; nothing where no text is to be kept."""
+        record = self.record()
+        if record and self.batch.promptflow_home and self.batch.content != "none":
+            for number, row in other_columns(record, Path(self.batch.promptflow_home)):
+                yield number, known_secrets().masked_value(row)
 
     def folder_gone(self) -> str | None:
         """Return the folder of a batch that is over, if it is not there any more."""

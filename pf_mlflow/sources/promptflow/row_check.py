@@ -15,7 +15,7 @@ from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 from pf_mlflow.sources.promptflow.private_names import CurrentLine, as_recorded, data_rows, promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, flow_as_read, run_record
 
-__all__ = ["check_row", "first_with_data", "wrong_rows"]
+__all__ = ["check_row", "first_with_data", "input_columns", "wrong_rows"]
 
 _FROM_DATA = re.compile(r"\$\{(?:data|run\.inputs)\.(.+)\}$")
 _lock = threading.Lock()
@@ -50,7 +50,7 @@ def wrong_rows(home: Path, base: str, data: Path) -> dict[int, str]:
     """
     record = first_with_data(home, base)
     lines = dict(_inputs(record))
-    columns = _columns(record)
+    columns = input_columns(record)
     if not columns or not lines:
         raise BadInput(
             f"Nobody can tell whether the rows of {str(data)!r} are those of the batch {base!r}: nothing says which "
@@ -73,14 +73,14 @@ def wrong_rows(home: Path, base: str, data: Path) -> dict[int, str]:
 def first_with_data(home: Path, base: str) -> RunRecord:
     """Return the batch that read a data file: of one that took over another's outputs, that other one."""
     record = run_record(home, base)
-    while record and not _columns(record) and record.base_batch:
+    while record and not input_columns(record) and record.base_batch:
         record = run_record(home, record.base_batch)
     if record is None:
         raise BadInput(f"There is no batch {base!r}; `pf run list` shows those there are.")
     return record
 
 
-def _columns(record: RunRecord) -> dict[str, str]:
+def input_columns(record: RunRecord) -> dict[str, str]:
     """Return the columns that a batch's inputs came from, by input."""
     sources = {**(_by_name(record) if record.data else {}), **record.column_mapping}
     found = {name: _FROM_DATA.match(str(source)) for name, source in sources.items()}

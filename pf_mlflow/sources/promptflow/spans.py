@@ -233,7 +233,9 @@ def tokens_of(usage: Mapping[str, Any], prefix: str = "") -> Tokens | None:
     prompt, completion, total = counts
     if total is None and prompt is not None and completion is not None:
         total = prompt + completion
-    return None if counts == [None, None, None] else Tokens(prompt, completion, total)
+    details = usage.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else None
+    return None if counts == [None, None, None] else Tokens(prompt, completion, total, cached)
 
 
 def answer_tokens(answer: Any) -> Tokens | None:
@@ -264,6 +266,8 @@ def _span(span: ReadableSpan, is_top: bool, start_late: float, end_late: float) 
     error_type, error = _status_error(span, is_top)
     inputs = _json(attributes.get("inputs"))
     has_output = "output" in attributes and error is None
+    output = _json(attributes.get("output"))
+    answer = output if attributes.get("span_type") == "LLM" else None
     return Span(
         id=_hex(span.context.span_id),
         name=span.name,
@@ -273,21 +277,19 @@ def _span(span: ReadableSpan, is_top: bool, start_late: float, end_late: float) 
         parent=None if is_top or span.parent is None else _hex(span.parent.span_id),
         node=_text_or_none(attributes.get("node_name")),
         inputs=inputs if isinstance(inputs, Mapping) else {},
-        output=_json(attributes.get("output")) if has_output else None,
+        output=output if has_output else None,
         has_output=has_output,
         error=error,
         error_type=error_type,
-        tokens=_span_tokens(attributes),
-        model=_text_or_none(attributes.get("llm.response.model")),
+        tokens=_span_tokens(attributes, answer),
+        model=_text_or_none(attributes.get("llm.response.model")) or answer_model(answer),
     )
 
 
-def _span_tokens(attributes: Mapping[str, Any]) -> Tokens | None:
-    """Read the call's own `usage` where it stands: promptflow's sums fail on some answers."""
-    tokens = tokens_of(attributes, "llm.usage.")
-    if tokens is None and attributes.get("span_type") == "LLM":
-        return answer_tokens(_json(attributes.get("output")))
-    return tokens
+def _span_tokens(attributes: Mapping[str, Any], answer: Any) -> Tokens | None:
+    """Read the call's own `usage` where it stands: promptflow's sums fail on some answers, and lack what is nested."""
+    tokens, told = tokens_of(attributes, "llm.usage."), answer_tokens(answer)
+    return replace(tokens, cached=told.cached) if tokens and told else tokens or told
 
 
 def _status_error(span: ReadableSpan, is_top: bool) -> tuple[str | None, str | None]:
