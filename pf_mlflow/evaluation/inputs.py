@@ -10,6 +10,7 @@ from typing import Any
 from pf_mlflow.errors import BadInput
 from pf_mlflow.running.mapping import columns_of
 from pf_mlflow.scoring.line_fields import NOTHING
+from pf_mlflow.sources.promptflow.flow import saves_scores
 from pf_mlflow.sources.promptflow.private_names import data_rows, promptflow_home
 from pf_mlflow.sources.promptflow.row_check import first_with_data, wrong_rows
 from pf_mlflow.sources.promptflow.run_record import RunRecord
@@ -63,8 +64,12 @@ def mapping_of(
     if base:
         if data:
             _check_rows(base.name, data, is_given=not is_own)
-        found |= {name: f"${{run.outputs.{name}}}" for name in names if name in _outputs(base) and name not in _FOUND}
-        found |= _from_batch(base, data is not None, found, given, inputs is None or "answer" in inputs)
+        if _scored_itself(base):
+            found |= _from_finished_answers(base, data is not None)
+        else:
+            outputs = _outputs(base)
+            found |= {name: f"${{run.outputs.{name}}}" for name in names if name in outputs and name not in _FOUND}
+            found |= _from_batch(base, data is not None, found, given, inputs is None or "answer" in inputs)
     wanted = {name: source for name, source in found.items() if inputs is None or name in inputs}
     mapping = {**wanted, **given}
     if "answer" not in mapping and (inputs is None or "answer" in inputs):
@@ -94,6 +99,22 @@ def _check_rows(base: str, data: Path, is_given: bool) -> None:
     if wrong:
         remedy = "" if is_given else " That file was changed since."
         raise BadInput(f"{wrong[min(wrong)]}{remedy} {len(wrong)} rows differ; nothing was scored.")
+
+
+def _scored_itself(base: RunRecord) -> bool:
+    """Tell whether a batch scored answers in its own data: what it put out are their scores."""
+    has_answers = base.column_mapping.get("answer", "").startswith("${data.")
+    return has_answers and base.base_batch is None and saves_scores(base.flow_as_run)
+
+
+def _from_finished_answers(base: RunRecord, has_data: bool) -> dict[str, str]:
+    """Return where a batch that scored answers in a file took them from."""
+    if not has_data:
+        raise BadInput(
+            f"The answers of {base.name!r} are in the file that it was run on, {base.data!r}, which cannot be used: "
+            "restore it, or give the same rows with --data."
+        )
+    return {name: source for name, source in base.column_mapping.items() if source.startswith("${data.")}
 
 
 def _from_batch(

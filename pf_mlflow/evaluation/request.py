@@ -70,9 +70,10 @@ def _whole(metric: str) -> str:
 
 def _check_saves_scores(path: Path) -> None:
     flow = read_flow(path)
-    if flow.is_dag and not saves_scores(flow.folder):
+    if not (flow.is_dag and saves_scores(flow.folder)):
+        why = "none of its nodes has a function named `save_scores`" if flow.is_dag else "it has no nodes that could"
         raise BadInput(
-            f"The evaluation flow {str(path)!r} saves no scores: none of its nodes has a function named `save_scores`. "
+            f"The evaluation flow {str(path)!r} saves no scores: {why}. "
             f"Give it one that returns `pf_mlflow.checked_scores(scores)`, as {EVAL_FLOW}/nodes/save_scores.py does."
         )
 

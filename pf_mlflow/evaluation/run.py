@@ -15,6 +15,7 @@ from pf_mlflow.__version__ import __version__
 from pf_mlflow.errors import BadInput
 from pf_mlflow.evaluation.inputs import CONTROLS, data_of, mapping_of, told_as_text
 from pf_mlflow.evaluation.request import EVAL_FLOW, EvaluationRequest, check_needs, prepared
+from pf_mlflow.records.batch import command_on
 from pf_mlflow.running.cut_off import ended_record
 from pf_mlflow.running.mapping import tell_mapping
 from pf_mlflow.running.observer import Observer
@@ -168,7 +169,14 @@ def _base(request: EvaluationRequest, settings: Settings) -> RunRecord | None:
         if request.data is None:
             raise BadInput("There is nothing to score; name a batch, or a file of answers with --data.")
         return None
-    return ended_record(request.base, settings)
+    base = ended_record(request.base, settings)
+    if base.is_evaluation():
+        scored = base.base_batch or ""
+        raise BadInput(
+            f"{base.name!r} scores the lines of {scored!r} and has no runs of its own; score that one once more: "
+            f"`{command_on('evaluate', scored)}`."
+        )
+    return base
 
 
 def _bring_in(base: RunRecord, settings: Settings, observer: Observer) -> None:

@@ -6,6 +6,7 @@ import time
 
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.source import BatchFacts, Provenance
+from pf_mlflow.scoring.sums import is_sum
 from pf_mlflow.tracking.run_payload import RunPayload, milliseconds
 
 __all__ = ["closing_payload", "opening_payload"]
@@ -34,5 +35,6 @@ def closing_payload(facts: BatchFacts, flow_hash: str | None) -> RunPayload:
     if facts.error:
         payload.add_tag("promptflow.error", facts.error)
     for name, value in facts.metrics.items():
-        payload.add_metric(name, value)
+        if not is_sum(name):  # which a later evaluation takes the place of
+            payload.add_metric(name, value)
     return payload

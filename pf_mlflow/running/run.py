@@ -32,7 +32,7 @@ from pf_mlflow.settings.environment import changed_environment, credentials_kept
 from pf_mlflow.sources.live import exit_notice
 from pf_mlflow.sources.live.api import use_settings
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
-from pf_mlflow.sources.promptflow.flow import DAG, Flow, flow_nodes, read_flow
+from pf_mlflow.sources.promptflow.flow import DAG, Flow, evaluates, read_flow
 from pf_mlflow.sources.promptflow.local_batch import known_batches, tracking_uri_of
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, run_record
@@ -185,7 +185,7 @@ def _access(settings: Settings, request: RunRequest, flow: Flow) -> AbstractCont
 
 def _scored(settings: Settings, request: RunRequest, flow: Flow) -> Batch | None:
     """Return the batch whose lines the flow scores, `None` if it scores none."""
-    if request.run and flow.is_dag and flow_nodes(flow.folder).aggregates:
+    if request.run and flow.is_dag and evaluates(flow.folder):
         return known_batches(Spool(settings.spool_dir), settings, request.run)[-1]
     return None
 

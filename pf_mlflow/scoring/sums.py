@@ -11,7 +11,7 @@ from pf_mlflow.records.keys import distinct_key, valid_key
 from pf_mlflow.records.score import NO, OVERALL, PASS, YES, Score
 from pf_mlflow.records.statistics import mean, percentile, variance
 
-__all__ = ["JUDGED", "VERSION", "ScoreSums", "evaluated"]
+__all__ = ["JUDGED", "VERSION", "ScoreSums", "evaluated", "is_sum"]
 
 VERSION = "/v1"
 """End of the name of a score's metric, as those of MLflow's own evaluation have it."""
@@ -142,6 +142,12 @@ def _shares(name: str, words: Counter[str]) -> dict[str, float]:
     shares = {f"{name}/percentage": words[YES] / count} if words[YES] or words[NO] else {}
     others = sorted(word for word in words if word not in (YES, NO))
     return shares | {f"{name}/percentage/{distinct_key(word)}": words[word] / count for word in others}
+
+
+def is_sum(name: str) -> bool:
+    """Tell whether a metric bears a name that sums of scores bear, and over how many lines they are."""
+    kinds = (JUDGED, "judge/", "overall/")
+    return f"{VERSION}/" in f"{name}/" or name.startswith(kinds) or name in evaluated(0, 0)
 
 
 def evaluated(lines_total: int, lines_evaluated: int) -> dict[str, float]:

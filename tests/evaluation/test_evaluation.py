@@ -15,7 +15,7 @@ import pytest
 import yaml
 from batches import until
 from click.testing import Result
-from machine import ROOT, Machine, Tracked, tracked
+from machine import FLOWS, ROOT, Machine, Tracked, tracked
 from mlflow import MlflowClient
 from servers import CountingProxy, mlflow_server
 
@@ -322,6 +322,11 @@ def test_metrics_of_ones_own(machine: Machine, answered: str) -> None:
         (["--data", "ev_bare.jsonl"], ["no column 'answer'", "text", "--column-mapping answer="]),
         (["ev_asked", "--flow", "nowhere"], ["no flow at", "/nowhere'"]),
         (["ev_asked", "--flow", str(QA)], [str(QA), "saves no scores", "save_scores"]),
+        (["ev_asked", "--flow", str(FLOWS / "flex")], ["/flex'", "saves no scores: it has no nodes that could"]),
+        (
+            ["ev_scores_of_asked"],
+            ["'ev_scores_of_asked' scores the lines of 'ev_asked'", "`pf-mlflow evaluate ev_asked`"],
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(machine: Machine, scored: Tracked, words: list[str], says: list[str]) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from finished import home_with
+from finished import finished_batch, home_with
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.evaluation.inputs import data_of, mapping_of, told_as_text
@@ -81,3 +81,30 @@ def test_what_rows_lack_and_a_flow_of_somebodys_own_is_given_as_text_is_told(tmp
         f"2 rows of {str(data)!r}, as row 1, have nothing in the column 'truth': promptflow makes the"
     )
     assert "the text 'nan' of it for the input 'right'" in told
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_finished_answers_that_were_scored_are_the_answers_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    home, data = tmp_path / "home", tmp_path / "rows.jsonl"
+    monkeypatch.setenv("PF_HOME_DIRECTORY", str(home))
+    data.write_text(_FILES["rows.jsonl"], "utf-8")
+    outputs = [{"line_number": n, "scores": [{"name": "f1", "value": 1}]} for n in range(2)]
+    dag = "nodes: [{name: keep, source: {path: save_scores.py}}]\ninputs: {answer: {type: string}}"
+    lines = finished_batch(home, [], "b1", dag)
+    (lines / "flow_outputs").mkdir()
+    (lines / "flow_outputs" / "output.jsonl").write_text("".join(json.dumps(one) + "\n" for one in outputs), "utf-8")
+    inputs = ({"answer": text, "line_number": n} for n, text in enumerate(("yes", "no")))
+    (lines / "inputs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in inputs), "utf-8")
+    flow = str(tmp_path / "joke-flow")
+    mapping = {"answer": "${data.answer}", "metrics": "f1"}
+    home_with(home, {"output_path": str(lines), "flow_path": flow, "column_mapping": mapping}, data=str(data))
+    record = run_record(promptflow_home(), "b1")
+    given = {"answer": {}, "ground_truth": {}, "metrics": {}}
+    if is_there:
+        found = mapping_of(record, data, {}, given, is_own=True)
+        assert found == {"answer": "${data.answer}", "ground_truth": "${data.ground_truth}"}
+    else:
+        with pytest.raises(BadInput, match="The answers of 'b1' are in the file that it was run on.*restore it"):
+            mapping_of(record, None, {}, given, is_own=True)

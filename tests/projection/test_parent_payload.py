@@ -22,8 +22,19 @@ def test_the_status_of_the_parent_run(status: str | None, expected: str) -> None
     assert (payload.status, payload.end_ms, payload.params) == (expected, 100_500, {})
 
 
+SUMS = {
+    "f1/v1/mean": 0.5,
+    "exact_match/v1": 1.0,
+    "response/llm_judged/safety/percentage": 1.0,
+    "judge/seconds": 2.0,
+    "overall/pass_rate": 1.0,
+    "lines_evaluated": 3.0,
+}
+"""What an evaluation of finished answers logs and its runs show: the next evaluation gives others."""
+
+
 def test_the_parent_bears_why_it_failed_and_what_its_flow_logged() -> None:
-    payload = closing_payload(BatchFacts("b1", error="no", metrics={"accuracy of it/all": 0.5}), None)
+    payload = closing_payload(BatchFacts("b1", error="no", metrics={"accuracy of it/all": 0.5, **SUMS}), None)
     assert payload.tags == {"promptflow.error": "no"} and payload.metrics == {"accuracy of it_all": 0.5}
 
 

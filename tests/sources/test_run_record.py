@@ -110,10 +110,16 @@ def test_seconds(value: str | None, expected: float | None) -> None:
 
 @pytest.mark.parametrize(
     "dag, base, expected",
-    [(EVALUATION_FLOW, "base", True), (EVALUATION_FLOW, None, False), (FLOW, "base", False), (FLOW, None, False)],
+    [
+        (EVALUATION_FLOW, "base", True),
+        ("nodes: [{name: keep, source: {path: save_scores.py}}]", "base", True),
+        (EVALUATION_FLOW, None, False),
+        (FLOW, "base", False),
+        (FLOW, None, False),
+    ],
 )
 @pytest.mark.parametrize("place", ["snapshot", "flow"])
-def test_an_evaluation_has_a_base_and_sums_lines_up(
+def test_an_evaluation_has_a_base_and_sums_lines_up_or_saves_scores(
     tmp_path: Path, dag: str, base: str | None, expected: bool, place: str
 ) -> None:
     folder = finished_batch(tmp_path / "home", [], dag=dag, run=base)

@@ -19,6 +19,7 @@ __all__ = [
     "FLEX",
     "Flow",
     "FlowNodes",
+    "evaluates",
     "flex_file",
     "flow_nodes",
     "llm_calls",
@@ -228,6 +229,11 @@ def _handed_on(dag: Mapping[str, Any]) -> dict[str, str]:
     references = {name: str((output or {}).get("reference")) for name, output in (dag.get("outputs") or {}).items()}
     found = {name: re.fullmatch(r"\$\{([^.{}]+)\.output\}", reference) for name, reference in references.items()}
     return {match[1]: name for name, match in found.items() if match}
+
+
+def evaluates(folder: Path) -> bool:
+    """Tell whether the DAG flow in a folder scores the lines of the batch it runs on: it sums up, or saves scores."""
+    return flow_nodes(folder).aggregates or saves_scores(folder)
 
 
 def saves_scores(folder: Path) -> bool:

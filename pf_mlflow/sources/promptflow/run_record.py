@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.sources.promptflow.flow import DAG, Flow, flow_nodes, read_flow
+from pf_mlflow.sources.promptflow.flow import DAG, Flow, evaluates, read_flow
 from pf_mlflow.sources.promptflow.private_names import database_rows, run_database
 
 __all__ = [
@@ -84,8 +84,8 @@ class RunRecord:
         return copy if self.flow_dir is None or (copy / DAG).is_file() else self.flow_dir
 
     def is_evaluation(self) -> bool:
-        """Tell whether the batch scores the lines of another: it has a base batch, and its flow sums lines up."""
-        return self.base_batch is not None and flow_nodes(self.flow_as_run).aggregates
+        """Tell whether the batch scores the lines of another: it has a base batch, and its flow is one that does."""
+        return self.base_batch is not None and evaluates(self.flow_as_run)
 
 
 def run_record(home: Path, name: str) -> RunRecord | None:
