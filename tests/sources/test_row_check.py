@@ -158,3 +158,12 @@ def test_values_are_compared_as_promptflow_converts_them(
     told = wrong_rows(typed, "typed", rows(tmp_path, [{**TYPED[0], **change}, *TYPED[1:]]))
     assert told.keys() == ({0} if wrong else set()), told
     assert wrong in told.get(0, "")
+
+
+@pytest.mark.parametrize(("number", "wrong"), [("2", set()), (2, set()), ("3", {0})])
+def test_a_row_that_did_not_fit_was_kept_as_it_is(tmp_path: Path, number: Any, wrong: set[int]) -> None:
+    batch(tmp_path / "home", {"i": "${data.i}", "b": "${data.b}"}, [{"i": "2", "b": "yes"}])
+    snapshot = tmp_path / "home" / ".runs" / "b1" / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "flow.dag.yaml").write_text("inputs: {i: {type: int}, b: {type: bool}}\nnodes: []\n")
+    assert wrong_rows(tmp_path / "home", "b1", rows(tmp_path, [{"i": number, "b": "yes"}])).keys() == wrong
