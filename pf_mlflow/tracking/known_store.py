@@ -14,10 +14,14 @@ from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pf_mlflow.settings import EXPERIMENT_ID
+
 __all__ = ["is_usable", "note_revision"]
 
 _NOTE = "known-store.json"
 _PATH = re.compile(r"sqlite:///([^?%#]+)")
+_LONGEST_NAME = 500
+"""Characters of an experiment's name that MLflow takes."""
 _WORKSPACES = "MLFLOW_ENABLE_WORKSPACES"
 
 log = logging.getLogger(__name__)
@@ -28,16 +32,18 @@ def is_usable(tracking_uri: str, experiment: str, folder: Path) -> bool:
 
     Args:
         tracking_uri: Absolute.
-        experiment: Its name; one that there is not yet is to be made first.
+        experiment: Its name; one that there is not yet can be made.
         folder: Where the revision is noted.
     """
     path = _path(tracking_uri)
     if path is None or not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.W_OK):
         return False
+    if experiment.startswith(EXPERIMENT_ID) or not 0 < len(experiment) <= _LONGEST_NAME:
+        return False
     try:
         with _reading(path) as db:
             stages = db.execute("SELECT lifecycle_stage FROM experiments WHERE name = ?", (experiment,)).fetchall()
-            return stages == [("active",)] and _revision(db) == _noted(folder)
+            return stages in ([], [("active",)]) and _revision(db) == _noted(folder)
     except sqlite3.Error:  # MLflow will say what it thinks of that
         return False
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pf_mlflow.settings import EXPERIMENT_ID
 from pf_mlflow.tracking.known_store import is_usable, note_revision
 from pf_mlflow.tracking.writer import StoreWriter
 
@@ -42,7 +43,8 @@ def renote(store: Path, **values: object) -> None:
 
 
 def test_a_store_that_mlflow_has_opened_is_usable(store: Path) -> None:
-    assert usable(store) and not usable(store, "others")
+    assert usable(store) and usable(store, "that is to be made")
+    assert not usable(store, f"{EXPERIMENT_ID}0") and not usable(store, "x" * 501)
     assert [path.name for path in (store.parent / "spool").glob("known*")] == ["known-store.json"]
     assert not is_usable(f"sqlite:///{store}?timeout=1", "jokes", store.parent / "spool")
     assert not is_usable("http://127.0.0.1:5000", "jokes", store.parent / "spool")

@@ -1,4 +1,4 @@
-"""Imports what promptflow needs when a batch is over while MLflow and the first lines' model are waited for."""
+"""Imports what promptflow needs when a batch is over while the first lines wait for their model."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from promptflow._proxy._proxy_factory import ProxyFactory
 from promptflow._proxy._python_executor_proxy import PythonExecutorProxy
 from promptflow.executor._result import LineResult
 
-from pf_mlflow.running.engine.late_imports import import_pandas_meanwhile
 from pf_mlflow.running.engine.line_executor import LineExecutor
 from pf_mlflow.running.engine.lines import Lines
 from pf_mlflow.running.engine.plain_rows import read_plainly
@@ -77,7 +76,6 @@ class ThreadEngine:
         self, executor: Any, inputs: Sequence[Mapping[str, Any]], output_dir: Path, run_id: str, line_timeout: float
     ) -> list[LineResult]:
         lines = Lines(taken_by(executor, one) for one in inputs[: self._limit])
-        import_pandas_meanwhile()
         self._observer.batch_started(run_id, lines.total)
         line_executor = LineExecutor(executor, run_id, output_dir, lines, self._observer)
         with line_executor.prepared(), shortcuts():

@@ -12,6 +12,7 @@ from promptflow._utils.utils import log_progress
 from promptflow.executor._errors import LineExecutionTimeoutError
 from promptflow.executor._result import LineResult
 
+from pf_mlflow.running.engine.late_imports import import_pandas_meanwhile
 from pf_mlflow.running.engine.line_executor import LineExecutor
 from pf_mlflow.running.engine.lines import Line, Lines, TooLate
 from pf_mlflow.running.observer import Observer, StopRequest
@@ -50,6 +51,7 @@ class Workers:
         """
         for _ in range(min(count, self._lines.total)):
             self._start()
+        import_pandas_meanwhile()
         started, logged = datetime.utcnow(), 0
         while not self._lines.are_over and not self._stop.hurries:
             await asyncio.sleep(_POLL)
