@@ -73,7 +73,6 @@ def run(
     Raises:
         PfMlflowError: What is wrong, and what to do about it, in one sentence.
     """
-    active = active_run() if parent_run is None else None
     request = RunRequest(
         flow=Path(flow) if flow else None,
         data=data_file(data),
@@ -81,8 +80,6 @@ def run(
         name=name,
         display_name=display_name,
         tags={} if tags is None else tags,
-        parent_run=active.run_id if active else parent_run,
-        fallbacks=active.variables() if active else {},
         variant=variant,
         connections={} if connections is None else connections,
         init={} if init is None else init,
@@ -95,8 +92,17 @@ def run(
         limit=limit,
         line_timeout=line_timeout,
         wait=wait,
+        **_below(parent_run),
     )
     return run_batch(request, Observer())
+
+
+def _below(parent_run: str | None) -> dict[str, Any]:
+    """Return what a request says of the run that a batch is put below: the one that is named, else the active one."""
+    active = active_run() if parent_run is None else None
+    if active is None:
+        return {"parent_run": parent_run}
+    return {"parent_run": active.run_id, "fallbacks": active.variables()}
 
 
 def evaluate(
@@ -110,6 +116,7 @@ def evaluate(
     judge_connection: str | None = None,
     retry_errors: bool = False,
     name: str | None = None,
+    parent_run: str | None = None,
     environment_variables: Mapping[str, str] | None = None,
     concurrency: int = 32,
     wait: bool = True,
@@ -126,6 +133,7 @@ def evaluate(
         judge_connection: promptflow's connection to it; `open_ai_connection` unless said.
         retry_errors: Run the batch's last evaluation again, to ask only the judges that failed.
         name: The evaluation's name; promptflow makes one up.
+        parent_run: Id of a run of yours that finished answers are put below; the active one unless said, `""` for none.
         environment_variables: Set while it runs.
         concurrency: Lines at once.
         wait: Whether to wait until MLflow has the scores.
@@ -146,6 +154,7 @@ def evaluate(
         environment_variables={} if environment_variables is None else environment_variables,
         concurrency=concurrency,
         wait=wait,
+        **_below(parent_run),
     )
     return evaluate_batch(request, Observer())
 

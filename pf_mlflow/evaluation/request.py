@@ -37,6 +37,10 @@ class EvaluationRequest:
     retry_errors: bool = False
     """Whether the last evaluation of the batch is run again, to ask the judges that failed."""
     name: str | None = None
+    parent_run: str | None = None
+    """A run of the user's that finished answers are put below, `""` for none; `None` is what the settings say."""
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
+    """Variables that hold where nothing else says where finished answers go."""
     environment_variables: Mapping[str, str] = field(default_factory=dict)
     concurrency: int = 32
     wait: bool = True

@@ -84,6 +84,8 @@ def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResu
         connections={_NODE: {_CONNECTION: request.judge_connection}} if request.judge_connection else {},
         default_connection={_NODE: _CONNECTION} if request.judge_model and not request.judge_connection else {},
         name=request.name,
+        parent_run=None if base else request.parent_run,
+        fallbacks={} if base else request.fallbacks,
         concurrency=request.concurrency,
         wait=request.wait,
         offline_warning=SKIPPED if request.judge_model else "",

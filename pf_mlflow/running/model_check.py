@@ -23,6 +23,7 @@ __all__ = ["AskedModel", "check_model", "model_check"]
 _PATIENCE = 3.0
 """Seconds that a server has to tell its models; one that is slower is asked by the lines."""
 _OPENAI = "https://api.openai.com/v1"
+_UNAUTHORIZED = 401
 _NAMED = 8
 """How many models of a server are named at the most."""
 
@@ -79,7 +80,9 @@ def check_model(asked: AskedModel) -> None:
     try:
         headers = {"Authorization": f"Bearer {asked.key}"}
         answer = httpx.get(f"{asked.address}/models", headers=headers, timeout=_PATIENCE)
-        names = [str(one["id"]) for one in answer.json()["data"]] if answer.status_code == httpx.codes.OK else []
+        told = answer.json()
+        _check_key(shown, answer.status_code, told)
+        names = [str(one["id"]) for one in told["data"]] if answer.status_code == httpx.codes.OK else []
     except (httpx.ConnectError, httpx.ProxyError) as error:
         why = re.sub(r"^\[[^]]*\] | \(_ssl.c:\d+\)$", "", without_password(str(error)))
         raise BadInput(
@@ -93,6 +96,16 @@ def check_model(asked: AskedModel) -> None:
         raise BadInput(
             f"There is no model {asked.model!r} at {shown}, which has {', '.join(sorted(names)[:_NAMED])}{more}; name "
             "one of them in the flow, with --connections NODE.model=NAME, or in OPENAI_MODEL."
+        )
+
+
+def _check_key(address: str, status: int, told: Any) -> None:
+    """Raise `BadInput` if a server says that the key is none; what else it refuses here, it may let lines do."""
+    code = told["error"]["code"] if status == _UNAUTHORIZED and isinstance(told["error"], dict) else ""
+    if code == "invalid_api_key":
+        raise BadInput(
+            f"The language model at {address} answered 401, {code}; look at the key in the flow's connection, or in "
+            "OPENAI_API_KEY."
         )
 
 

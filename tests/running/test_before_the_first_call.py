@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,46 @@ def test_a_model_that_is_not_there(model_server: str, model: str, says: str | No
 
 def test_a_server_that_tells_no_models_is_asked_by_the_lines(fake_llm: FakeLlm) -> None:
     check_model(AskedModel("gpt-9", fake_llm.base_url, SECRET))
+
+
+@contextmanager
+def refusing(body: bytes) -> Iterator[str]:
+    """Yield the address of a server that answers 401 whatever it is asked."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(401)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("body", "is_told"),
+    [
+        (b'{"error": {"message": "Incorrect API key provided: sk-se...", "code": "invalid_api_key"}}', True),
+        (b'{"error": {"message": "Missing scopes: api.model.read", "code": "missing_scope"}}', False),
+        (b'{"error": {"message": "no", "code": null}}', False),
+        (b'{"error": "Unauthorized"}', False),
+        (b"<html>401</html>", False),
+        (b"[]", False),
+    ],
+)
+def test_a_key_that_is_none_is_told_and_no_other_refusal_to_tell_models(body: bytes, is_told: bool) -> None:
+    with refusing(body) as address:
+        if not is_told:
+            return check_model(AskedModel("gpt-9", address, SECRET))
+        with pytest.raises(BadInput, match="answered 401, invalid_api_key; look at the key in the flow's conn") as told:
+            check_model(AskedModel("gpt-9", address, SECRET))
+    assert SECRET not in str(told.value) and "sk-se" not in str(told.value)
 
 
 def test_a_server_that_is_down() -> None:

@@ -29,6 +29,8 @@ mlflow.set_tracking_uri({uri!r})
 mlflow.set_experiment("mine")
 with mlflow.start_run() as mine:
     made = {{"mine": mine.info.run_id, "below": run("below"), "beside": run("beside", parent_run="")}}
+    scored = pf_mlflow.evaluate(data=[{{"answer": "tea"}}, {{"answer": "milk"}}], metrics="answer_length", name="answers")
+    made["answers"] = scored.parent_run_id
 made["outside"] = run("outside")
 made["named"] = run("named", parent_run=made["mine"])
 with mlflow.start_run(experiment_id="0"):
