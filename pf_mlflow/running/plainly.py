@@ -20,6 +20,7 @@ _REMEDIES = (
 
 def plainly(sentence: str) -> str:
     """Return a sentence of promptflow's as a person reads it; one that is not known stays as it is."""
+    sentence = sentence.removeprefix("First error message is: ")
     found = _OF_A_NODE.fullmatch(sentence)
     node, why = (found["node"], found["why"]) if found else ("NODE", sentence)
     remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, why)), "")

@@ -12,6 +12,7 @@ from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.records.batch import Batch, command_on
 from pf_mlflow.running.model_choice import ModelChoice
 from pf_mlflow.running.monitor import Monitor
+from pf_mlflow.running.plainly import plainly
 from pf_mlflow.settings import Settings
 from pf_mlflow.sources.live.api import batch_started
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
@@ -136,9 +137,10 @@ def result_of(
 
 
 def _why(record: RunRecord, status: str) -> str | None:
-    if status == "Failed" or not record.is_evaluation():
-        return failure_of(record)
-    return _first_failure(record) or failure_of(record)
+    if status != "Failed" and record.is_evaluation() and (first := _first_failure(record)):
+        return first
+    failure = failure_of(record)
+    return failure and plainly(failure)
 
 
 def _first_failure(record: RunRecord) -> str | None:

@@ -37,7 +37,7 @@ def new_client(engine: str) -> Any:
     if engine == THREADS:
         from pf_mlflow.running.engine import submit, thread_engine  # noqa: F401 - while MLflow is being asked
 
-    logging.getLogger(_SUBMITTER).setLevel(logging.WARNING)
+    logging.getLogger(_SUBMITTER).setLevel(logging.ERROR)  # what it warns of, the result says
     return PFClient()
 
 
@@ -111,8 +111,6 @@ def _logs_that_fail_unheard() -> Iterator[None]:
 @contextmanager
 def _nothing_left_if_refused(client: Any, monitor: Monitor) -> Iterator[None]:
     """Take promptflow's record back of a batch that MLflow refused: no line was executed, and its name is free."""
-    submitter = logging.getLogger(_SUBMITTER)
-    submitter.addFilter(unheard := lambda record: monitor.refusal is None)
     try:
         yield
     except Exception as error:
@@ -120,8 +118,6 @@ def _nothing_left_if_refused(client: Any, monitor: Monitor) -> Iterator[None]:
             raise
         client.runs.delete(monitor.run_id)
         raise monitor.refusal from error
-    finally:
-        submitter.removeFilter(unheard)
 
 
 def connections_of(request: RunRequest, model: ModelChoice) -> dict[str, dict[str, str]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from batches import until
 from fake_llm import FakeLlm
-from machine import FLOWS, ROOT, Machine
+from machine import BIN, FLOWS, ROOT, Machine
 from mlflow import MlflowClient
 from servers import free_port
 
@@ -206,7 +206,7 @@ def test_a_mistake_that_only_a_server_or_the_machine_knows(
 def test_two_commands_at_once_and_ctrl_c(place: Machine, fake_llm: FakeLlm, ran: str) -> None:
     (place.cwd / "topics.jsonl").write_bytes((place.cwd / "waiting.jsonl").read_bytes())
     log, words = place.folder / "twice.log", shlex.split(MISTAKES[TWICE].words)
-    running = place.start("pf-mlflow", *words, log=log)
+    running = place.start("pf-mlflow", *words, log=log, PATH=f"{BIN}{os.pathsep}{place.env['PATH']}")
     until(lambda: any("[[gate=twice]]" in one for one in fake_llm.asked), "its lines wait at the gate")
     second = place.type(*words)
     assert second.exit_code == 1

@@ -31,6 +31,7 @@ from pf_mlflow.running.plainly import plainly
             "The node 'a' cannot be loaded: Failed to load python module from file 'a.py': (ModuleNotFoundError) No "
             "module named 'spacy' — install what the flow needs, as its requirements.txt says.",
         ),
+        ("First error message is: It broke.", "It broke."),
         ("Something new of promptflow's.", "Something new of promptflow's."),
     ],
 )
