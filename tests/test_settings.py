@@ -17,7 +17,7 @@ from pf_mlflow.settings import (
     store_address,
     without_password,
 )
-from pf_mlflow.settings.environment import changed_environment, loopback_unproxied
+from pf_mlflow.settings.environment import changed_environment, loopback_unproxied, network_variables
 
 
 def test_settings_of_an_empty_environment() -> None:
@@ -281,3 +281,8 @@ def test_a_folder_that_the_starter_has_left_is_not_the_users(
 )
 def test_this_machines_servers_go_through_no_proxy(variables: dict[str, str], hosts: str | None) -> None:
     assert loopback_unproxied(variables) == ({} if hosts is None else {"NO_PROXY": hosts, "no_proxy": hosts})
+
+
+def test_variables_that_say_how_servers_are_reached() -> None:
+    given = {"HTTPS_PROXY": "http://p", "ssl_cert_file": Path("/ca"), "NO_PROXY": "${c.hosts}", "OTHER": "1"}
+    assert network_variables(given) == {"HTTPS_PROXY": "http://p", "ssl_cert_file": "/ca"}

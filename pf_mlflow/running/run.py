@@ -28,7 +28,12 @@ from pf_mlflow.running.resume import check_unchanged
 from pf_mlflow.running.submission import connections_of, default_connections, new_client, submit_batch
 from pf_mlflow.running.turns import own_turn
 from pf_mlflow.settings import Settings, read_settings, without_password
-from pf_mlflow.settings.environment import changed_environment, credentials_kept_to, loopback_unproxied
+from pf_mlflow.settings.environment import (
+    changed_environment,
+    credentials_kept_to,
+    loopback_unproxied,
+    network_variables,
+)
 from pf_mlflow.sources.live import exit_notice
 from pf_mlflow.sources.live.api import use_settings
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
@@ -197,7 +202,8 @@ def _own_variables(request: RunRequest) -> dict[str, str]:
 
 def _variables(settings: Settings, request: RunRequest, flow: Flow) -> dict[str, str]:
     """Return what promptflow, its workers and the delivery process read only from the environment."""
-    own = _own_variables(request)
+    of_flow = flow.definition.get("environment_variables") or {}
+    own = network_variables(of_flow) | _own_variables(request)  # by which its models are asked for already
     variables = (
         own
         | loopback_unproxied({**os.environ, **own})

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from pf_mlflow.errors import TrackingForbidden
 from pf_mlflow.settings import store_address, without_password
 
-__all__ = ["changed_environment", "credentials_kept_to", "loopback_unproxied", "proxied_by"]
+__all__ = ["changed_environment", "credentials_kept_to", "loopback_unproxied", "network_variables", "proxied_by"]
 
 _CREDENTIALS = (
     *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_AUTH"),
@@ -21,6 +22,7 @@ _CREDENTIALS = (
 
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+_NETWORK = {*_PROXIES, "no_proxy", "ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle"}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -43,6 +45,12 @@ def proxied_by(address: str) -> str | None:
     if parts.scheme not in getproxies() or proxy_bypass(parts.hostname or ""):
         return None
     return f"{parts.scheme.upper()}_PROXY"
+
+
+def network_variables(variables: Mapping[str, Any]) -> dict[str, str]:
+    """Return those that say how servers are reached, proxies and CAs, by their values."""
+    named = {str(name): str(value) for name, value in variables.items() if str(name).lower() in _NETWORK}
+    return {name: value for name, value in named.items() if "${" not in value}
 
 
 def loopback_unproxied(variables: Mapping[str, str]) -> dict[str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from fake_llm import FakeLlm
 from judge_server import KEY, JudgeServer
 from machine import FLOWS, ROOT, SECRET, Machine
@@ -148,18 +150,24 @@ def test_a_name_that_mlflow_does_not_answer_to(
 
 
 @pytest.mark.slow
-def test_a_batch_behind_both(machine: Machine, network: Network, fake_llm: FakeLlm) -> None:
+@pytest.mark.parametrize("place", ["shell", "flow"])
+def test_a_batch_behind_both(machine: Machine, network: Network, tmp_path: Path, place: str) -> None:
+    """The variables stand in the shell, or under `environment_variables` of the flow."""
     machine.connect("https://model.example/v1", name="company")
-    env = {
-        "HTTPS_PROXY": network.proxy,
-        "SSL_CERT_FILE": network.ca,
-        "REQUESTS_CA_BUNDLE": network.ca,
+    reach = {"HTTPS_PROXY": network.proxy, "SSL_CERT_FILE": network.ca, "REQUESTS_CA_BUNDLE": network.ca}
+    flow = Path(shutil.copytree(FLOWS / "bare", tmp_path / "bare"))
+    if place == "flow":
+        dag = yaml.safe_load((flow / "flow.dag.yaml").read_text("utf-8"))
+        (flow / "flow.dag.yaml").write_text(yaml.safe_dump(dag | {"environment_variables": reach}), "utf-8")
+        reach = {}
+    env = reach | {
         "MLFLOW_TRACKING_URI": f"https://{HOSTS['mlflow']}",
         "MLFLOW_EXPERIMENT_NAME": "behind both",
     }
+    network.asked.clear()
     data = machine.data("behind", [{"topic": "tea"}])
-    words = ["--name", "behind", "--connections", "joke.connection=company", "--json"]
-    done = machine.command("pf-mlflow", "run", "--flow", str(FLOWS / "bare"), "--data", str(data), *words, **env)
+    words = ["--name", f"behind_{place}", "--connections", "joke.connection=company", "--json"]
+    done = machine.command("pf-mlflow", "run", "--flow", str(flow), "--data", str(data), *words, **env)
     assert done.returncode == 0 and json.loads(done.stdout)["delivered"], done.stderr
     assert {HOSTS["model"], HOSTS["mlflow"]} <= set(network.asked)
     through = f"http://127.0.0.1:{urlsplit(network.proxy).port}"
