@@ -4,14 +4,18 @@ import base64
 import hashlib
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from finished import INPUTS, USAGE, call, joke_call, keep, llm_call, run_info
+from promptflow.contracts.multimedia import Image
+from promptflow.contracts.run_info import Status
 
 from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.records.line import LineRecord, Span, Tokens
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
+from pf_mlflow.sources.promptflow.private_names import last_word
 from pf_mlflow.sources.promptflow.spans import with_last_word
 
 
@@ -155,7 +159,8 @@ def test_an_image_that_a_line_was_given_is_named_by_its_content(tmp_path: Path, 
     assert (line.node_spans()["look"].inputs, line.node_spans()["look"].output) == ({"one": named}, [named])
 
 
-def test_an_image_in_a_running_flow_is_named_by_its_content(picture: Any) -> None:
+@pytest.mark.parametrize("is_kept", [True, False], ids=["kept as a file", "in a worker of the pool"])
+def test_an_image_in_a_running_flow_is_named_by_its_content(picture: Any, is_kept: bool) -> None:
     kept, named = picture
     seen, text = (f"data:image/png;base64,{base64.b64encode(content).decode()}" for content in (b"png", b"text"))
     spans = (
@@ -164,7 +169,11 @@ def test_an_image_in_a_running_flow_is_named_by_its_content(picture: Any) -> Non
         Span("3", "openai_chat", "LLM", 0.0, 1.0, "2", None, {"messages": [seen]}),
     )
     record = LineRecord("uid", 0, "Completed", 0.0, 1.0, {"picture": seen, "other": text}, spans=spans)
-    line = with_last_word(record, {"status": "Completed", "inputs": {"picture": kept, "other": text}})
+    given = {"picture": kept if is_kept else Image(b"png", mime_type="image/png"), "other": text}
+    info = SimpleNamespace(
+        status=Status.Completed, error=None, inputs=given, output=None, start_time=None, end_time=None
+    )
+    line = with_last_word(record, last_word(info))
     assert line.inputs == {"picture": named, "other": text}
     assert [span.inputs for span in line.spans] == [{"picture": named}, {"one": [named]}, {"messages": [seen]}]
     assert line.spans[1].output == named

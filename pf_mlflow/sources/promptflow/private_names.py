@@ -118,12 +118,14 @@ def line_of_attributes(attributes: Any) -> CurrentLine | None:
 
 
 def last_word(info: Any) -> dict[str, Any]:
-    """Return what promptflow's run info says of a line's end, as its files have it."""
+    """Return what promptflow's run info says of a line's end, as its files have it, and its images' names by base64."""
+    images: dict[str, str] = {}
     return {
+        "images": images,
         "status": info.status.value,
         "error": info.error,
-        "inputs": _plain(info.inputs),
-        "output": _plain(info.output),
+        "inputs": _plain(info.inputs, images),
+        "output": _plain(info.output, images),
         **{name: (at := getattr(info, name)) and f"{at.isoformat()}Z" for name in ("start_time", "end_time")},
     }
 
@@ -139,11 +141,16 @@ def as_recorded(value: Any, kind: str | None) -> Any:
     return _plain(value)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, images: dict[str, str] | None = None) -> Any:
     from promptflow.contracts.multimedia import PFBytes
     from promptflow.tracing._utils import serialize
 
-    return json.loads(json.dumps(serialize(value, serialization_funcs={PFBytes: str}), default=str))
+    def name(image: PFBytes) -> str:
+        if images is not None:
+            images[image.to_base64()] = str(image)
+        return str(image)
+
+    return json.loads(json.dumps(serialize(value, serialization_funcs={PFBytes: name}), default=str))
 
 
 def taken_by(executor: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def with_last_word(
     """
     completed = info["status"] == COMPLETED
     given = info.get("output") or {} if completed else {}
-    images: dict[str, str] = {}
+    images = dict(info.get("images") or {})
     outputs = _named({name: value for name, value in given.items() if name != "line_number"}, images)
     _named(info.get("inputs"), images)
     if images:
