@@ -116,6 +116,12 @@ def test_any_rows_are_read(tmp_path_factory: pytest.TempPathFactory, rows: list[
         ("d.csv", b"topic\natom\n", {"topic"}),
         ("d.csv", b"", "are empty; give them a row"),
         ("d.json", b"[]", "are empty; give them a row"),
+        ("d.csv", b"topic\ncaf\xe9\n", "cannot be read: they are not UTF-8; save the file as UTF-8."),
+        (
+            "d.csv",
+            b"a,b\n1,2\n1,2,3\n",
+            "cannot be read: Error tokenizing data. C error: Expected 2 fields in line 3, saw 3.",
+        ),
         ("d.CSV", b"topic\natom\n", "is in no format that promptflow reads; save it as .jsonl, .csv, .tsv, .json"),
         ("d.xlsx", b"PK\3\4", "is in no format that promptflow reads"),
         ("azureml:d:1", None, "does not exist. Addresses are not read: get the file"),

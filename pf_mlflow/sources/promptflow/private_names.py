@@ -81,7 +81,10 @@ def data_rows(path: Path) -> list[dict[str, Any]]:
         try:
             return load_data(path)  # type: ignore[no-any-return]
         except (InvalidUserData, ImportError) as error:
-            raise BadInput(f"The data {str(path)!r} cannot be read: {error.__cause__ or error}.") from error
+            cause = error.__cause__ or error
+            is_text = not isinstance(cause, UnicodeDecodeError)
+            why = " ".join(str(cause).split()).rstrip(".") if is_text else "they are not UTF-8; save the file as UTF-8"
+            raise BadInput(f"The data {str(path)!r} cannot be read: {why}.") from error
 
 
 @contextmanager
