@@ -152,7 +152,7 @@ class StoreWriter(StoreReader):
         """Make the runs of lines outputs of a model that stands for their flow, where the store has such models."""
         try:
             self._model_id = self._model_of(flow_name)
-        except (RequestRejected, TrackingRefused) as error:
+        except (NotImplementedError, RequestRejected, TrackingRefused) as error:
             log.warning("lines are no outputs of a model: %s", error)
 
     @_writes
