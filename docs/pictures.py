@@ -46,7 +46,9 @@ def main() -> None:
 
 
 def _run(machine: Machine, name: str = "qa_offline", context: str = "context=${data.context}") -> None:
-    flow, data = ROOT / "examples" / "qa", ROOT / "data" / "questions.jsonl"
+    flow, data = ROOT / "examples" / "qa", machine.folder / "questions.jsonl"
+    rows = (ROOT / "data" / "questions.jsonl").read_text("utf-8").splitlines()
+    data.write_text("\n".join(row for row in rows if "\\u" not in row and row.isascii()), "utf-8")  # as any font can
     words = ["run", "--flow", str(flow), "--data", str(data), "--name", name]
     _type(machine, *words, "--column-mapping", "question=${data.question}", context)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pf_mlflow.projection.shared_views import mean_scores
+from pf_mlflow.projection.shared_views import NO_MERIT, mean_scores
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import command_on
 from pf_mlflow.scoring.sums import VERSION
@@ -63,8 +63,8 @@ def description(
 
 def worst_metric(summary: BatchSummary) -> str:
     """Return the score that a batch's worst lines are found by, `""` if it has none."""
-    means = (name for name in mean_scores(summary) if name.endswith(f"{VERSION}/mean"))
-    return next(means, "").removesuffix(f"{VERSION}/mean")
+    scores = (name.removesuffix(f"{VERSION}/mean") for name in mean_scores(summary) if name.endswith(f"{VERSION}/mean"))
+    return next((score for score in scores if score not in NO_MERIT), "")
 
 
 def _failures(summary: BatchSummary) -> str:

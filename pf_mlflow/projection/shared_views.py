@@ -11,7 +11,7 @@ from pf_mlflow.scoring.sums import VERSION
 from pf_mlflow.tracking.known_run import KIND, KnownRun
 from pf_mlflow.tracking.links import ANSWERS_VIEW, BATCHES_VIEW, CHARTS_VIEW, LINES_VIEW
 
-__all__ = ["View", "first_view", "mean_scores", "shared_views"]
+__all__ = ["NO_MERIT", "View", "first_view", "mean_scores", "shared_views"]
 
 View = tuple[str, Mapping[str, Any]]
 """Its name and its state, as MLflow's page keeps it."""
@@ -21,6 +21,10 @@ _SCORES = 3
 _MOST_SCORES = 6
 """How many scores the batches of an experiment are shown with."""
 _PASS_RATE = "overall/pass_rate"
+_FORMULAS = ("exact_match", "token_f1", "rougeL", "rouge1", "rouge2", "bleu")
+"""Those that compare with the right answer, the most telling first; one's own and judges' come before them."""
+NO_MERIT = ("answer_length", "ari_grade_level", "flesch_kincaid_grade_level")
+"""Formulas of which more is not better, nor less."""
 _IS_BATCH = f"tags.`{KIND}` = 'batch'"
 _NEWEST_FIRST, _BY_LINE = ("attributes.start_time", False), ("attributes.run_name", True)
 _OF_BATCH: Mapping[str, Callable[[str], bool]] = {
@@ -74,7 +78,13 @@ def shared_views(
 def mean_scores(summary: BatchSummary) -> list[str]:
     """Return the metrics that tell most of a batch's scores: the share of lines that pass, the first means."""
     means = [name for name in summary.scores if name.endswith(f"{VERSION}/mean")]
+    means.sort(key=lambda name: _rank(name.removesuffix(f"{VERSION}/mean")))
     return [name for name in (_PASS_RATE,) if name in summary.scores] + means[:_SCORES]
+
+
+def _rank(score: str) -> int:
+    order = ("", *_FORMULAS, *NO_MERIT)
+    return order.index(score) if score in order else 0
 
 
 def _batches(columns: list[str]) -> View:

@@ -13,7 +13,10 @@ from builders import batch, line_record, llm_node
 from mlflow import MlflowClient
 
 from pf_mlflow.projection.batch_runs import BatchWriter
+from pf_mlflow.projection.description import worst_metric
 from pf_mlflow.projection.evaluation_runs import ScoreWriter
+from pf_mlflow.projection.shared_views import mean_scores
+from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.records.line import FAILED
 from pf_mlflow.records.score import Score
 from pf_mlflow.sources.promptflow.local_source import LocalSource
@@ -154,6 +157,24 @@ def test_a_batch_is_described_without_its_lines_texts_until_a_user_does(store: S
     client.set_tag(parent, "mlflow.note.content", "mine")
     write(store, "b1", lines=10)
     assert client.get_run(parent).data.tags["mlflow.note.content"] == "mine"
+
+
+@pytest.mark.parametrize(
+    "names, first, worst",
+    [
+        (
+            ["answer_length", "bleu", "exact_match", "rougeL", "token_f1"],
+            ["exact_match", "token_f1", "rougeL"],
+            "exact_match",
+        ),
+        (["answer_length", "politeness", "token_f1"], ["politeness", "token_f1", "answer_length"], "politeness"),
+        (["answer_length", "ari_grade_level"], ["answer_length", "ari_grade_level"], ""),
+        ([], [], ""),
+    ],
+)
+def test_the_scores_that_tell_most_come_first(names: list[str], first: list[str], worst: str) -> None:
+    summary = BatchSummary(1, 1, 0, {}, {}, (), (), {f"{name}/v1/mean": 0.5 for name in names})
+    assert mean_scores(summary) == [f"{name}/v1/mean" for name in first] and worst_metric(summary) == worst
 
 
 def test_where_no_line_failed_the_command_looks_at_the_worst(store: StoreWriter) -> None:
