@@ -205,7 +205,8 @@ def test_names_are_listed_in_as_many_tags_as_they_take() -> None:
 
 
 def test_what_somebody_else_named_alike_is_no_score_of_ours() -> None:
-    payload = RunPayload("", 0, 0, metrics={"toxicity/v1": 0.9}, tags={"toxicity/v1/rationale": "rude"})
+    foreign = {"toxicity/v1/rationale": "rude", "response/overall_assessment/rating": "yes"}
+    payload = RunPayload("", 0, 0, metrics={"toxicity/v1": 0.9}, tags=foreign)
     assert scores_of(payload) == [] and score_keys(payload) == frozenset()
     add_scores(payload, [Score("bleu", 0.5)])
     assert scores_of(payload) == [Score("bleu", 0.5)] and score_keys(payload) == {"bleu/v1"}
