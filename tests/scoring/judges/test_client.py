@@ -33,6 +33,7 @@ def test_an_openai_connection(judges: JudgeServer) -> None:
     assert asked.headers["authorization"] == f"Bearer {KEY}" and asked.headers["openai-organization"] == "org-1"
     assert "api-key" not in asked.headers
     assert asked.body.keys() == {"messages", "model", "response_format"}
+    assert asked.body["response_format"]["type"] == "json_schema"
 
 
 def test_an_azure_openai_connection(judges: JudgeServer) -> None:
