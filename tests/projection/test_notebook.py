@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 from machine import SECRET
 
+from pf_mlflow.projection.cost import dollars
 from pf_mlflow.projection.notebook import Shown, notebook_html
 from pf_mlflow.projection.summary import BatchSummary, LineStats
 from pf_mlflow.records.batch import Batch
@@ -16,7 +17,17 @@ from pf_mlflow.running.result import RunResult
 EVIL = "<script>alert('x')</script>"
 FAILED = tuple(LineStats(n, False, None, label=EVIL, error=f"{EVIL} {SECRET} {500 * 'x'}\nmore") for n in range(7))
 SCORES = {"f1/v1/mean": 0.51234, "f1/v1/count": 3.0, "f1/v1/error_count": 1.0, "lines_evaluated": 3.0}
-SUMS = BatchSummary(10, 3, 7, {"total_tokens": 1234}, {"p50": 0.5}, (), FAILED, {**SCORES, "lines_not_evaluated": 7.0})
+SUMS = BatchSummary(
+    10,
+    3,
+    7,
+    {"total_tokens": 1234},
+    {"p50": 0.5},
+    (),
+    FAILED,
+    {**SCORES, "lines_not_evaluated": 7.0},
+    costs={"cost": 0.5},
+)
 SHOWN = Shown(
     f"b{EVIL}", {"status": "Completed", "language model": None}, SUMS, [f"{EVIL} {SECRET}"], "https://m/#/1?a=1&b=2", {"Errors": "pf-mlflow show b --failed"}
 )  # fmt: skip
@@ -56,7 +67,13 @@ def test_a_batch_as_html() -> None:
     ]
     at = read.texts.index("f1")
     assert read.texts[at : at + 4] == ["f1", "0.5123", "3", "1"]
-    assert "3 / 7" in read.texts and "1,234" in read.texts and "0.5 s" in read.texts and "and 2 more" in read.texts
+    assert (
+        "3 / 7" in read.texts
+        and "1,234" in read.texts
+        and "0.5 s" in read.texts
+        and dollars(0.5) in read.texts
+        and "and 2 more" in read.texts
+    )
     assert "pf-mlflow show b --failed" in read.texts and "language model" not in read.texts
 
 
