@@ -24,7 +24,7 @@ from pf_mlflow.running.run import run_batch
 SAYING = """
 from pf_mlflow.cli.output import begin, out, print_json, warn
 begin()
-print_json({"topic": "温泉 → [red]\\ud800[/red]"})
+print_json("sync", {"topic": "温泉 → [red]\\ud800[/red]"})
 warn("→ 温泉")
 """
 
@@ -37,7 +37,7 @@ def python(script: str, **env: str) -> subprocess.CompletedProcess[bytes]:
 def test_json_is_json_and_no_sign_breaks_a_command(env: dict[str, str]) -> None:
     done = python(SAYING, **env)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"topic": "温泉 → [red]\ud800[/red]"}
+    assert json.loads(done.stdout) == {"schema": "pf-mlflow/sync/v1", "topic": "温泉 → [red]\ud800[/red]"}
     assert b"Warning:" in done.stderr
 
 
