@@ -21,7 +21,7 @@ _SCORES = 3
 _MOST_SCORES = 6
 """How many scores the batches of an experiment are shown with."""
 _PASS_RATE = "overall/pass_rate"
-_FORMULAS = ("exact_match", "token_f1", "rougeL", "rouge1", "rouge2", "bleu")
+_FORMULAS = ("token_f1", "exact_match", "rougeL", "rouge1", "rouge2", "bleu")
 """Those that compare with the right answer, the most telling first; one's own and judges' come before them."""
 NO_MERIT = ("answer_length", "ari_grade_level", "flesch_kincaid_grade_level")
 """Formulas of which more is not better, nor less."""

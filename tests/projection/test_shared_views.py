@@ -164,8 +164,8 @@ def test_a_batch_is_described_without_its_lines_texts_until_a_user_does(store: S
     [
         (
             ["answer_length", "bleu", "exact_match", "rougeL", "token_f1"],
-            ["exact_match", "token_f1", "rougeL"],
-            "exact_match",
+            ["token_f1", "exact_match", "rougeL"],
+            "token_f1",
         ),
         (["answer_length", "politeness", "token_f1"], ["politeness", "token_f1", "answer_length"], "politeness"),
         (["answer_length", "ari_grade_level"], ["answer_length", "ari_grade_level"], ""),
