@@ -23,6 +23,8 @@ from xdist.scheduler import LoadScopeScheduling
 from pf_mlflow.tracking.writer import StoreWriter
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what `nohup` starts ignores it
 
 _SHARES_NOTHING = ("test_faults_", "test_trouble", "test_three_ways", "test_vendor")
 

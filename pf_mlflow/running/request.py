@@ -66,13 +66,17 @@ class RunRequest:
         Raises:
             BadInput: naming the first that cannot be used.
         """
-        if self.engine not in _AT_ONCE:
+        if self.engine not in list(_AT_ONCE):
             raise BadInput(f"engine={self.engine!r} cannot be used: it is {THREADS} or {PROCESSES}.")
         for name in ("concurrency", "limit", "line_timeout"):
             _check_count(name, getattr(self, name))
         _check_name(self.name)
         for name in ("column_mapping", "tags", "init", "connections", "environment_variables"):
             _check_mapping(name, getattr(self, name))
+        for node, inputs in self.connections.items():
+            _check_mapping(f"connections[{node!r}]", inputs)
+        for variable, value in self.environment_variables.items():
+            _check_variable(variable, value)
         if self.limit and self.engine == PROCESSES:
             raise BadInput("limit is for threads only.")
         self._check_what_to_run_on()
@@ -113,3 +117,11 @@ def _check_name(name: object) -> None:
 def _check_mapping(name: str, value: object) -> None:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise BadInput(f"{name}={value!r} cannot be used: it is a dict whose keys are names.")
+
+
+def _check_variable(name: str, value: object) -> None:
+    """Raise `BadInput` for what no environment can hold; the value may be a secret, and is not shown."""
+    if not name or "=" in name or "\0" in f"{name}{value}":
+        raise BadInput(
+            f"environment_variables: {name!r} cannot be used: a name has no `=`, and neither it nor its value a NUL."
+        )

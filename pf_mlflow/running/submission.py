@@ -51,19 +51,20 @@ def submit_batch(client: Any, request: RunRequest, model: ModelChoice, monitor: 
     """
     from promptflow.exceptions import PromptflowException
 
+    from pf_mlflow.running.engine.process_engine import ProcessEngine
     from pf_mlflow.running.engine.submit import submitted
     from pf_mlflow.running.engine.thread_engine import ThreadEngine
 
+    engine: ThreadEngine | ProcessEngine = ProcessEngine(monitor, monitor.stop)
+    if request.engine == THREADS:
+        engine = ThreadEngine(request.lines_at_once, monitor, monitor.stop, request.limit)
     try:
         with ExitStack() as stack:
             stack.enter_context(_nothing_left_if_refused(client, monitor))
             stack.enter_context(_logs_that_fail_unheard())
-            if request.engine == THREADS:
-                if settings.enabled:
-                    attach()
-                stack.enter_context(
-                    ThreadEngine(request.lines_at_once, monitor, monitor.stop, request.limit).in_place()
-                )
+            if request.engine == THREADS and settings.enabled:
+                attach()
+            stack.enter_context(engine.in_place())
             connections = connections_of(request, model)
             return submitted(client, monitor.stop, connections, **_arguments(request, connections, settings))
     except (TrackingRefused, BadInput):

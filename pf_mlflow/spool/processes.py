@@ -18,6 +18,7 @@ __all__ = [
     "client_process",
     "end_process",
     "end_session",
+    "end_with_client",
     "is_alive",
     "outliving_client_by_a_line",
     "someone_works_in",
@@ -26,8 +27,8 @@ __all__ = [
 
 _PATIENCE = 5.0
 """Seconds for which a process may end."""
-_SAME = 1.0
-"""Seconds by which two readings of one process's start may differ."""
+_SAME = 1.2
+"""Seconds by which two readings of one process's start may differ: the machine's own start is told in whole ones."""
 _LOOK_EVERY = 2.0
 """Seconds between two looks of a worker at its client."""
 
@@ -37,7 +38,8 @@ _watching: set[int] = set()
 
 def started_at(process: psutil.Process) -> float:
     """Return when a process started, in seconds since the machine did: setting the clock does not move it."""
-    return float(process.create_time() - psutil.boot_time())
+    machine = psutil.boot_time()  # first: older versions of psutil count from what they read last
+    return float(process.create_time() - machine)
 
 
 def is_alive(pid: int, started: float) -> bool:
@@ -88,14 +90,20 @@ def client_process() -> psutil.Process:
 @contextmanager
 def outliving_client_by_a_line() -> Iterator[None]:
     """Execute a line in a worker of promptflow's pool, which would wait for more for ever if its client is killed."""
-    if os.getpid() not in _watching:
-        _watching.add(os.getpid())
-        with suppress(psutil.Error):  # its client is gone already, or hidden from this user
-            client, parent = client_process(), psutil.Process().parent()
-            watched = client.pid, started_at(client), parent
-            threading.Thread(target=_end_with, args=watched, name="pf-mlflow-client", daemon=True).start()
+    end_with_client()
     with _line:
         yield
+
+
+def end_with_client() -> None:
+    """Have this process of promptflow's pool end when its client has, after the line that it executes."""
+    if os.getpid() in _watching:
+        return
+    _watching.add(os.getpid())
+    with suppress(psutil.Error):  # its client is gone already, or hidden from this user
+        client, parent = client_process(), psutil.Process().parent()
+        watched = client.pid, started_at(client), parent
+        threading.Thread(target=_end_with, args=watched, name="pf-mlflow-client", daemon=True).start()
 
 
 def _end_with(client: int, started: float, parent: psutil.Process | None) -> None:

@@ -50,7 +50,8 @@ def test_a_result_is_whole_though_its_delivery_is_not_waited_for(machine: Machin
     name = f"waited_{number.name}"
     data = machine.data(name, [{"topic": "tea"}])
     words = ["pf-mlflow", "run", "--flow", str(FLOWS / "bare"), "--data", str(data), "--name", name, "--json"]
-    command = machine.start(*words, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{free_port()}")
+    nowhere = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}", "PF_MLFLOW_GIVE_UP_AFTER": "30"}
+    command = machine.start(*words, **nowhere)
     printed: list[str] = []
     reader = threading.Thread(target=lambda: printed.extend(command.communicate(timeout=120)))
     reader.start()

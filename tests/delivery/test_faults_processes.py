@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from batches import Batch, check, check_killed, gated, until
 from machine import FLOWS
@@ -47,7 +48,7 @@ def test_killed_process_manager(start_batch: StartBatch, server: str) -> None:
 def test_killed_pf(start_batch: StartBatch, server: str, seconds: int) -> None:
     batch = start_batch(server)
     batch.await_middle()
-    pool = [(one.pid, started_at(one)) for one in (batch.manager(), *batch.workers())]
+    pool = [(one.pid, started_at(one)) for one in psutil.Process(batch.client.pid).children(recursive=True)]
     batch.client.kill()
     time.sleep(seconds)
     batch.release()

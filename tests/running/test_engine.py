@@ -215,3 +215,21 @@ def test_images_are_files_as_ever(machine: Machine, tmp_path: Path) -> None:
     named = re.findall(r"'data:image/png;path': '([0-9a-f-]{36}\.png)'", str(outputs))
     assert len(named) == len(lines)
     assert all((folder(machine, "engine_images") / "flow_outputs" / name).stat().st_size > 0 for name in named)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_costs_the_line_that_it_executed_and_no_other(machine: Machine) -> None:
+    lines = [line(number, "[[die=3]]" if number in (1, 5) else "") for number in range(10)]
+    code, told = run(machine, CHATTY, lines, "died", "--engine", "processes", "--concurrency", "2")
+    assert code == 3 and told["lines_failed"] == 2, told
+    batch = tracked(store(machine), "died")
+    failed = {
+        number: run.data.tags["promptflow.error_type"]
+        for number, run in batch.children.items()
+        if run.info.status == "FAILED"
+    }
+    assert failed == {1: "ProcessCrashError", 5: "ProcessCrashError"}
+    completed = [number for number in range(10) if number not in failed]
+    assert [one["line_number"] for one in machine.outputs("died")] == completed
+    for number, run_of_line in batch.children.items():
+        assert run_of_line.data.params["input_topic"].startswith(f"mark{number:03}")

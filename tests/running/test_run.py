@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -111,23 +112,57 @@ def test_what_was_killed_is_gone_on_with_and_scored(machine: Machine, fake_llm: 
 
 
 @pytest.mark.slow
-def test_killed_run_by_processes(machine: Machine, fake_llm: FakeLlm) -> None:
-    batch = Interrupted(machine, fake_llm, "killed_pool", "--engine", "processes", flow=ROOT)
+@pytest.mark.parametrize(
+    ("flow", "shown"),
+    [(ROOT, 16), (BARE, 8)],  # whose workers end their lines first, as nobody else could tell of them; or at once
+)
+def test_killed_run_by_processes(machine: Machine, fake_llm: FakeLlm, flow: Path, shown: int) -> None:
+    name = f"killed_pool_{shown}"
+    batch = Interrupted(machine, fake_llm, name, "--engine", "processes", flow=flow)
     tree = psutil.Process(batch.process.pid).children(recursive=True)
-    copies = {one for one in tree if "pf-mlflow" in " ".join(one.cmdline())}  # multiprocessing's own: it stays
-    left = [(one.pid, started_at(one)) for one in tree if one not in copies]
+    left = [(one.pid, started_at(one)) for one in tree]
     batch.interrupt(signal.SIGKILL)
     assert batch.process.wait(60) == -signal.SIGKILL
-    fake_llm.open_gate("killed_pool")
+    time.sleep(6)  # in which all have noticed
+    fake_llm.open_gate(name)
     try:
         until(lambda: not any(is_alive(*one) for one in left), "the pool and the delivery process ended", 60)
     finally:
-        for one in copies:
-            one.kill()
         for pid, started in left:
             end_process(pid, started)
-    shown = tracked(store(machine), "killed_pool")
-    assert shown.parent.info.status == "KILLED" and sorted(shown.children) == list(range(16))
+    batch_shown = tracked(store(machine), name)
+    assert batch_shown.parent.info.status == "KILLED" and sorted(batch_shown.children) == list(range(shown))
+    assert {run.info.status for run in batch_shown.children.values()} == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_a_run_by_processes_lets_running_lines_end(machine: Machine, fake_llm: FakeLlm) -> None:
+    batch = Interrupted(machine, fake_llm, "stopped_pool", "--engine", "processes", flow=BARE)
+    os.killpg(batch.process.pid, signal.SIGINT)  # as a terminal does: all its processes hear of it
+    until(lambda: "stopping" in batch.log.read_text(), "it says that it stops")
+    fake_llm.open_gate("stopped_pool")
+    said = batch.end()
+    assert re.search(r"lines completed / failed\W+16 / 0", said) and "run --resume-from stopped_pool" in said
+    shown = tracked(store(machine), "stopped_pool")
+    assert sorted(shown.children) == list(range(16)) and shown.parent.info.status == "KILLED"
+    assert {run.info.status for run in shown.children.values()} == {"FINISHED"}
+    asked = fake_llm.requests[200]
+    assert resumed(machine, "stopped_pool")[0] == 0 and fake_llm.requests[200] - asked == 24 - 16
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_of_a_run_by_processes_does_not_wait(machine: Machine, fake_llm: FakeLlm) -> None:
+    batch = Interrupted(machine, fake_llm, "hurried_pool", "--engine", "processes", flow=BARE)
+    batch.interrupt()
+    until(lambda: "stopping" in batch.log.read_text(), "it says that it stops")
+    batch.interrupt()
+    assert "Traceback" not in batch.end()
+    fake_llm.open_gate("hurried_pool")
+    shown = tracked(store(machine), "hurried_pool")
+    finished = {number for number, run in shown.children.items() if run.info.status == "FINISHED"}
+    assert finished == set(range(8)) and shown.parent.info.status == "KILLED"
+    errors = {run.data.tags["promptflow.error_type"] for number, run in shown.children.items() if number >= 8}
+    assert errors == {"LineInterrupted"}
 
 
 @pytest.mark.slow

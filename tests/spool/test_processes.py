@@ -29,7 +29,7 @@ def other() -> Iterator[subprocess.Popen[str]]:
 
 def test_a_process_lives_until_it_is_killed(other: subprocess.Popen[str]) -> None:
     started = started_at(psutil.Process(other.pid))
-    assert is_alive(other.pid, started) and is_alive(other.pid, started + 0.5)
+    assert is_alive(other.pid, started) and is_alive(other.pid, started + 1.0)  # the machine's start, in whole seconds
     other.kill()
     psutil.wait_procs([psutil.Process(other.pid)], timeout=0.1)
     until = time.monotonic() + 10

@@ -21,7 +21,14 @@ from pf_mlflow.sources.live.line_openings import LineOpenings
 from pf_mlflow.sources.live.live_source import LiveSource
 from pf_mlflow.sources.live.span_processor import LineSpanProcessor
 from pf_mlflow.sources.promptflow.flow import flow_nodes, node_names
-from pf_mlflow.sources.promptflow.private_names import CurrentLine, batch_logger, current_line, last_word, watch_workers
+from pf_mlflow.sources.promptflow.private_names import (
+    CurrentLine,
+    batch_logger,
+    current_line,
+    last_word,
+    runs_batches,
+    watch_workers,
+)
 from pf_mlflow.spool.processes import outliving_client_by_a_line
 
 __all__ = [
@@ -62,6 +69,10 @@ def attach() -> None:
     else:  # promptflow's own children have nothing to say
         from pf_mlflow.sources.live.exit_notice import notify_at_exit
 
+        if runs_batches():
+            from pf_mlflow.sources.promptflow.pool_processes import server_ends_with_client
+
+            server_ends_with_client()
         leave_foreign_folder(sys.argv)
         notify_at_exit()
 

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sqlite3
+import sys
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -35,6 +36,7 @@ __all__ = [
     "other_connection_provider",
     "promptflow_home",
     "run_database",
+    "runs_batches",
     "snapshot_ignores",
     "stored_connections",
     "taken_by",
@@ -180,6 +182,11 @@ def watch_workers(executing: Callable[[CurrentLine, Mapping[str, Any]], Abstract
             return results[0]
 
     pool._exec_line = watched
+
+
+def runs_batches() -> bool:
+    """Tell whether this process has imported promptflow's pool of processes, as the client of a batch has."""
+    return "promptflow.executor._line_execution_process_pool" in sys.modules
 
 
 def batch_logger() -> logging.Logger:
