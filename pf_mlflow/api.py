@@ -15,7 +15,7 @@ from pf_mlflow.running.observer import Observer
 from pf_mlflow.running.request import RunRequest
 from pf_mlflow.running.result import RunResult
 from pf_mlflow.running.run import run_batch
-from pf_mlflow.settings import read_settings
+from pf_mlflow.settings import settings_here
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.active_run import active_run
 
@@ -170,7 +170,7 @@ def sync(*batches: str, every: bool = False, dry_run: bool = False) -> list[Sync
     Raises:
         PfMlflowError: Nobody knows a name, or a setting cannot be used; what fails for one batch is its `trouble`.
     """
-    settings = read_settings()
+    settings = settings_here()
     return sync_batches(Spool(settings.spool_dir), settings, batches, every, dry_run, SyncProgress())
 
 
@@ -185,5 +185,5 @@ def show(batch: str, *, failed: bool = False, worst: str = "") -> BatchReport:
     Raises:
         PfMlflowError: Nobody knows the batch or the metric, or MLflow cannot be reached.
     """
-    settings = read_settings()
+    settings = settings_here()
     return show_batch(Spool(settings.spool_dir), settings, batch, failed, worst)

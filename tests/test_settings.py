@@ -14,6 +14,7 @@ from pf_mlflow.settings import (
     current_user,
     leave_foreign_folder,
     read_settings,
+    settings_here,
     store_address,
     without_password,
 )
@@ -286,3 +287,21 @@ def test_this_machines_servers_go_through_no_proxy(variables: dict[str, str], ho
 def test_variables_that_say_how_servers_are_reached() -> None:
     given = {"HTTPS_PROXY": "http://p", "ssl_cert_file": Path("/ca"), "NO_PROXY": "${c.hosts}", "OTHER": "1"}
     assert network_variables(given) == {"HTTPS_PROXY": "http://p", "ssl_cert_file": "/ca"}
+
+
+def test_whoever_calls_is_in_the_working_folder_whatever_its_starter_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, link = tmp_path / "notebooks", tmp_path / "link"
+    here.mkdir()
+    link.symlink_to(here)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
+    for named, folder in ((tmp_path, here), (tmp_path / "gone", here), ("notebooks", here), (link, link)):
+        monkeypatch.setenv("PWD", str(named))  # as a notebook has it of the server that started it
+        assert settings_here().tracking_uri == f"sqlite:///{folder}/runs.db"
+        assert settings_here().command_folder == folder
+    here.rmdir()
+    with pytest.raises(BadInput, match="is not there any more"):
+        settings_here()
+    monkeypatch.chdir(tmp_path)

@@ -17,11 +17,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from pf_mlflow.errors import BadInput, PfMlflowError, TrackingDown
+from pf_mlflow.errors import PfMlflowError, TrackingDown
 from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.records.batch import on_batch
 from pf_mlflow.reports import tables
-from pf_mlflow.settings import read_settings
+from pf_mlflow.settings import read_settings, working_folder
 from pf_mlflow.settings.environment import loopback_unproxied
 from pf_mlflow.tracking.links import batches_link
 
@@ -52,18 +52,13 @@ def begin() -> None:
             stream.reconfigure(errors="backslashreplace")
     os.environ.update(loopback_unproxied(os.environ))
     with one_sentence():
-        try:
-            _be_where_it_was_typed(os.getcwd())
-        except FileNotFoundError as error:
-            raise BadInput("The folder that this was typed in is not there any more; change to another.") from error
+        _be_where_it_was_typed()
 
 
-def _be_where_it_was_typed(folder: str) -> None:
+def _be_where_it_was_typed() -> None:
     global _program
-    _program = Path(folder) / sys.argv[0]
-    named = os.environ.get("PWD", "")
-    if not (os.path.isabs(named) and os.path.exists(named) and os.path.samefile(named, folder)):
-        os.environ["PWD"] = folder  # what `make -C` and other programs hand on is where they were started
+    os.environ["PWD"] = working_folder()  # what `make -C` and other programs hand on is where they were started
+    _program = Path.cwd() / sys.argv[0]
 
 
 @contextmanager

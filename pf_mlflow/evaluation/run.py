@@ -24,7 +24,7 @@ from pf_mlflow.running.result import RunResult, result_without_lines
 from pf_mlflow.running.run import run_batch
 from pf_mlflow.running.turns import own_turn
 from pf_mlflow.scoring.judges.endpoint import SKIPPED
-from pf_mlflow.settings import Settings, read_settings
+from pf_mlflow.settings import Settings, settings_here
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
 from pf_mlflow.sources.promptflow.flow import DAG, read_flow
 from pf_mlflow.sources.promptflow.flow_files import PACKAGE, flow_files
@@ -52,7 +52,7 @@ def evaluate(request: EvaluationRequest, observer: Observer) -> RunResult:
 
 
 def _evaluate_in_turn(request: EvaluationRequest, observer: Observer) -> RunResult:
-    settings = read_settings()
+    settings = settings_here()
     flow = request.flow or _own_flow(settings.spool_dir)
     inputs = read_flow(flow).inputs
     base = _base(request, settings)
@@ -100,7 +100,7 @@ def check_before(request: EvaluationRequest, run: RunRequest) -> EvaluationReque
         BadInput: naming it.
     """
     request = prepared(request)
-    flow = request.flow or _own_flow(read_settings().spool_dir)
+    flow = request.flow or _own_flow(settings_here().spool_dir)
     inputs, scored = read_flow(flow).inputs, None if run.resume_from else read_flow(run.flow or Path())
     outputs = [name for name in (scored.definition.get("outputs") or {} if scored else ()) if name != "child_run_id"]
     if (inputs is None or "answer" in inputs) and len(outputs) > 1 and "answer" not in outputs:

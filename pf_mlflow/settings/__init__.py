@@ -35,8 +35,10 @@ __all__ = [
     "flow_variables",
     "leave_foreign_folder",
     "read_settings",
+    "settings_here",
     "store_address",
     "without_password",
+    "working_folder",
 ]
 
 _OURS = ("MLFLOW_", "PF_MLFLOW_")
@@ -261,6 +263,25 @@ def read_settings() -> Settings:
     return Settings.read(os.environ)
 
 
+def settings_here() -> Settings:
+    """Return the settings of a process that is in the folder it was asked in, whatever its starter left in `PWD`.
+
+    Raises:
+        BadInput: naming the first that cannot be used; or the folder is gone.
+    """
+    return Settings.read({**os.environ, "PWD": working_folder()})
+
+
+def working_folder() -> str:
+    """Return the folder that this process is in, by the name that `PWD` has for it if it has one."""
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError as error:
+        raise BadInput("The folder that this was typed in is not there any more; change to another.") from error
+    named = os.environ.get("PWD", "")
+    return named if os.path.isabs(named) and os.path.exists(named) and os.path.samefile(named, folder) else folder
+
+
 def leave_foreign_folder(words: Sequence[str]) -> None:
     """Forget `PWD` if what the command line of `pf` names is not there: a program left its own to what it started.
 
@@ -278,7 +299,7 @@ def flow_variables(flow: Mapping[str, Any]) -> dict[str, str]:
     """Return the variables that promptflow will set when it runs a flow from here, as far as they are settings."""
     own = {str(name): str(value) for name, value in (flow.get("environment_variables") or {}).items()}
     return {
-        "PWD": os.getcwd(),  # a program that started us elsewhere may have left its own
+        "PWD": working_folder(),  # a program that started us elsewhere may have left its own
         **{name: value for name, value in own.items() if name.startswith(_OURS) and not value.startswith("${")},
     }
 

@@ -16,6 +16,7 @@ from finished import EVALUATION_FLOW, TIMES, finished_batch, home_with, joke_cal
 from mlflow import MlflowClient
 from servers import free_port
 
+import pf_mlflow
 from pf_mlflow.delivery import sync
 from pf_mlflow.delivery.sync import Synced, SyncProgress, sync_batch, sync_batches
 from pf_mlflow.errors import BadInput
@@ -505,3 +506,13 @@ def test_long_texts_that_no_file_could_keep_come_when_one_can(user: User) -> Non
     assert "all of them in the artifact" in children[2]["data"]["tags"]["promptflow.error"]
     assert not any("not_kept" in tag for child in children for tag in child["data"]["tags"])
     assert (user.one("b1").state, user.runs("texts")) == ("in line", [parent, *children])
+
+
+def test_a_script_syncs_into_the_folder_that_it_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user, notebooks = User(tmp_path, monkeypatch), tmp_path / "notebooks"
+    notebooks.mkdir()
+    monkeypatch.chdir(notebooks)  # `PWD` is where the notebook's server was started
+    for variables in ("", "environment_variables: {MLFLOW_EXPERIMENT_NAME: nightly}\n"):
+        user.leave(1, f"b{len(variables)}", dag=f"{variables}nodes: [{{name: joke, type: llm}}]")
+        (synced,) = pf_mlflow.sync(f"b{len(variables)}", dry_run=True)
+        assert synced.tracking_uri == f"sqlite:///{notebooks}/mlflow.db", synced

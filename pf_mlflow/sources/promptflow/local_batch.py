@@ -87,8 +87,9 @@ def tracking_uri_of(batch: Batch, settings: Settings) -> str:
 def settings_of(record: RunRecord, settings: Settings) -> Settings:
     """Return the settings of a batch: those of its flow as it ran first, then those that are given."""
     own = flow_variables(definition_as_run(record))
-    del own["PWD"]  # of a command that runs a flow; this one's own folder is in the environment
-    return Settings.read({**os.environ, **own}) if own else settings
+    del own["PWD"]  # of a command that runs a flow; this one's own folder is what the settings say
+    here = {"PWD": str(settings.command_folder)} if settings.command_folder else {}
+    return Settings.read({**os.environ, **here, **own}) if own else settings
 
 
 def known_batches(spool: Spool, settings: Settings, name: str) -> list[Batch]:
