@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from pf_mlflow.errors import TrackingForbidden
 from pf_mlflow.settings import store_address, without_password
@@ -41,6 +40,8 @@ def changed_environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 def proxied_by(address: str) -> str | None:
     """Return the variable that names the proxy for an address, `None` if it is asked without one."""
+    from urllib.request import getproxies, proxy_bypass  # which few commands need
+
     parts = urlsplit(address)
     if parts.scheme not in getproxies() or proxy_bypass(parts.hostname or ""):
         return None
