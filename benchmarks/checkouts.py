@@ -72,6 +72,7 @@ def _rows(kind: str, pairs: Sequence[Sequence[Measured]], case: Case) -> list[li
         "delivered, s": lambda one: one.delivered,
         "last result, s": lambda one: one.last_result,
         "first request, s": lambda one: one.first_request,
+        "last result to delivered, s": lambda one: one.delivered - one.last_result,
         "peak memory, MiB": lambda one: one.peak / 2**20,
     }
     rows = []
