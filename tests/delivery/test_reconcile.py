@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -118,13 +119,15 @@ def test_a_second_time_nothing_is_left_to_do(store: StoreWriter, tmp_path: Path)
 def test_a_run_left_running_is_completed_from_the_folder_or_else_ended(store: StoreWriter, tmp_path: Path) -> None:
     left = Left(store, tmp_path, in_folder=[0])
     parent = store.create_parent(left.batch, "b1", 100.0)
-    ids = [store.create_child(left.batch, number, parent, 100.0) for number in range(2)]
+    ids = [store.create_child(left.batch, number, parent, 1.7e9) for number in range(2)]
     writer = left.mend()
     children = left.children()
     assert [children[n].run_id for n in range(2)] == ids and writer.changes.completed == 2
     assert [children[n].values.status for n in range(2)] == ["FINISHED", "FAILED"]
     assert children[1].values.tags["promptflow.error"] == f"{INTERRUPTED}: the batch ended before the line did"
     assert "line_duration" not in children[1].values.metrics
+    values = children[1].values
+    assert values.start_ms == 1.7e12 <= values.end_ms <= time.time() * 1000  # it ended no later than its batch
 
 
 def test_what_was_cut_off_is_completed_when_its_record_turns_up(store: StoreWriter, tmp_path: Path) -> None:
