@@ -119,7 +119,7 @@ def test_bad_input_stops_before_the_first_call(
         .read_text()
         .replace("  topic:\n    type: string\n    default: atom", "  subject: {type: string}")
     )
-    (keyless.cwd / "unmapped" / "flow.dag.yaml").write_text(flow)
+    (keyless.cwd / "unmapped" / "flow.dag.yaml").write_text(flow.replace("${inputs.topic}", "${inputs.subject}"))
     asked = fake_llm.requests.total()
     if "--flow" not in words:
         words = ["--flow", str(ROOT), *words]
