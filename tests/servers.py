@@ -103,6 +103,8 @@ class CountingProxy:
         self.requests: list[tuple[str, str, bytes]] = []
         self.answer: int | None = None
         """This status is the answer to everything; 404 comes with a page, as of a proxy that has lost its server."""
+        self.redirects: tuple[int, str] | None = None
+        """With this status requests whose path has this part are sent to the server itself, or 302 to another page."""
         self.refused: bytes | None = None
         """A `log-batch` with this text in it is answered with `refusal`."""
         self.refusal: tuple[int, bytes] = (400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "not this one"}')
@@ -121,6 +123,7 @@ class CountingProxy:
         self.fault: str | None = None
         """What befalls `SHARE` of the requests: `500`, `429`, `slow`, or `cut` when the work was done."""
         self.faults = 0
+        self._target = target
         self._dice = random.Random(7)
         outer, host = self, urlparse(target).netloc
 
@@ -133,7 +136,7 @@ class CountingProxy:
                 kind = urlparse(self.path).path.rpartition("/mlflow/")[2]
                 outer.logins.add(self.headers.get("Authorization"))
                 fault = outer._fault()
-                if refusal := outer._refusal(kind, body, fault, self.headers.get("Authorization")):
+                if refusal := outer._refusal(self.path, body, fault, self.headers.get("Authorization")):
                     return self._reply(*refusal)
                 if kind == "runs/create" and outer._take(outer.late, "line" if b"parentRunId" in body else "parent"):
                     threading.Timer(LATE_BY, self._hand_on, [body]).start()
@@ -182,8 +185,12 @@ class CountingProxy:
         return self.fault if struck else None
 
     def _refusal(
-        self, kind: str, body: bytes, fault: str | None, login: str | None
+        self, path: str, body: bytes, fault: str | None, login: str | None
     ) -> tuple[int, bytes, dict[str, str]] | None:
+        kind = urlparse(path).path.rpartition("/mlflow/")[2]
+        if self.redirects and self.redirects[1] in path:
+            status = self.redirects[0]
+            return status, b"", {"Location": f"{self._target}{'/health' if status == 302 else path}"}
         if not self._knows(login):
             return 401, b"You are not authenticated.", {"WWW-Authenticate": "Basic"}
         if self.refused and self.refused in body and kind == "runs/log-batch":

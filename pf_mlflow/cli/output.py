@@ -46,7 +46,8 @@ _program = Path(sys.argv[0])
 
 
 def begin() -> None:
-    """Make sure of the folder that the command was typed in, and that whatever is printed can be."""
+    """Make sure of the folder that the command was typed in, of this machine's servers, and that all can be printed."""
+    os.environ.update(loopback_unproxied(os.environ))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

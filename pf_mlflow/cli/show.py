@@ -22,6 +22,7 @@ from pf_mlflow.reports.show import (
 )
 from pf_mlflow.settings import read_settings
 from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.known_run import restoring
 
 __all__ = ["show"]
 
@@ -88,7 +89,7 @@ def _remarks(report: BatchReport) -> Iterator[str]:
     elif report.state == MISSING:
         yield f"MLflow has nothing of it ({coming} in the spool); {sync} brings it in."
     elif report.state == DELETED:
-        yield "Somebody deleted its runs in MLflow; `mlflow runs restore` brings them back."
+        yield f"Somebody deleted its runs in MLflow; `{restoring(report.deleted_run_id or '')}` brings the batch back."
     elif report.state == UNFINISHED:
         yield f"MLflow does not have all of it yet ({coming} on their way); {sync} brings it in line."
     if report.runs_twice:

@@ -17,6 +17,7 @@ from pf_mlflow.projection.write_result import Changes, LineWritten
 from pf_mlflow.records.batch import command_on
 from pf_mlflow.records.source import Source
 from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.known_run import restoring
 from pf_mlflow.versions import check_versions
 
 __all__ = ["Delivered", "DeliveryObserver", "Policy", "deliver_once"]
@@ -148,8 +149,9 @@ class _Delivery:
         from pf_mlflow.tracking.writer import StoreWriter
 
         self._batch, self._policy, self._observer, self._done = source.batch, policy, observer, done
-        self._source, self._reader = source, StoreReader(tracking_uri, self._batch.experiment, spool.folder)
-        self._store = StoreWriter(tracking_uri, self._batch.experiment, spool.folder, policy.dry_run)
+        place, run_id = (tracking_uri, self._batch.experiment, spool.folder), spool.run_of(self._batch)
+        self._source, self._reader = source, StoreReader(*place, run_id)
+        self._store = StoreWriter(*place, policy.dry_run, run_id)
         self._writer = writer_of(self._store, source)
         self._spooled = SpooledBatch(spool, self._batch.uid, policy.dry_run)
         self._breaker = CircuitBreaker(policy.deadline, self._on_failure, observer.answers_again)
@@ -197,14 +199,21 @@ class _Delivery:
         self._done.parent_run_id = run_id or None
 
     def _is_deleted(self) -> bool:
-        """Note whether somebody deleted the batch's run in MLflow."""
-        uid = self._batch.uid
-        if not self._batch.single and self._breaker.call(lambda: self._store.parent_id(uid)) is None:
-            if parent := self._breaker.call(lambda: self._store.deleted_parent(uid)):
-                self._done.deleted = (
-                    f"Somebody deleted its runs in MLflow; `mlflow runs restore --run-id {parent}` brings the batch "
-                    f"back, then `{command_on('sync', self._batch.name)}` the lines."
-                )
+        """Note whether somebody deleted the batch's run in MLflow, or that of the batch which it scores.
+
+        Raises:
+            TrackingRefused: the whole experiment is deleted.
+        """
+        uid, call = self._batch.base_uid or self._batch.uid, self._breaker.call
+        if self._batch.single or call(lambda: self._store.parent_id(uid)):
+            return False
+        call(self._store.open_experiment)
+        if parent := call(lambda: self._store.deleted_parent(uid)):
+            whose = f"the runs of {self._batch.base_name!r}" if self._batch.base_uid else "its runs"
+            self._done.deleted = (
+                f"Somebody deleted {whose} in MLflow; `{restoring(parent)}` brings the batch back, then "
+                f"`{command_on('sync', self._batch.name)}` the {'scores' if self._batch.base_uid else 'lines'}."
+            )
         return self._done.is_deleted
 
     def _write_lines(self) -> None:
@@ -218,14 +227,9 @@ class _Delivery:
                 self._spooled.flush()
 
     def _close(self) -> None:
-        if (self._writer.changes or self._writer.changes.refused) and self._is_deleted():
-            return
-        self._writer.has_doubt |= self._breaker.call(self._writer.has_twins)
-        if self._writer.has_doubt:
-            self._breaker.call(self._writer.read_existing)
-            if parent := self._writer.existing.parent:  # perhaps another deliverer's
-                self._note_parent(parent.run_id)
         summary = self._breaker.call(self._writer.close_parent)
+        if (parent := self._writer.existing.parent) and parent.run_id != self._done.parent_run_id:
+            self._note_parent(parent.run_id)  # another deliverer's
         self._done.unread = self._unread(self._spooled.refused())
         if lost := self._store.lost:
             self._done.lost = f"{next(iter(lost.values()))} — {self._what_is_lost(len(lost))}"

@@ -21,6 +21,7 @@ from pf_mlflow.settings import read_settings, without_password
 from pf_mlflow.spool.launch import delivery_process
 from pf_mlflow.spool.processes import is_alive, started_at
 from pf_mlflow.spool.store import Spool
+from pf_mlflow.tracking.known_run import restoring
 from pf_mlflow.tracking.known_store import is_usable, note_revision
 
 if TYPE_CHECKING:  # which imports mlflow
@@ -38,7 +39,6 @@ _RETRY_FOR = 1.0
 """Seconds for which an MLflow that does not answer is asked again."""
 _REQUEST_TIMEOUT = "10"
 """Seconds that MLflow may take for one answer, unless the user's own setting says otherwise."""
-_DELETED = "Somebody deleted the runs of the batch to score in MLflow; `mlflow runs restore` brings them back."
 _GOOD, _REFUSED, _DOWN = "good", "refused", "down"
 
 
@@ -154,13 +154,18 @@ def _answer(experiment: str, spool_dir: Path, base_uid: str) -> str:
     from pf_mlflow.tracking.writer import StoreWriter
 
     try:
-        store = StoreWriter(_tracking_uri(), experiment, spool_dir)
+        run_id = None
+        with suppress(OSError, sqlite3.Error):  # without a spool its name alone is known
+            state = Spool(spool_dir).state(base_uid) if base_uid else None
+            run_id = state.parent_run_id if state else None
+        store = StoreWriter(_tracking_uri(), experiment, spool_dir, run_id=run_id)
         with _answered_soon():
             call = CircuitBreaker(Deadline(_RETRY_FOR)).call
             if (outer := read_settings().parent_run) and not base_uid:
                 call(store.open)
                 call(lambda: store.check_outer_run(outer))
             call(store.open_experiment)
+            call(lambda: store.parent_id(base_uid))  # by POST, as all that is written: it may not pass
             if base_uid and (lack := call(lambda: _lack_of_runs(store, Spool(spool_dir), base_uid))):
                 return f"{_REFUSED} {lack}"
     except TrackingRefused as error:
@@ -173,11 +178,13 @@ def _answer(experiment: str, spool_dir: Path, base_uid: str) -> str:
 
 def _lack_of_runs(store: StoreReader, spool: Spool, base_uid: str) -> str | None:
     """Return why MLflow has no runs to which scores of a batch could be added, `None` if it has or they are to come."""
-    if store.is_deleted(base_uid):
-        return _DELETED
+    if store.parent_id(base_uid):
+        return None
+    if deleted := store.deleted_parent(base_uid):
+        return f"Somebody deleted the batch to score in MLflow; `{restoring(deleted)}` brings it back."
     with suppress(OSError, sqlite3.Error):  # without a spool nobody knows whether they were there
         state = spool.state(base_uid)
-        if state and state.closed and store.parent_id(base_uid) is None:
+        if state and state.closed:
             remedy = command_on("sync", state.batch.name)
             return f"MLflow has nothing of the batch {state.batch.name!r} any more; `{remedy}` brings it in anew."
     return None

@@ -84,7 +84,7 @@ class WriteQueue:
         def write(line: QueuedLine, store: StoreWriter | None) -> LineWritten:
             return writer.write(line.line_number, line.opened, line.record, store)
 
-        return cls(write, breaker, writer.store.threads, writer.store.lines_per_transaction, writer.transaction)
+        return cls(write, breaker, writer.store.threads, writer.store.lines_per_transaction, writer.store.transaction)
 
     def __enter__(self) -> WriteQueue:
         return self
@@ -123,6 +123,7 @@ class WriteQueue:
         done, _ = wait(self._futures, timeout=seconds, return_when=FIRST_COMPLETED)
         for future in done:
             lines, outcomes = self._futures.pop(future), future.result()
+            waits: dict[TrackingDown, float] = {}
             for line in lines:
                 del self._in_flight[line.line_number]
                 outcome = outcomes.get(line.line_number)
@@ -130,13 +131,18 @@ class WriteQueue:
                     self._breaker.succeeded()
                     yield line, outcome
                 else:
-                    self._again(line, outcome)
+                    self._again(line, outcome, waits)
         self._start()
 
-    def _again(self, line: QueuedLine, error: TrackingError | None) -> None:
-        """Take a line up again that was not written; without an error, another one of its transaction failed."""
+    def _again(self, line: QueuedLine, error: TrackingError | None, waits: dict[TrackingDown, float]) -> None:
+        """Take a line up again that was not written; without an error, another one of its transaction failed.
+
+        `waits`: how long after an error, which counts once for all the lines of its transaction.
+        """
         if isinstance(error, TrackingDown):
-            self._not_before[line.line_number] = time.monotonic() + self._breaker.failed(error, self._threads)
+            if error not in waits:
+                waits[error] = self._breaker.failed(error, self._threads)
+            self._not_before[line.line_number] = time.monotonic() + waits[error]
         elif error:
             raise error
         self._waiting.setdefault(line.line_number, line)

@@ -192,7 +192,7 @@ def _bring_in(base: RunRecord, settings: Settings, observer: Observer) -> None:
 
     synced = sync.sync_batch(spool, batch, settings, dry_run=False, progress=sync.SyncProgress())
     if synced.state == sync.DELETED:
-        raise BadInput(f"Somebody deleted the runs of {base.name!r} in MLflow; `mlflow runs restore` brings them back.")
+        raise BadInput(f"{base.name!r} cannot be scored. {synced.trouble}")
     if synced.trouble:
         observer.warn(f"{synced.trouble} The scores wait in the spool.")
 

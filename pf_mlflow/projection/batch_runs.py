@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -15,11 +15,12 @@ from pf_mlflow.projection.existing_runs import ExistingRuns
 from pf_mlflow.projection.fingerprint import agrees, fingerprint, of_outputs
 from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.projection.parent_payload import closing_payload, opening_payload
-from pf_mlflow.projection.results_table import LINES, log_results
-from pf_mlflow.projection.score_payload import EVALUATION, add_scores, evaluation_tags, key_tags
-from pf_mlflow.projection.summary import BatchSummary, LineStats
+from pf_mlflow.projection.results_table import LINES, RESULTS, ResultsTable
+from pf_mlflow.projection.score_payload import EVALUATION, EVALUATION_UID, add_scores, evaluation_tags, key_tags
+from pf_mlflow.projection.summary import BatchSummary
 from pf_mlflow.projection.write_result import LineWritten
 from pf_mlflow.projection.writer import Writer
+from pf_mlflow.records.batch import command_on
 from pf_mlflow.records.line import LineRecord
 from pf_mlflow.records.source import BatchFacts, Source
 from pf_mlflow.tracking.known_run import KnownRun
@@ -48,8 +49,6 @@ class BatchWriter(Writer):
         self._asked_parent = False
         self._asked: set[int] = set()
         """Lines whose run was asked for, and of which nothing was noted since: MLflow may have made it or not."""
-        self._counted: set[int] = set()
-        """Lines in the sums that are not complete: MLflow refused their values."""
         self._outdated: set[int] = set()
         """Lines whose runs are complete but show what was not the last word on them."""
         self._late_failures = 0
@@ -57,11 +56,9 @@ class BatchWriter(Writer):
         self._last_end_ms = 0
         self._facts = BatchFacts(self.batch.name)
 
-    def read_existing(self) -> None:
-        """Read what MLflow has of the batch, and take away what is there twice."""
-        self.has_doubt = False
-        self._counted.clear()
-        self._read()
+    def read_existing(self, table: ResultsTable | None = None) -> None:
+        """Read what MLflow has of the batch, into a table too if one is given, and take away what is there twice."""
+        self._read(table)
         if self.existing.parent and self.existing.has_strays:
             self.store.adopt_children(self.batch.uid, self.existing.parent.run_id)
         if surplus := self.existing.surplus:
@@ -69,22 +66,22 @@ class BatchWriter(Writer):
             for run_id in surplus:
                 self.store.delete(run_id)
             self.changes.removed += len(surplus)
-            self._read(but=set(surplus))
+            self._read(table, but=set(surplus))
 
-    def _read(self, but: Container[str] = ()) -> None:
-        runs = (run for run in self.store.runs(self.batch.uid) if run.run_id not in but)
-        self.existing = ExistingRuns.of(runs, cache(self.source.named_runs))
+    def _read(self, table: ResultsTable | None = None, but: Container[str] = ()) -> None:
+        runs = (run for run in self._runs() if run.run_id not in but)
+        self.existing = ExistingRuns.of(table.filled(runs) if table else runs, cache(self.source.named_runs))
 
-    def has_twins(self) -> bool:
-        """Tell whether MLflow has a run that nobody here knows: a proxy may send twice, and another spool deliver, too.
-
-        Whoever makes runs last sees all of them; a dry run makes none, and takes none away.
-        """
-        if self.store.dry_run or not (self.changes.made or self.changes.parent == "made"):
-            return False
-        known = {run.run_id for run in (self.existing.parent, *self.existing.incomplete.values()) if run}
-        known.update(self.existing.complete.values())
-        return any(run.run_id not in known for run in self.store.runs(self.batch.uid))
+    def _runs(self) -> Iterator[KnownRun]:
+        """Yield the batch's runs, those that were written here as they are, however late a search shows that."""
+        parent = self.existing.parent
+        written = {run_id for run_id in (parent and parent.run_id, *self.existing.complete.values()) if run_id}
+        for run in self.store.runs(self.batch.uid):
+            if run.is_over or run.line_number is None:
+                written.discard(run.run_id)
+            if run.run_id not in written:
+                yield run
+        yield from filter(None, map(self.store.active_run, written))
 
     def open_parent(self) -> str | None:
         """Make the parent run if there is none, and return its id; single executions have none."""
@@ -111,7 +108,7 @@ class BatchWriter(Writer):
         try:
             return self.store.create_parent(self.batch, self._facts.display_name, start)
         except TrackingDown:
-            self._asked_parent = self.has_doubt = True
+            self._asked_parent = True
             raise
 
     def write(
@@ -131,7 +128,7 @@ class BatchWriter(Writer):
         if record is None:
             return LineWritten(line_number, known.run_id, known, made=made)
         record = replace(record, scores=priced(record.scores, self.prices))
-        return replace(self._complete(store, known, record), made=made, scores=record.scores)
+        return replace(self._complete(store, known, record), made=made, is_over=True)
 
     def _create(self, store: StoreWriter, line_number: int, start: float) -> KnownRun:
         run_id = store.find_child(self.batch, line_number) if line_number in self._asked else None
@@ -147,16 +144,12 @@ class BatchWriter(Writer):
             if self.batch.single or self.existing.parent is None:
                 return store.create_single(self.batch, line_number, start)
             return store.create_child(self.batch, line_number, self.existing.parent.run_id, start)
-        except TrackingDown:
-            self.has_doubt = True
-            raise
         except TrackingRefused:
             store.open_experiment()  # which says more if the experiment was deleted
             raise
 
     def _complete(self, store: StoreWriter, known: KnownRun, record: LineRecord) -> LineWritten:
         payload = self._payload(record)
-        stats = LineStats.of(record.line_number, payload, record.scores)
         payload = payload.amending(known.values) if known.is_over else payload
         outdated = _MAY_CHANGE & known.values.tags.keys() | known.not_kept
         tags = {key: value for key, value in known.values.tags.items() if key not in outdated}
@@ -168,11 +161,10 @@ class BatchWriter(Writer):
             if "length" in str(error) and self._param_limit > _OLD_PARAM_LIMIT:
                 self._param_limit = _OLD_PARAM_LIMIT
                 return self._complete(store, known, record)
-            return self._refuse(store, known, payload, stats, error)
+            return self._refuse(store, known, record.line_number, payload, error)
         return LineWritten(
             record.line_number,
             known.run_id,
-            stats=stats,
             end_ms=payload.end_ms,
             lacks_texts=known.run_id in store.lost,
             shown=of_outputs(record, payload),
@@ -206,7 +198,7 @@ class BatchWriter(Writer):
         return payload
 
     def _refuse(
-        self, store: StoreWriter, known: KnownRun, payload: RunPayload, stats: LineStats, error: TrackingError
+        self, store: StoreWriter, known: KnownRun, line_number: int, payload: RunPayload, error: TrackingError
     ) -> LineWritten:
         """End the run of a line whose values do not get into MLflow; raise if nothing of this batch does."""
         store.open_experiment()  # a deleted experiment takes nothing
@@ -217,37 +209,28 @@ class BatchWriter(Writer):
         except TrackingForbidden:
             raise
         except TrackingRefused as again:
-            log.warning("batch %s, line %d: %s", self.batch.name, stats.line_number, again)
+            log.warning("batch %s, line %d: %s", self.batch.name, line_number, again)
         tags = {**known.values.tags, **bare.tags}
         ended = replace(known, values=replace(known.values, status=payload.status, tags=tags))
-        return LineWritten(stats.line_number, known.run_id, ended, stats, refused=str(error))
+        return LineWritten(line_number, known.run_id, ended, refused=str(error))
 
     def note(self, written: LineWritten) -> None:
         """Count a line that was written."""
         self._asked.discard(written.line_number)
-        if written.stats is None and written.line_number in self.existing.complete:
+        if not written.is_over and written.line_number in self.existing.complete:
             self._note_texts(written)
             return
         self.existing.note(written.line_number, written.run_id, written.run, written.shown)
         self.changes.made += written.made
-        if written.stats is None:
+        if not written.is_over:
             return
-        if written.line_number in self._outdated:
-            self._outdated.discard(written.line_number)
-            self.has_doubt = True  # the sums hold what the line was before
+        self._outdated.discard(written.line_number)
         if written.lacks_texts:
             self.existing.lacking_texts.add(written.line_number)
         self._last_end_ms = max(self._last_end_ms, written.end_ms)
-        self.existing.tally.add(written.stats, written.scores)
         if written.refused:
-            self._counted.add(written.line_number)
             self.changes.refused += 1
         elif not written.made:
-            self.changes.completed += 1
-
-    def _note_texts(self, written: LineWritten) -> None:
-        if written.line_number in self.existing.lacking_texts and not written.lacks_texts:
-            self.existing.lacking_texts.discard(written.line_number)
             self.changes.completed += 1
 
     def in_doubt(self, decided: Iterable[LineRecord]) -> set[int]:
@@ -267,28 +250,60 @@ class BatchWriter(Writer):
         return True
 
     def close_parent(self) -> BatchSummary:
-        """End the parent run with promptflow's status and the sums of all lines, and return these."""
-        for number, known in self.existing.incomplete.items():
-            if known.is_over and number not in self._counted:
-                self._counted.add(number)
-                self.existing.tally.add_run(number, known.values)
-        summary = self.existing.tally.summary()
-        if self.existing.parent:
-            has_hash = "flow_hash" in self.existing.parent.values.params
-            flow_hash = None if has_hash else self.source.provenance().flow_hash
-            payload = closing_payload(self.source.facts(), flow_hash)
-            payload.metrics.update(summary.metrics())
-            is_own_evaluation = summary.scores and EVALUATION not in self.existing.parent.values.tags
-            if is_own_evaluation:
-                payload.tags |= evaluation_tags(self.batch) | key_tags(summary.scores)
-            payload.end_ms = max(payload.end_ms, self.existing.parent.values.start_ms, self._last_end_ms)
-            self._update_parent(payload)
-            if is_own_evaluation:
-                log_results(self.store, self.source, self.existing.parent.run_id)
-            if self.changes and summary.lines_total:
-                columns = log_results(self.store, self.source, self.existing.parent.run_id, LINES)
-                self.show_well(self.existing, self.batch.name, summary, columns)
-        return summary
+        """End the parent run with promptflow's status and the sums of what its lines show, and return these."""
+        with ResultsTable() as table:
+            is_shown = self._reads_back(self.existing.summary())
+            if is_shown:
+                self._read_back(table)
+            summary = self.existing.summary()
+            if self.existing.parent:
+                self._end(self.existing.parent, summary)
+                if is_shown and summary.lines_total:
+                    self._show(self.existing.parent, summary, table)
+        return replace(summary, lines_total=self.existing.lines_over)
+
+    def _reads_back(self, summary: BatchSummary) -> bool:
+        wrote = self.changes or self.changes.refused
+        return not self.store.dry_run and bool(wrote or self._is_own_evaluation(summary))
+
+    def _is_own_evaluation(self, summary: BatchSummary) -> bool:
+        """Tell whether the lines bring scores of their own along, of which the parent shows nothing."""
+        parent = self.existing.parent
+        return bool(summary.scores and parent and EVALUATION not in parent.values.tags)
+
+    def _read_back(self, table: ResultsTable) -> None:
+        """Read what was written: somebody may have deleted runs meanwhile, or a proxy have made one more.
+
+        Raises:
+            TrackingRefused: the parent is gone.
+            TrackingDown: MLflow does not show the end of lines that it had taken.
+        """
+        written = self.existing.complete
+        self.read_existing(table)
+        if not (self.batch.single or self.existing.parent):
+            raise TrackingRefused(
+                f"MLflow does not show the batch {self.batch.name!r} any more; "
+                f"`{command_on('sync', self.batch.name)}` brings it in anew."
+            )
+        going = [n for n, run in self.existing.incomplete.items() if n in written and not run.is_over]
+        if going:
+            raise TrackingDown(f"MLflow at {self.store.shown_uri} has taken the end of line {going[0]} and lost it.")
+
+    def _end(self, parent: KnownRun, summary: BatchSummary) -> None:
+        has_hash = "flow_hash" in parent.values.params
+        payload = closing_payload(self.source.facts(), None if has_hash else self.source.provenance().flow_hash)
+        payload.metrics.update(summary.metrics())
+        if self._is_own_evaluation(summary):
+            payload.tags |= evaluation_tags(self.batch) | key_tags(summary.scores)
+        payload.end_ms = max(payload.end_ms, parent.values.start_ms, self._last_end_ms)
+        self._update_parent(payload)
+
+    def _show(self, parent: KnownRun, summary: BatchSummary, table: ResultsTable) -> None:
+        table.add_data(self.source.other_columns())
+        if parent.values.tags.get(EVALUATION_UID) == self.batch.uid:
+            table.log_to(self.store, parent.run_id, RESULTS)
+        table.log_to(self.store, parent.run_id, LINES)
+        self.show_well(self.existing, self.batch.name, summary, table.columns)
 
     def _update_parent(self, payload: RunPayload) -> None:
         """Write what the parent lacks, and sums that are not true any more."""

@@ -89,6 +89,7 @@ class ScoreWriter(Writer):
             child = _Child(run.run_id, metrics, tags)
             if self._is_ours(run):
                 existing.complete[run.line_number] = run.run_id
+                existing.lacking_texts |= {run.line_number} if run.not_kept else set()
                 child = replace(child, costs=cost_keys(run.values.metrics))
             elif cost_keys(run.values.metrics):
                 child = replace(child, verdicts=tuple(one for one in scores_of(run.values) if one.is_judged))
@@ -108,8 +109,7 @@ class ScoreWriter(Writer):
             raise TrackingRefused(
                 f"MLflow has nothing of the batch {self.batch.base_name!r}, which {self.batch.name!r} scores; "
                 f"`{command_on('sync', self.batch.base_name)}` brings it in, then "
-                f"`{command_on('sync', self.batch.name)}` its scores; if somebody deleted it there, "
-                "`mlflow runs restore` comes first."
+                f"`{command_on('sync', self.batch.name)}` its scores."
             )
         self._superseded = self._is_superseded_on(self.existing.parent)
         return self.existing.parent.run_id
@@ -149,7 +149,7 @@ class ScoreWriter(Writer):
         except (TrackingRefused, RequestRejected) as error:
             store.open_experiment()  # which fails if nothing gets through
             return LineWritten(line_number, child.run_id, refused=str(error))
-        return LineWritten(line_number, child.run_id)
+        return LineWritten(line_number, child.run_id, lacks_texts=child.run_id in store.lost)
 
     def _no_run_of(self, line_number: int) -> str:
         return (
@@ -162,21 +162,24 @@ class ScoreWriter(Writer):
         """Count a line that was written."""
         if written.refused:
             self.changes.refused += 1
-        elif written.run_id and written.line_number not in self.existing.complete:
-            self.existing.complete[written.line_number] = written.run_id
-            self.changes.completed += 1
+        elif written.run_id:
+            self._note_texts(written)
+            if written.line_number not in self.existing.complete:
+                self.existing.complete[written.line_number] = written.run_id
+                self.changes.completed += 1
 
     def close_parent(self) -> BatchSummary:
         """Write sums and table of the scored batch onto its run, and return it summed up.
 
         An evaluation that scored no line changes nothing, unless the batch has none that it could have scored.
         """
-        before, scored = self.existing.parent, bool(self.existing.complete)
-        assert before is not None
+        scored = bool(self.existing.complete)
         self._superseded |= not scored
         with ResultsTable() as table:
             existing = ExistingRuns.of(table.filled(self._runs_as_scored()))
-            parent, summary = existing.parent or before, existing.summary()
+            parent, summary = existing.parent, existing.summary()
+            if parent is None:
+                raise TrackingRefused(f"MLflow does not show the batch {self.batch.base_name!r} any more.")
             if not scored:
                 summary = replace(summary, scores=evaluated(summary.lines_total, 0))
             if not self._is_superseded_on(parent) and not (self._superseded if scored else summary.lines_completed):

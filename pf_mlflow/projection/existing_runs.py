@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from pf_mlflow.projection.fingerprint import fingerprint
@@ -87,11 +88,17 @@ class ExistingRuns:
             self.shown[line_number] = shown
 
     def summary(self) -> BatchSummary:
-        """Return the lines that are over summed up, also those whose run shows less than the line was; call it once."""
+        """Return the lines that were read as over summed up, also those whose run shows less than the line was."""
+        tally = deepcopy(self.tally)
         for number, known in self.incomplete.items():
             if known.is_over:
-                self.tally.add_run(number, known.values)
-        return self.tally.summary()
+                tally.add_run(number, known.values)
+        return tally.summary()
+
+    @property
+    def lines_over(self) -> int:
+        """How many lines are over, also those that were written since."""
+        return len(self.complete) + sum(known.is_over for known in self.incomplete.values())
 
     def run_id(self, line_number: int) -> str | None:
         """Return the id of a line's child run, `None` if MLflow has none."""

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 from pf_mlflow.projection.cost import COSTS
 from pf_mlflow.projection.line_payload import is_model_setting
 from pf_mlflow.projection.score_payload import EVALUATION, EXPECTED, score_keys
-from pf_mlflow.records.source import Source
 from pf_mlflow.tracking.known_run import KnownRun
 from pf_mlflow.tracking.run_payload import PARAM_LIMIT
 
 if TYPE_CHECKING:
     from pf_mlflow.tracking.writer import StoreWriter
 
-__all__ = ["LINES", "RESULTS", "ResultsTable", "log_results"]
+__all__ = ["LINES", "RESULTS", "ResultsTable"]
 
 RESULTS = "eval_results_table.json"
 """Name of the artifact of a batch with scores, as that of MLflow's own evaluation."""
@@ -49,38 +48,31 @@ _ORDER = (
 log = logging.getLogger(__name__)
 
 
-def log_results(projection: StoreWriter, source: Source, run_id: str, name: str = RESULTS) -> list[str]:
-    """Write the table of a batch's lines as MLflow shows them, as an artifact of a run, and return what they show."""
-    with ResultsTable(name) as table:
-        for _ in table.filled(projection.runs(source.batch.uid)):
-            pass
-        table.add_data(source.other_columns())
-        table.log_to(projection, run_id)
-        return table.columns
-
-
 class ResultsTable:
     """A table that grows run by run in a temporary folder, which goes with it; rows are in the order of their lines."""
-
-    def __init__(self, name: str = RESULTS) -> None:
-        self._name = name
 
     def __enter__(self) -> ResultsTable:
         self._folder = Path(mkdtemp(prefix="pf-mlflow-"))
         self._rows = (self._folder / "rows.jsonl").open("w+", encoding="utf-8")
+        self._clear()
+        return self
+
+    def _clear(self) -> None:
+        self._rows.seek(0)
+        self._rows.truncate()
         self._columns: dict[str, None] = {}
         self._scores: set[str] = set()
         self._places: list[tuple[int, int]] = []
         self._data_columns: dict[str, None] = {}
         self._data_places: dict[int, int] = {}
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._rows.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def filled(self, runs: Iterable[KnownRun]) -> Iterator[KnownRun]:
-        """Add the runs of lines while they pass by."""
+        """Take up the runs of lines while they pass by, and nothing else."""
+        self._clear()
         for run in runs:
             if run.line_number is not None:
                 self._scores.update(score_keys(run.values))
@@ -114,16 +106,16 @@ class ResultsTable:
         columns = self._columns | self._data_columns
         return sorted(columns, key=lambda key: self._place("question" if key == question else key))
 
-    def log_to(self, projection: StoreWriter, run_id: str) -> None:
+    def log_to(self, projection: StoreWriter, run_id: str, name: str = RESULTS) -> None:
         """Write it as an artifact of a run, if that can be: artifacts may need rights and packages that runs do not."""
         try:
-            projection.log_table(run_id, self.as_file(), is_scored=self._name == RESULTS)
+            projection.log_table(run_id, self.as_file(name), is_scored=name == RESULTS)
         except Exception as error:  # noqa: BLE001 - whatever the store's own client raises; the runs have all of it
-            log.warning("run %s has no %s: %s", run_id, self._name, error)
+            log.warning("run %s has no %s: %s", run_id, name, error)
 
-    def as_file(self) -> Path:
-        """Return the table as a file in pandas' `split` orientation."""
-        path, columns = self._folder / self._name, self.columns
+    def as_file(self, name: str = RESULTS) -> Path:
+        """Return the table as a file of that name in pandas' `split` orientation."""
+        path, columns = self._folder / name, self.columns
         with path.open("w", encoding="utf-8") as table:
             table.write(f'{{"columns": {json.dumps(_without_dots(columns))}, "data": [')
             for number, (line_number, place) in enumerate(sorted(self._places)):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pf_mlflow.projection.summary import LineStats
-from pf_mlflow.records.score import Score
 from pf_mlflow.tracking.known_run import KnownRun
 
 __all__ = ["Changes", "LineWritten"]
@@ -19,8 +17,8 @@ class LineWritten:
     run_id: str = ""
     run: KnownRun | None = None
     """The run as long as it shows less than the line was, or the line goes on."""
-    stats: LineStats | None = None
-    """What counts of the line in the sums; `None` if it goes on, or nothing was written."""
+    is_over: bool = False
+    """Whether the line's end was written: it does not go on, and was not there already."""
     made: bool = False
     """Whether MLflow had no run of the line before."""
     end_ms: int = 0
@@ -30,7 +28,6 @@ class LineWritten:
     """Why MLflow did not take the line's values."""
     shown: int = 0
     """Fingerprint of what the run shows now."""
-    scores: tuple[Score, ...] = ()
 
 
 @dataclass

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pf_mlflow.errors import TrackingError
@@ -43,8 +42,6 @@ class Writer(ABC):
         self.existing = ExistingRuns()
         """The batch's parent run, and what MLflow has of its lines."""
         self.changes = Changes()
-        self.has_doubt = False
-        """Whether MLflow may have made a run of which no answer came."""
         self.remark: str | None = None
         """What is to be told of a batch of which MLflow has all, once it is closed."""
 
@@ -60,23 +57,9 @@ class Writer(ABC):
         """Tell whether a line ended otherwise than its run shows, so that it is to be written once more."""
         return False
 
-    def has_twins(self) -> bool:
-        """Tell whether MLflow has runs that were made without an answer to anybody here."""
-        return False
-
     @abstractmethod
     def open_parent(self) -> str | None:
         """See to the parent run and return its id, `None` if the batch has none."""
-
-    @contextmanager
-    def transaction(self) -> Iterator[StoreWriter]:
-        """Yield what several lines are written through: with a database all that the block writes, or nothing."""
-        try:
-            with self.store.transaction() as store:
-                yield store
-        except TrackingError:
-            self.has_doubt |= self.store.lines_per_transaction > 1  # perhaps it holds, and only the answer is lacking
-            raise
 
     @abstractmethod
     def write(
@@ -98,6 +81,15 @@ class Writer(ABC):
     @abstractmethod
     def note(self, written: LineWritten) -> None:
         """Count a line that was written."""
+
+    def _note_texts(self, written: LineWritten) -> None:
+        """Count a complete line of whose long texts no file could keep the whole before, if one has now."""
+        lacking = self.existing.lacking_texts
+        if written.lacks_texts:
+            lacking.add(written.line_number)
+        elif written.line_number in lacking:
+            lacking.discard(written.line_number)
+            self.changes.completed += 1
 
     def show_at_all(self) -> None:
         """Have the page that links lead to, while there has been no batch of which more could be shown."""
@@ -127,4 +119,9 @@ class Writer(ABC):
 
     @abstractmethod
     def close_parent(self) -> BatchSummary:
-        """Write the sums of all lines, and return them."""
+        """Write the sums of all lines as MLflow shows them, and return them.
+
+        Raises:
+            TrackingRefused: the runs are not there any more.
+            TrackingDown: MLflow does not answer, or does not show what it had taken.
+        """

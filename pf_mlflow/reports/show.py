@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pf_mlflow.errors import BadInput, TrackingError
@@ -81,6 +81,8 @@ class BatchReport:
     parent_run_id: str | None = None
     status: str | None = None
     """Status of the parent run."""
+    deleted_run_id: str | None = None
+    """The parent run of a batch that somebody deleted in MLflow."""
     link: str | None = None
     """Address of the parent run's page; `None` while no server shows it."""
     lines_open: int = 0
@@ -136,7 +138,7 @@ def show_batch(
         return BatchReport(found.batch, EVALUATION, found.older, base_batch=base_batch)
     from pf_mlflow.tracking.reader import StoreReader
 
-    reader = StoreReader(found.tracking_uri, found.batch.experiment, spool.folder)
+    reader = StoreReader(found.tracking_uri, found.batch.experiment, spool.folder, found.parent_run_id)
     with access_to_store_of(found.batch, settings):
         reader.open_experiment()
         report = _ReportReader(spool, found, source, reader, only_failed, worst_by).report()
@@ -182,14 +184,16 @@ class _ReportReader:
         parent, state = self._existing.parent, self._spool.state(self._uid)
         over = {number: known for number, known in self._existing.incomplete.items() if known.is_over}
         has_runs = bool(parent or self._existing.complete or self._existing.incomplete)
+        deleted = None if has_runs else self._reader.deleted_parent(self._uid)
         return BatchReport(
-            batch=self._found.batch,
-            state=self._state(has_runs),
+            batch=replace(self._found.batch, experiment=self._reader.experiment or self._found.batch.experiment),
+            state=self._state(has_runs, deleted),
             older=self._found.older,
             is_ours=self._found.is_ours,
             experiment_id=self._reader.experiment_id or None,
             parent_run_id=parent.run_id if parent else None,
             status=parent.values.status if parent else None,
+            deleted_run_id=deleted,
             link=self._link(parent.run_id) if parent else None,
             lines_open=len(self._existing.incomplete) - len(over),
             lines_waiting=self._waiting(),
@@ -202,14 +206,14 @@ class _ReportReader:
             failures=tuple(sorted(self._failures(), key=lambda line: line.line_number)),
         )
 
-    def _state(self, has_runs: bool) -> str:
+    def _state(self, has_runs: bool, deleted: str | None) -> str:
         parent = self._existing.parent
         is_over = bool(parent and parent.is_over)
         still_runs = self._source.is_running() if self._found.is_ours else parent and not is_over
         if still_runs:
             return RUNNING
         if not has_runs:
-            return DELETED if self._reader.deleted_parent(self._uid) else MISSING
+            return DELETED if deleted else MISSING
         still_open = any(not known.is_over for known in self._existing.incomplete.values())
         lacks = self._waiting() or still_open or self._existing.surplus
         return DELIVERED if is_over and not lacks else UNFINISHED

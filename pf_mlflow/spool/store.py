@@ -196,6 +196,11 @@ class Spool:
         row = self._db.one("SELECT * FROM batch WHERE uid = ?", batch_uid)
         return BatchState.of(row) if row else None
 
+    def run_of(self, batch: Batch) -> str | None:
+        """Return the run of a batch, or of the one that it scores, as far as it is known."""
+        state = self.state(batch.base_uid or batch.uid)
+        return state.parent_run_id if state else None
+
     def batches_of_client(self, client_pid: int, client_started: float) -> list[BatchState]:
         """Return the batches that a process has started, oldest first."""
         where = "json_extract(info, '$.client_pid') = ? AND abs(json_extract(info, '$.client_started') - ?) < 1"

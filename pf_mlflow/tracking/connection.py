@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def open_store(tracking_uri: str, lock_dir: Path, makes: bool) -> Any:
     check_address(tracking_uri)
     path = sqlite_path(tracking_uri)
     if path and makes:
-        _check_folder(path.parent, tracking_uri)
+        _check_writable(path, tracking_uri)
     with _one_process_at_a_time(tracking_uri, lock_dir):
         if not check_database(tracking_uri):
             if not makes:
@@ -60,11 +61,17 @@ def _make(path: Path, tracking_uri: str, kept_in: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _check_folder(folder: Path, tracking_uri: str) -> None:
+def _check_writable(path: Path, tracking_uri: str) -> None:
+    folder, uri = path.parent, without_password(tracking_uri)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise TrackingRefused(
-            f"{without_password(tracking_uri)} cannot be written: {str(folder)!r} is not a folder that you may write "
-            "to — start in another folder, or set MLFLOW_TRACKING_URI."
+            f"{uri} cannot be written: {str(folder)!r} is not a folder that you may write to — start in another "
+            "folder, or set MLFLOW_TRACKING_URI."
+        )
+    if path.exists() and not os.access(path, os.W_OK):
+        raise TrackingRefused(
+            f"{uri} cannot be written: you may only read that file — `chmod u+w {shlex.quote(str(path))}`, or set "
+            "MLFLOW_TRACKING_URI."
         )
 
 

@@ -45,6 +45,14 @@ _NO_STORE = (
     "Unity Catalog tracking URI",
     "credential configuration failed",
 )
+_DATABASE_AWAY = re.compile(
+    r"\((?:\w+\.)+(?:InterfaceError|OperationalError|InternalError|DatabaseError)\)|QueuePool limit"
+    r"|until invalid transaction is rolled back"
+)
+"""What MLflow says as a bad request when its database is away, or busy: not of the request."""
+_MOVED = 301
+_REDIRECTS = (_MOVED, 302, 303)
+"""The statuses at which a client asks elsewhere, and not what it was to ask, unless that was a GET."""
 _FULL = ("disk is full", "No space left on device")
 _LONGEST_RETRY_AFTER = 120.0
 """Seconds that a server may ask for; whoever waited for hours would be taken to hang."""
@@ -73,11 +81,18 @@ def capture_answers() -> None:
 
     def noting_status(self: Retry, method: str, status_code: int, has_retry_after: bool = False) -> bool:
         _last_answer.status = status_code
+        if method not in ("GET", "HEAD"):
+            _last_answer.redirect = status_code if status_code in _REDIRECTS else None
         return is_retry(self, method, status_code, has_retry_after)
 
     noting.captures_answers = True  # type: ignore[attr-defined]
     Retry.increment = noting  # type: ignore[method-assign, assignment]
     Retry.is_retry = noting_status  # type: ignore[method-assign]
+
+
+def _forget_last_answer() -> None:
+    _last_answer.retry_after = _last_answer.status = None
+    _last_answer.redirect = None
 
 
 _ERRNO = re.compile(r"\[Errno -?\d+\] ([\w ]+)")
@@ -96,6 +111,8 @@ class _Failure:
     """The HTTP status of an answer, `None` if there was none."""
     is_mlflows: bool
     """Whether MLflow itself has answered, and not what stands before it."""
+    has_moved: bool = False
+    """Whether an address was given to ask instead, at which the request could not be asked."""
 
     @classmethod
     def of(cls, error: Exception) -> _Failure:
@@ -107,7 +124,8 @@ class _Failure:
             text = str(origin)
         if "Max retries exceeded" in text:
             text = _cause(text)
-        return cls(error, without_password(text.partition("\n")[0])[:500], *_answer(error))
+        reason = without_password(text.partition("\n")[0])[:500]
+        return cls(error, reason, *_answer(error), getattr(_last_answer, "redirect", None) == _MOVED)
 
     def is_a(self, *kinds: type[Exception]) -> bool:
         return isinstance(self.error, kinds)
@@ -141,6 +159,10 @@ _MEND_PROXY = "mend HTTP_PROXY and HTTPS_PROXY, or let NO_PROXY name the host"
 _OTHER_NAME = "MLflow at {uri} refuses the name that it is asked by (Invalid Host header)"
 _ALLOW_NAME = "start its server with `--allowed-hosts {host}`"
 _ANSWERED = "MLflow at {uri} answered {status}: {reason}"
+_HAS_MOVED = (
+    f"MLflow is not at {{uri}}, which answered {_MOVED}, moved permanently — let MLFLOW_TRACKING_URI name the address "
+    "at which a browser ends that is sent there, such as one that begins with https://."
+)
 _NAME_ANOTHER = "let MLFLOW_TRACKING_URI name another store"
 _LACKS_PACKAGE = f"{_UNUSABLE} — install the package that is missing."
 _SET_LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
@@ -150,6 +172,8 @@ Rule = tuple[Callable[[_Failure], bool], type[TrackingError], str]
 """Whether it fits a failure, what that failure then means, and the sentence that says so."""
 _ANSWERS: Sequence[Rule] = (
     (lambda it: it.says("Invalid Host header"), TrackingRefused, f"{_OTHER_NAME} — {_ALLOW_NAME}."),
+    (lambda it: it.has_moved, TrackingRefused, _HAS_MOVED),
+    (lambda it: bool(_DATABASE_AWAY.search(str(it.error))), TrackingDown, _ANSWERED),
     (lambda it: it.status == 401, TrackingForbidden, f"{_ANSWERED} — {_SET_LOGIN}."),
     (lambda it: it.status == 403, TrackingForbidden, f"{_ANSWERED} — {_ASK_FOR_RIGHT}."),
     (lambda it: it.is_mlflows and it.status in (400, 404, 409), TrackingRefused, _ANSWERED),
@@ -189,7 +213,7 @@ def translates_errors(method: Callable[P, T]) -> Callable[P, T]:
 @contextmanager
 def translated_errors(uri: str) -> Iterator[None]:
     """Let nothing but `TrackingError`s out of what asks a store for runs and experiments."""
-    _last_answer.retry_after = _last_answer.status = None
+    _forget_last_answer()
     try:
         yield
     except (MlflowException, ParseError, SQLAlchemyError, ImportError, OSError) as error:
@@ -199,9 +223,11 @@ def translated_errors(uri: str) -> Iterator[None]:
 @contextmanager
 def artifact_errors(uri: str) -> Iterator[None]:
     """Let nothing but `ArtifactsFailed` out of what asks for files of runs."""
-    _last_answer.retry_after = _last_answer.status = None
+    _forget_last_answer()
     try:
         yield
+        if status := _last_answer.redirect:  # whose page is no error to the client
+            raise ConnectionError(f"the request was redirected ({status}), as to a login")
     except Exception as error:  # each store of files has a client library of its own
         log.info("artifacts at %s", uri, exc_info=True)
         failure = _Failure.of(error)

@@ -11,7 +11,18 @@ from pf_mlflow.records.keys import readable
 from pf_mlflow.records.line import INTERRUPTED
 from pf_mlflow.tracking.run_payload import NOT_KEPT, NOT_LOGGED, RunPayload
 
-__all__ = ["KIND", "LINE", "PARENT", "SINGLE", "KnownRun", "batch_tags", "child_name", "child_tags", "parent_tags"]
+__all__ = [
+    "KIND",
+    "LINE",
+    "PARENT",
+    "SINGLE",
+    "KnownRun",
+    "batch_tags",
+    "child_name",
+    "child_tags",
+    "parent_tags",
+    "restoring",
+]
 
 LINE = "promptflow.line_number"
 """Tag of a line's run."""
@@ -49,6 +60,11 @@ def child_tags(batch: Batch, line_number: int, parent_run_id: str | None) -> dic
     if parent_run_id is None:
         return batch_tags(batch) | {SINGLE: str(line_number)}
     return batch_tags(batch) | {KIND: "line", LINE: str(line_number), PARENT: parent_run_id}
+
+
+def restoring(run_id: str) -> str:
+    """Return the command that brings a run back which somebody deleted."""
+    return f"mlflow runs restore --run-id {run_id}"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import ViewType
+from mlflow.entities import LifecycleStage, ViewType
 from mlflow.exceptions import MlflowException
 
 from pf_mlflow.errors import TrackingRefused
@@ -16,7 +16,7 @@ from pf_mlflow.settings import EXPERIMENT_ID, absolute_store, without_password
 from pf_mlflow.tracking.artifacts import Artifacts
 from pf_mlflow.tracking.connection import open_store
 from pf_mlflow.tracking.errors import capture_answers, translates_errors
-from pf_mlflow.tracking.known_run import LINE, SINGLE, KnownRun
+from pf_mlflow.tracking.known_run import LINE, SINGLE, KnownRun, restoring
 
 __all__ = ["StoreReader"]
 
@@ -29,16 +29,21 @@ _IS_PARENT = "params.flow != ''"
 class StoreReader:
     """One experiment of a store. Safe for threads.
 
-    In `lock_dir` processes that open the same database wait for each other.
+    Args:
+        tracking_uri: The store's.
+        experiment: The experiment's name.
+        lock_dir: Where processes that open the same database wait for each other.
+        run_id: A run in the experiment, if one is known: somebody may have renamed the experiment since.
     """
 
-    def __init__(self, tracking_uri: str, experiment: str, lock_dir: Path) -> None:
+    def __init__(self, tracking_uri: str, experiment: str, lock_dir: Path, run_id: str | None = None) -> None:
         self.tracking_uri = absolute_store(tracking_uri, Path.cwd())
         self.shown_uri = without_password(self.tracking_uri)
         self.experiment = experiment
         self.experiment_id = ""
         """Empty as long as there is no such experiment."""
         self._lock_dir = lock_dir
+        self._known_run_id = run_id
         self._store: Any = None
         """MLflow's own, `None` as long as there is none."""
         capture_answers()
@@ -57,6 +62,8 @@ class StoreReader:
     def open_experiment(self) -> None:
         """Find the experiment, opening the store first.
 
+        One that was found once is looked at again, whatever it is called by now.
+
         Raises:
             TrackingRefused: wrong credentials, no rights, or an experiment that was deleted.
             TrackingDown: the store cannot be reached.
@@ -69,9 +76,13 @@ class StoreReader:
                 f"The experiment {self.experiment!r} at {self.shown_uri} is deleted — restore it with "
                 f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME."
             )
-        self.experiment_id = found.experiment_id if found else ""
+        if found:
+            self.experiment, self.experiment_id = found.name, found.experiment_id
 
     def _experiment(self) -> Any:
+        run = self._run(self._known_run_id) if self._known_run_id and not self.experiment_id else None
+        if known := run.info.experiment_id if run else self.experiment_id:
+            return self._store.get_experiment(known)
         if not self.experiment.startswith(EXPERIMENT_ID):
             return self._store.get_experiment_by_name(self.experiment)
         try:
@@ -93,24 +104,27 @@ class StoreReader:
         """
         below = f"no batch can be put below the run {run_id!r}"
         other = "name another with --parent-run or PF_MLFLOW_PARENT_RUN, or leave it out"
-        try:
-            info = self._store.get_run(run_id).info if self._store else None
-        except MlflowException as error:
-            if error.error_code not in _NOT_THERE:
-                raise
-            info = None
-        if info is None:
+        run = self._run(run_id)
+        if run is None:
             raise TrackingRefused(f"MLflow at {self.shown_uri} has no such run, so {below} — {other}.")
+        info = run.info
         if info.lifecycle_stage == "deleted":
-            raise TrackingRefused(
-                f"It is deleted, so {below} — restore it with `mlflow runs restore --run-id {run_id}`."
-            )
+            raise TrackingRefused(f"It is deleted, so {below} — restore it with `{restoring(run_id)}`.")
         name = self._store.get_experiment(info.experiment_id).name
         if self.experiment not in (name, f"{EXPERIMENT_ID}{info.experiment_id}"):
             raise TrackingRefused(
                 f"It is in the experiment {name!r} and the batch goes to {self.experiment!r}, so {below} — set "
                 f"MLFLOW_EXPERIMENT_NAME={shlex.quote(name)}, or {other}."
             )
+
+    def _run(self, run_id: str) -> Any:
+        """Return MLflow's own run, `None` if there is none."""
+        try:
+            return self._store.get_run(run_id) if self._store else None
+        except MlflowException as error:
+            if error.error_code not in _NOT_THERE:
+                raise
+            return None
 
     def runs(self, batch_uid: str, which: str = "") -> Iterator[KnownRun]:
         """Yield the batch's parent and child runs as MLflow shows them; `which`: more of a filter, with its `AND`."""
@@ -122,6 +136,12 @@ class StoreReader:
     def run(self, run_id: str) -> KnownRun:
         """Return one run as MLflow shows it."""
         return KnownRun.of(self._store.get_run(run_id))
+
+    @translates_errors
+    def active_run(self, run_id: str) -> KnownRun | None:
+        """Return one run as MLflow shows it, `None` if it is not there any more, or somebody deleted it."""
+        run = self._run(run_id)
+        return KnownRun.of(run) if run and run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
     def find_child(self, batch: Batch, line_number: int) -> str | None:
         """Return the id of a line's run, `None` if MLflow has none."""
@@ -139,10 +159,6 @@ class StoreReader:
             if parent := next((run.info.run_id for run in found if LINE not in run.data.tags), None):
                 return str(parent)
         return None
-
-    def is_deleted(self, batch_uid: str) -> bool:
-        """Tell whether somebody deleted the batch in MLflow."""
-        return self.parent_id(batch_uid) is None and self.deleted_parent(batch_uid) is not None
 
     @translates_errors
     def _page(

@@ -66,8 +66,10 @@ class StoreWriter(StoreReader):
     In a dry run all that would be written is dropped; ids of runs that would be made are empty.
     """
 
-    def __init__(self, tracking_uri: str, experiment: str, lock_dir: Path, dry_run: bool = False) -> None:
-        super().__init__(tracking_uri, experiment, lock_dir)
+    def __init__(
+        self, tracking_uri: str, experiment: str, lock_dir: Path, dry_run: bool = False, run_id: str | None = None
+    ) -> None:
+        super().__init__(tracking_uri, experiment, lock_dir, run_id)
         self.dry_run = dry_run
         self.lost: dict[str, str] = {}
         """Why files of runs could not be kept, by run, that of a table by its path below it."""

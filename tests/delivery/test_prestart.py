@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import psutil
@@ -70,13 +69,11 @@ def test_a_batch_to_score_that_somebody_deleted_is_refused(tmp_path: Path, uri: 
     store = StoreWriter(uri, "jokes", tmp_path)
     store.open_experiment()
     base = batch(uid="base", tracking_uri=uri, experiment="jokes")
-    for uid, is_deleted in (("other", False), ("base", True)):
-        parent = store.create_parent(replace(base, uid=uid), "b", 1.0)
-        if is_deleted:
-            store.delete(parent)
-    assert not store.is_deleted("other") and not store.is_deleted("nobody")
+    store.delete(parent := store.create_parent(base, "b", 1.0))
     delivery = PrestartedDelivery(uri, "jokes", tmp_path / "spool", "base")
-    with pytest.raises(TrackingRefused, match="deleted the runs of the batch to score.*mlflow runs restore"):
+    with pytest.raises(
+        TrackingRefused, match=f"deleted the batch to score in MLflow; `mlflow runs restore --run-id {parent}`"
+    ):
         delivery.warning()
 
 
@@ -126,6 +123,18 @@ def test_a_refusal_is_raised(tmp_path: Path, proxy: CountingProxy, monkeypatch: 
     with pytest.raises(TrackingRefused, match="403"):
         delivery.warning()
     assert not delivery.is_waiting
+
+
+@pytest.mark.parametrize(("status", "passes"), [(301, False), (308, True)])
+def test_an_address_that_has_moved_is_refused_unless_requests_stay_what_they_are(
+    tmp_path: Path, proxy: CountingProxy, monkeypatch: pytest.MonkeyPatch, status: int, passes: bool
+) -> None:
+    proxy.redirects = status, "/"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+    delivery = PrestartedDelivery(proxy.uri, "Default", tmp_path / "spool")
+    with nullcontext() if passes else pytest.raises(TrackingRefused, match="answered 301, moved.* https://"):
+        assert delivery.warning() is None
+    delivery.dismiss()
 
 
 def test_a_server_that_is_down_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,12 +58,13 @@ def test_a_server_that_is_down_is_started_by_what_is_printed(visitor: Visitor) -
 
 def test_a_refused_login_and_a_proxy_in_the_way(visitor: Visitor, proxy: CountingProxy) -> None:
     proxy.login = "ana:hunter22"
-    astray_uri = proxy.uri.replace("127.0.0.1", "127.1")  # which nobody takes for this machine by its name
-    visitor.env |= {"MLFLOW_TRACKING_URI": astray_uri, "HTTP_PROXY": f"http://ana:hunter22@127.0.0.1:{free_port()}"}
+    far, nobody = "http://mlflow.invalid", f"http://ana:hunter22@127.0.0.1:{free_port()}"
+    visitor.env |= {"MLFLOW_TRACKING_URI": far, "HTTP_PROXY": nobody}
     astray = visitor.doctor()
     assert astray.levels() == {"mlflow": "error"}
+    assert "export NO_PROXY=mlflow.invalid" in astray.one("mlflow").remedy
     assert "the proxy of HTTP_PROXY" in astray.one("mlflow").remedy
-    visitor.follow(astray.one("mlflow"))
+    visitor.env["MLFLOW_TRACKING_URI"] = proxy.uri  # of this machine, which needs no proxy
     refused = visitor.doctor()
     assert refused.levels() == {"mlflow": "error"} and "answered 401" in refused.one("mlflow").message
     name, password = re.findall(r"MLFLOW_TRACKING_(?:USERNAME|PASSWORD)", refused.one("mlflow").remedy)

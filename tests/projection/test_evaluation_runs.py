@@ -66,8 +66,8 @@ def evaluation(
     for n in sorted(scores, reverse=True):
         given: dict[str, Any] = {"inputs": {"ground_truth": expected}, "start": started, "end": started + 1}
         record = line_record(batch_uid=name, line_number=n, scores=tuple(scores[n]), **given)
-        assert not writer.write(n, record.start, None).scores  # a line begins before it has any
-        with writer.transaction() as inside:
+        assert not writer.write(n, record.start, None).is_over  # a line begins before it has any
+        with store.transaction() as inside:
             written = writer.write(n, record.start, record, inside)
         writer.note(written)
     writer.close_parent()

@@ -134,7 +134,7 @@ def test_every_failed_line_with_its_whole_error(desk: Desk) -> None:
         ("orphan", "unfinished", None, (2, 0), ["does not have all of it yet", "`pf-mlflow sync orphan`"]),
         ("again", "delivered", "FINISHED", (3, 0), ["1 older batch of this name, too: this is the newest."]),
         ("missing", "missing", None, None, ["MLflow has nothing of it", "`pf-mlflow sync missing`"]),
-        ("deleted", "deleted", None, None, ["Somebody deleted its runs in MLflow; `mlflow runs restore`"]),
+        ("deleted", "deleted", None, None, ["Somebody deleted its runs in MLflow; `mlflow runs restore --run-id "]),
         ("scores", "evaluation", None, None, ["scores the lines of 'jokes'", "`pf-mlflow show jokes`"]),
     ],
 )

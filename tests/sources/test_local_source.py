@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,19 @@ def test_data_may_be_a_folder(tmp_path: Path) -> None:
     assert made_of.data == "rows" and made_of.data_hash
     (data / "b.jsonl").write_text("{}\n")
     assert made_of.data_hash != source_of(home).provenance().data_hash
+
+
+@pytest.mark.parametrize(("written", "topics"), [(STARTED - 60, ["rain", None, "tea"]), (STARTED + 60, [None] * 3)])
+def test_what_promptflow_could_not_convert_comes_from_the_data_unless_these_changed_since(
+    tmp_path: Path, written: float, topics: list[str | None]
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"topic": "rain"}\n{"other": 1}\n{"topic": "tea", "other": 2}\n')
+    os.utime(data, (written, written))
+    unread = [run_info(number, inputs=None, status="Failed", output=None, api_calls=None) for number in range(3)]
+    dag = "inputs: {topic: {type: string}}\nnodes: []"
+    finished_batch(tmp_path / "home", unread, dag=dag, data=str(data))
+    assert [line.inputs.get("topic") for line in source_of(tmp_path / "home").lines()] == topics
 
 
 def test_an_evaluation_names_its_base(tmp_path: Path) -> None:

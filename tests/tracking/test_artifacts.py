@@ -13,6 +13,7 @@ import mlflow.artifacts
 import pytest
 from builders import batch
 from mlflow import MlflowClient
+from servers import CountingProxy
 
 from pf_mlflow.tracking.reader import StoreReader
 from pf_mlflow.tracking.run_payload import PARAM_LIMIT, TAG_LIMIT, RunPayload, length_of_whole
@@ -158,3 +159,16 @@ def test_a_passing_outage_costs_no_later_text(store: StoreWriter, monkeypatch: p
     assert store.lost.keys() == {runs[0]} and store.text(runs[1], PATH) == TEXT.replace("\r\n", "\n")
     assert [store.run(run_id).not_kept for run_id in runs] == [{"promptflow.not_kept/output"}, set()]
     assert not store.keep_texts(runs[0], payload.texts) and not store.lost
+
+
+def test_a_login_in_the_way_of_files_is_told(
+    proxy: CountingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    far = StoreWriter(proxy.uri, "Default", tmp_path)
+    far.open_experiment()
+    run_id = far.create_single(ONE, 7, 100.0)
+    proxy.redirects = 302, "/mlflow-artifacts/"
+    assert "the request was redirected (302), as to a login" in far.keep_texts(run_id, {PATH: TEXT})
+    proxy.redirects = None
+    assert far.keep_texts(run_id, {PATH: TEXT}) == "" and far.text(run_id, PATH) == TEXT.replace("\r\n", "\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_DOES_NOT_EXIST
 from sqlalchemy.exc import ArgumentError, OperationalError
 from urllib3.util.retry import Retry
 
@@ -131,6 +131,8 @@ def test_listening_twice_is_listening_once() -> None:
 
 
 OWN = b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "not this one"}'
+AWAY = b'{"error_code": "BAD_REQUEST", "message": "(psycopg2.InterfaceError) connection already closed"}'
+BUSY = b'{"error_code": "BAD_REQUEST", "message": "QueuePool limit of size 5 overflow 10 reached"}'
 PAGE = b"<html>\n<h1>Sign in</h1></html>"
 
 
@@ -138,6 +140,8 @@ PAGE = b"<html>\n<h1>Sign in</h1></html>"
     ("status", "body", "kind", "sentence"),
     [
         (400, OWN, TrackingRefused, "answered 400: INVALID_PARAMETER_VALUE: not this one"),
+        (400, AWAY, TrackingDown, "answered 400: BAD_REQUEST: (psycopg2.InterfaceError) connection already closed"),
+        (400, BUSY, TrackingDown, "answered 400: BAD_REQUEST: QueuePool limit of size 5 overflow 10 reached"),
         (404, PAGE, TrackingDown, "answered 404: no answer of MLflow's: <html> <h1>Sign in</h1></html>"),
         (404, b'{"error_code": "RESOURCE_DOES', TrackingDown, "answered 404: no answer of MLflow's"),
         (404, b'{"detail": "Not Found"}', TrackingDown, "answered 404: INTERNAL_ERROR: Response: {'detail'"),
@@ -177,6 +181,7 @@ def chained(message: str, cause: Exception) -> MlflowException:
     return error
 
 
+CLOSED = MlflowException("(psycopg.InterfaceError) the connection is closed", BAD_REQUEST)
 LOCKED = OperationalError("INSERT", {}, Exception("database is locked"))
 
 
@@ -187,6 +192,7 @@ LOCKED = OperationalError("INSERT", {}, Exception("database is locked"))
         (MlflowException("no such run", RESOURCE_DOES_NOT_EXIST), TrackingRefused, "answered 404: no such run"),
         (MlflowException("two\nlines of it"), TrackingDown, "answered 500: two"),
         (chained("gone", ConnectionResetError("by peer")), TrackingDown, "cannot be reached: gone"),
+        (CLOSED, TrackingDown, "answered 400: (psycopg.InterfaceError) the connection is closed"),
         (LOCKED, TrackingDown, "cannot be reached: "),
         (MlflowException("Detected out-of-date database schema"), TrackingRefused, "MLflow cannot use"),
         (MlflowException("attempt to write a readonly database"), TrackingRefused, "MLflow cannot use"),

@@ -23,6 +23,7 @@ from pf_mlflow.errors import TrackingDown, TrackingError, TrackingRefused
 from pf_mlflow.projection.line_payload import line_payload
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.keys import readable
+from pf_mlflow.tracking.reader import StoreReader
 from pf_mlflow.tracking.run_payload import RunPayload
 from pf_mlflow.tracking.writer import StoreWriter
 
@@ -280,6 +281,16 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, folder: str)
     assert not (tmp_path / "missing").exists()
 
 
+def test_a_file_that_may_only_be_read_is_refused(store: StoreWriter, tmp_path: Path) -> None:
+    path = Path(shutil.copy(store.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db"))
+    path.chmod(0o400)
+    if os.access(path, os.W_OK):
+        pytest.skip("root may write everywhere")
+    with pytest.raises(TrackingRefused, match=f"you may only read that file — `chmod u.w {path}`"):
+        StoreWriter(f"sqlite:///{path}", "jokes", tmp_path).open_experiment()
+    StoreReader(f"sqlite:///{path}", "jokes", tmp_path).open_experiment()
+
+
 @pytest.mark.parametrize(
     "uri", ["foo://bar", "file:///tmp", "/tmp", "mysql+nosuchdriver://host/db", "mssql+pymssql://host/db"]
 )
@@ -322,6 +333,7 @@ def test_what_is_no_database_is_refused_at_once(tmp_path: Path, kind: str) -> No
 CONNECT = """
 import sys
 from pathlib import Path
+from pf_mlflow.tracking.reader import StoreReader
 from pf_mlflow.tracking.writer import StoreWriter
 print("ready", flush=True)
 sys.stdin.read()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pf_mlflow.records.batch import Batch, command_on
-from pf_mlflow.records.line import COMPLETED, LineRecord, cleaned, ranges
+from pf_mlflow.records.line import COMPLETED, FAILED, LineRecord, cleaned, ranges
 from pf_mlflow.records.source import BatchFacts, Provenance
 from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, data_files, digest
 from pf_mlflow.sources.promptflow.known_secrets import known_secrets
@@ -98,7 +98,17 @@ class LocalSource:
     def lines(self, wanted: Callable[[int], bool] = lambda number: True) -> Iterator[LineRecord]:
         """Yield the wanted lines that promptflow has kept in the batch's folder."""
         for line in self.folder.lines(self.batch.uid, self.batch.name, wanted):
+            if line.status == FAILED and not line.inputs:
+                line = replace(line, inputs=self._rows.get(line.line_number, {}))
             yield cleaned(line, self.batch.content, known_secrets())
+
+    @cached_property
+    def _rows(self) -> dict[int, dict[str, Any]]:
+        """What the data's rows gave the lines, some of which promptflow could not convert, and kept nothing of."""
+        from pf_mlflow.sources.promptflow.row_check import inputs_of_rows  # which no line that runs needs
+
+        record = self.record()
+        return inputs_of_rows(record) if record else {}
 
     def decided(self) -> Iterator[LineRecord]:
         """Yield the last word on each line, with no more than status and outputs."""

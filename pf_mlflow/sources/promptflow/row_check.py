@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pf_mlflow.errors import BadInput
-from pf_mlflow.sources.promptflow.batch_folder import BatchFolder
+from pf_mlflow.sources.promptflow.batch_folder import BatchFolder, data_files
 from pf_mlflow.sources.promptflow.private_names import CurrentLine, as_recorded, data_rows, promptflow_home
 from pf_mlflow.sources.promptflow.run_record import RunRecord, flow_as_read, run_record
 
-__all__ = ["check_row", "first_with_data", "input_columns", "wrong_rows"]
+__all__ = ["check_row", "first_with_data", "input_columns", "inputs_of_rows", "wrong_rows"]
 
 _FROM_DATA = re.compile(r"\$\{(?:data|run\.inputs)\.(.+)\}$")
 _lock = threading.Lock()
@@ -78,6 +80,24 @@ def first_with_data(home: Path, base: str) -> RunRecord:
     if record is None:
         raise BadInput(f"There is no batch {base!r}; `pf run list` shows those there are.")
     return record
+
+
+def inputs_of_rows(record: RunRecord) -> dict[int, dict[str, Any]]:
+    """Return what the rows of a batch's data gave its lines, by number; nothing if they may have changed since."""
+    files, columns = data_files(Path(record.data)) if record.data else [], input_columns(record)
+    if not files or any(file.stat().st_mtime > (record.start or 0.0) for file in files):
+        return {}
+    with suppress(BadInput):
+        rows = {row.get("line_number", number): row for number, row in enumerate(data_rows(Path(record.data or "")))}
+        return {number: dict(_given(row, columns)) for number, row in rows.items()}
+    return {}
+
+
+def _given(row: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    for name, column in columns.items():
+        value = row.get(column, math.nan)
+        if value == value:  # what a row lacks, promptflow reads as NaN
+            yield name, value
 
 
 def input_columns(record: RunRecord) -> dict[str, str]:
