@@ -89,7 +89,7 @@ class ScoreWriter(Writer):
             child = _Child(run.run_id, metrics, tags)
             if self._is_ours(run):
                 existing.complete[run.line_number] = run.run_id
-                existing.lacking_texts |= {run.line_number} if run.not_kept else set()
+                existing.lacking_texts |= {run.line_number} if run.not_kept & tags else set()
                 child = replace(child, costs=cost_keys(run.values.metrics))
             elif cost_keys(run.values.metrics):
                 child = replace(child, verdicts=tuple(one for one in scores_of(run.values) if one.is_judged))
