@@ -84,7 +84,7 @@ class WriteQueue:
         def write(line: QueuedLine, store: StoreWriter | None) -> LineWritten:
             return writer.write(line.line_number, line.opened, line.record, store)
 
-        return cls(write, breaker, writer.store.threads, writer.store.lines_per_transaction, writer.store.transaction)
+        return cls(write, breaker, writer.store.threads, writer.store.lines_per_transaction, writer.transaction)
 
     def __enter__(self) -> WriteQueue:
         return self

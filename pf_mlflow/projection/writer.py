@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from pf_mlflow.errors import TrackingError
@@ -60,6 +61,10 @@ class Writer(ABC):
     @abstractmethod
     def open_parent(self) -> str | None:
         """See to the parent run and return its id, `None` if the batch has none."""
+
+    def transaction(self) -> AbstractContextManager[StoreWriter]:
+        """Return what several lines are written through: with a database all that the block writes, or nothing."""
+        return self.store.transaction()
 
     @abstractmethod
     def write(

@@ -67,7 +67,7 @@ def evaluation(
         given: dict[str, Any] = {"inputs": {"ground_truth": expected}, "start": started, "end": started + 1}
         record = line_record(batch_uid=name, line_number=n, scores=tuple(scores[n]), **given)
         assert not writer.write(n, record.start, None).is_over  # a line begins before it has any
-        with store.transaction() as inside:
+        with writer.transaction() as inside:
             written = writer.write(n, record.start, record, inside)
         writer.note(written)
     writer.close_parent()
