@@ -277,7 +277,7 @@ def usage(prompt: Any, completion: Any, total: Any) -> dict[str, Any]:
         (usage(None, None, None), None),
         (usage(float("nan"), float("inf"), [1]), None),
         pytest.param(usage(10**400, 7, None), Tokens(None, 7, None), id="10**400"),
-        ({"total_tokens": 18, "prompt_tokens_details": {"cached_tokens": 3}}, Tokens(None, None, 18)),
+        ({"total_tokens": 18, "prompt_tokens_details": {"cached_tokens": 3}}, Tokens(None, None, 18, 3)),
         ({}, None),
     ],
 )

@@ -233,7 +233,7 @@ def tokens_of(usage: Mapping[str, Any], prefix: str = "") -> Tokens | None:
     prompt, completion, total = counts
     if total is None and prompt is not None and completion is not None:
         total = prompt + completion
-    details = usage.get("prompt_tokens_details")
+    details = usage.get(f"{prefix}prompt_tokens_details")
     cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else None
     return None if counts == [None, None, None] else Tokens(prompt, completion, total, cached)
 
