@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pf_mlflow.running.request import RunRequest
 from pf_mlflow.running.result import RunResult
 from pf_mlflow.running.run import run_batch
 from pf_mlflow.settings import settings_here
+from pf_mlflow.settings.environment import loopback_unproxied
 from pf_mlflow.spool.store import Spool
 from pf_mlflow.tracking.active_run import active_run
 
@@ -170,6 +172,7 @@ def sync(*batches: str, every: bool = False, dry_run: bool = False) -> list[Sync
     Raises:
         PfMlflowError: Nobody knows a name, or a setting cannot be used; what fails for one batch is its `trouble`.
     """
+    os.environ.update(loopback_unproxied(os.environ))
     settings = settings_here()
     return sync_batches(Spool(settings.spool_dir), settings, batches, every, dry_run, SyncProgress())
 
@@ -185,5 +188,6 @@ def show(batch: str, *, failed: bool = False, worst: str = "") -> BatchReport:
     Raises:
         PfMlflowError: Nobody knows the batch or the metric, or MLflow cannot be reached.
     """
+    os.environ.update(loopback_unproxied(os.environ))
     settings = settings_here()
     return show_batch(Spool(settings.spool_dir), settings, batch, failed, worst)

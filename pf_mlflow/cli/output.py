@@ -51,7 +51,6 @@ def begin() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    os.environ.update(loopback_unproxied(os.environ))
     with one_sentence():
         _be_where_it_was_typed()
 
