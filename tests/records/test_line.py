@@ -66,7 +66,7 @@ def test_a_value_that_json_does_not_know_is_kept_as_its_text() -> None:
     [
         lambda data: data.update(mood="good"),
         lambda data: data["spans"][0].update(mood="good"),
-        lambda data: data["spans"][2]["tokens"].update(cached=3),
+        lambda data: data["spans"][2]["tokens"].update(mood=3),
     ],
     ids=["of the record", "of a span", "of tokens"],
 )
