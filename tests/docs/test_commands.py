@@ -49,6 +49,8 @@ def check(line: str) -> None:
         get_parser_args(rest)
     elif program == "make":
         assert set(rest) <= TARGETS
+    elif program == "export":
+        assert all(re.fullmatch(r"[A-Z_]+=\S+", word) for word in rest)
     elif program == "eval":
         assert rest in [[f"$(_PF_MLFLOW_COMPLETE={shell}_source pf-mlflow)"] for shell in ("bash", "zsh")]
     else:

@@ -130,7 +130,7 @@ def test_the_docs_search_finds_the_slowest_lines(by_file: Tracked, machine: Mach
 def test_the_snapshot_is_small_and_sufficient(by_file: Tracked, machine: Machine, tmp_path: Path) -> None:
     snapshot = machine.folder / "promptflow" / ".runs" / "by_file" / "snapshot"
     files = [path for path in snapshot.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 1_250_000  # 291 kB of them are syllables of words
+    assert sum(path.stat().st_size for path in files) < 1_400_000  # 291 kB of them are syllables of words
     names = {path.name for path in snapshot.iterdir()}
     assert {"flow.dag.yaml", "joke.jinja2", "requirements.txt", "nodes", "pf_mlflow"} <= names
     assert not {"tests", "benchmarks", "mlflow.db"} & names

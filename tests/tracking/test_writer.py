@@ -302,8 +302,8 @@ def test_a_store_that_mlflow_does_not_take_is_refused(tmp_path: Path, uri: str) 
 def test_a_relative_store_is_where_the_user_named_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    StoreWriter("sqlite:///runs/mlflow.db", "jokes", tmp_path).open_experiment()
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.db")] == ["runs/mlflow.db"]
+    StoreWriter("sqlite:///runs/mlflow.db", "jokes", tmp_path / "spool").open_experiment()
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("mlflow.db")] == ["runs/mlflow.db"]
 
 
 @pytest.fixture
