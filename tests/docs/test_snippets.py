@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from machine import ROOT, Machine, tracked
 from promptflow._sdk._load_functions import load_connection
+
+from pf_mlflow.tracking.prices import Price, Prices
 
 FLOW = """
 inputs:
@@ -28,6 +32,22 @@ def test_a_connections_file_is_one(text: str, kind: str, tmp_path: Path) -> None
     (tmp_path / "connection.yaml").write_text(text)
     connection = load_connection(tmp_path / "connection.yaml", params_override=[{"api_key": "a-key"}])
     assert (connection.name, connection.type) == ("open_ai_connection", kind)
+
+
+def test_prices_of_ones_own_are_read(tmp_path: Path) -> None:
+    (own,) = snippets("in-mlflow.md", "yaml")
+    (tmp_path / "prices.yaml").write_text(own)
+    prices = Prices(str(tmp_path / "prices.yaml"))
+    assert prices.of("my-own-model") == Price(0.10, 0.10, 0.10)
+    assert prices.of("gpt-4o-mini") == Price(0.15, 0.60, 0.075)
+
+
+def test_a_program_reads_what_doctor_prints(machine: Machine, tmp_path: Path) -> None:
+    (program,) = snippets("json.md", "python")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = machine.command("python", "-c", program, cwd=tmp_path, PATH=path)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"(ok|warning|error) \[.*\]\n", done.stdout)
 
 
 @pytest.mark.slow
