@@ -115,15 +115,18 @@ def await_batch(experiment: str, spool_dir: Path, base_uid: str, starter: str) -
         base_uid: The batch that is scored; `""` for none.
         starter: The process to end with if it gives no batch: its number and its start, with a space between.
     """
-    Thread(target=_end_with, args=(starter, given := Event()), daemon=True).start()
+    Thread(target=_end_with, args=(starter, reading := Event(), given := Event()), daemon=True).start()
     is_known = not (base_uid or read_settings().parent_run) and is_usable(_tracking_uri(), experiment, spool_dir)
     if is_known:
         _say(_GOOD)
+    else:
+        reading.set()  # nothing is given before the answer
     answer = _answer(experiment, spool_dir, base_uid)
     if not is_known:
         _say(answer)
     log = sys.stderr.fileno()
     os.dup2(log, sys.stdout.fileno())  # whoever listened need not live as long
+    reading.set()
     uid = sys.stdin.readline().strip()
     given.set()
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
@@ -140,12 +143,16 @@ def _tracking_uri() -> str:
     return os.environ["MLFLOW_TRACKING_URI"]
 
 
-def _end_with(starter: str, given: Event) -> None:
-    """End when the starter does: what it forked may hold the other end of stdin, which then has no end."""
+def _end_with(starter: str, reading: Event, given: Event) -> None:
+    """End when the starter does: what it forked may hold the other end of stdin, which then has no end.
+
+    `reading`: that stdin is read by now, or that nothing can stand there.
+    """
     pid, started = starter.split()
     while is_alive(int(pid), float(started)):
         if given.wait(_LOOK_EVERY):
             return
+    reading.wait()
     if not given.wait(_LOOK_EVERY):  # what it wrote last has been read by now
         os._exit(0)
 

@@ -51,6 +51,8 @@ class BatchWriter(Writer):
         """Lines whose run was asked for, and of which nothing was noted since: MLflow may have made it or not."""
         self._outdated: set[int] = set()
         """Lines whose runs are complete but show what was not the last word on them."""
+        self._ended: set[int] = set()
+        """Lines whose end MLflow has taken, however often it is read back."""
         self._late_failures = 0
         self._param_limit = PARAM_LIMIT
         self._last_end_ms = 0
@@ -263,8 +265,10 @@ class BatchWriter(Writer):
         return replace(summary, lines_total=self.existing.lines_over)
 
     def _reads_back(self, summary: BatchSummary) -> bool:
+        """Tell whether something was written, now or by one who came no further: the parent is not over then."""
         wrote = self.changes or self.changes.refused
-        return not self.store.dry_run and bool(wrote or self._is_own_evaluation(summary))
+        is_open = self.existing.parent and not self.existing.parent.is_over
+        return not self.store.dry_run and bool(wrote or is_open or self._is_own_evaluation(summary))
 
     def _is_own_evaluation(self, summary: BatchSummary) -> bool:
         """Tell whether the lines bring scores of their own along, of which the parent shows nothing."""
@@ -278,14 +282,14 @@ class BatchWriter(Writer):
             TrackingRefused: the parent is gone.
             TrackingDown: MLflow does not show the end of lines that it had taken.
         """
-        written = self.existing.complete
+        self._ended.update(self.existing.complete)
         self.read_existing(table)
         if not (self.batch.single or self.existing.parent):
             raise TrackingRefused(
                 f"MLflow does not show the batch {self.batch.name!r} any more; "
                 f"`{command_on('sync', self.batch.name)}` brings it in anew."
             )
-        going = [n for n, run in self.existing.incomplete.items() if n in written and not run.is_over]
+        going = [n for n, run in self.existing.incomplete.items() if n in self._ended and not run.is_over]
         if going:
             raise TrackingDown(f"MLflow at {self.store.shown_uri} has taken the end of line {going[0]} and lost it.")
 

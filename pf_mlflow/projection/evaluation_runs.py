@@ -188,8 +188,11 @@ class ScoreWriter(Writer):
 
     def _runs_as_scored(self) -> Iterator[KnownRun]:
         """Yield the batch's runs, those with scores of an earlier evaluation without them, in MLflow too."""
+        written = set(self.existing.complete.values())
         for run in self.store.runs(self._base):
-            if run.line_number is None or self._superseded or self._is_ours(run):
+            if run.run_id in written and not self._is_ours(run):  # a search may show late what was written here
+                run = self.store.active_run(run.run_id) or run
+            if run.line_number is None or self._superseded or self._is_ours(run) or run.run_id in written:
                 yield run
                 continue
             metrics, tags = _of_evaluation(run)

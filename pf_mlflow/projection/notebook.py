@@ -82,8 +82,6 @@ def _facts(shown: Shown) -> Iterator[tuple[str, object]]:
         yield "tokens", f"{sums.tokens['total_tokens']:,}"
     if "cost" in sums.costs:
         yield "cost", dollars(sums.costs["cost"])
-    if "cost" in sums.costs:
-        yield "cost", dollars(sums.costs["cost"])
     if "lines_evaluated" in sums.scores:
         yield "lines evaluated / not evaluated", " / ".join(f"{sums.scores[f'lines_{k}']:,.0f}" for k in _EVALUATED)
     for name in ("p50", "p90"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -52,23 +52,35 @@ class ResultsTable:
     """A table that grows run by run in a temporary folder, which goes with it; rows are in the order of their lines."""
 
     def __enter__(self) -> ResultsTable:
-        self._folder = Path(mkdtemp(prefix="pf-mlflow-"))
-        self._rows = (self._folder / "rows.jsonl").open("w+", encoding="utf-8")
+        self._files = ExitStack()
+        self._is_broken = False
+        with self._alone():
+            self._folder = Path(self._files.enter_context(TemporaryDirectory(prefix="pf-mlflow-")))
         self._clear()
         return self
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let nothing else end where the temporary folder has no room: there is no table then."""
+        try:
+            yield
+        except OSError as error:
+            log.warning("there is no room for a table of the lines: %s", error)
+            self._is_broken = True
+
     def _clear(self) -> None:
-        self._rows.seek(0)
-        self._rows.truncate()
         self._columns: dict[str, None] = {}
         self._scores: set[str] = set()
         self._places: list[tuple[int, int]] = []
         self._data_columns: dict[str, None] = {}
         self._data_places: dict[int, int] = {}
+        with self._alone():
+            if not self._is_broken:
+                self._rows = self._files.enter_context((self._folder / "rows.jsonl").open("w+", encoding="utf-8"))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._rows.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with self._alone():
+            self._files.close()
 
     def filled(self, runs: Iterable[KnownRun]) -> Iterator[KnownRun]:
         """Take up the runs of lines while they pass by, and nothing else."""
@@ -80,17 +92,27 @@ class ResultsTable:
             yield run
 
     def _add(self, line_number: int, row: dict[str, Any]) -> None:
-        self._places.append((line_number, self._rows.tell()))
         self._columns |= dict.fromkeys(row)
-        self._rows.write(json.dumps(row) + "\n")
+        if (place := self._keep(row)) is not None:
+            self._places.append((line_number, place))
+
+    def _keep(self, row: dict[str, Any]) -> int | None:
+        """Return where a row is kept, `None` if there is no room."""
+        if self._is_broken:
+            return None
+        with self._alone():
+            place = self._rows.tell()
+            self._rows.write(json.dumps(row, default=str) + "\n")
+            return place
+        return None
 
     def add_data(self, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Add what the data have of lines, by line number, besides their inputs."""
         for number, row in rows:
             named = {f"{_DATA}{name}": _shortened(value) for name, value in row.items()}
-            self._data_places[number] = self._rows.tell()
             self._data_columns |= dict.fromkeys(named)
-            self._rows.write(json.dumps(named, default=str) + "\n")
+            if (place := self._keep(named)) is not None:
+                self._data_places[number] = place
 
     def _read(self, place: int | None) -> dict[str, Any]:
         if place is None:
@@ -108,6 +130,8 @@ class ResultsTable:
 
     def log_to(self, projection: StoreWriter, run_id: str, name: str = RESULTS) -> None:
         """Write it as an artifact of a run, if that can be: artifacts may need rights and packages that runs do not."""
+        if self._is_broken:
+            return
         try:
             projection.log_table(run_id, self.as_file(name), is_scored=name == RESULTS)
         except Exception as error:  # noqa: BLE001 - whatever the store's own client raises; the runs have all of it

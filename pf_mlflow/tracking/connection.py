@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shlex
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +21,8 @@ from pf_mlflow.tracking.database import check_database, sqlite_path
 from pf_mlflow.tracking.empty_store import copy_kept, keep_copy
 
 __all__ = ["open_store"]
+
+log = logging.getLogger(__name__)
 
 
 def open_store(tracking_uri: str, lock_dir: Path, makes: bool) -> Any:
@@ -49,16 +52,29 @@ def open_store(tracking_uri: str, lock_dir: Path, makes: bool) -> Any:
 def _make(path: Path, tracking_uri: str, kept_in: Path) -> None:
     """Make an SQLite store in a file beside, so that it is there whole or not at all, whoever is killed meanwhile."""
     path = path.resolve()
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft, was_there = path.with_name(f".{path.name}.{os.getpid()}"), path.exists()
     try:
         draft_uri = make_url(tracking_uri).set(database=str(draft)).render_as_string(hide_password=False)
         is_copy = copy_kept(kept_in, draft)
         _get_store(draft_uri, _artifact_root(path.parent)).engine.dispose()
         if not is_copy:
             keep_copy(kept_in, draft)
-        draft.replace(path)
+        _put(draft, path, was_there)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _put(draft: Path, path: Path, was_there: bool) -> None:
+    """Give a store its name, but not that of one which somebody else has made meanwhile."""
+    if not was_there:
+        try:
+            os.link(draft, path)
+            return
+        except FileExistsError:
+            return
+        except OSError:  # a file system without links
+            log.debug("%s is no place for links", path.parent, exc_info=True)
+    draft.replace(path)
 
 
 def _check_writable(path: Path, tracking_uri: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,6 +20,7 @@ from servers import CountingProxy
 
 from pf_mlflow.errors import TrackingDown, TrackingError, TrackingForbidden, TrackingRefused
 from pf_mlflow.projection.batch_runs import BatchWriter
+from pf_mlflow.projection.results_table import ResultsTable
 from pf_mlflow.records.batch import Batch
 from pf_mlflow.records.line import FAILED, INTERRUPTED, LineRecord
 from pf_mlflow.sources.promptflow.local_source import LocalSource
@@ -108,6 +110,44 @@ def test_what_is_there_is_left_as_it_is(store: StoreWriter, one: Batch) -> None:
         again.note(written)
         assert again.close_parent().metrics() == sums.metrics() and not again.changes
     assert shown(store, one.uid) == before
+
+
+def test_a_batch_that_another_process_wrote_is_shown_by_who_closes_it(store: StoreWriter, one: Batch) -> None:
+    write(ready(store, one), record(7), record(8))
+    closing = ready(store, one)
+    closing.close_parent()
+    parent = get(store, closing.existing.parent and closing.existing.parent.run_id)
+    files = MlflowClient(store.tracking_uri).list_artifacts(parent.info.run_id)
+    assert [file.path for file in files] == ["results_table.json"] and "mlflow.note.content" in parent.data.tags
+    assert parent.info.status == "FINISHED"
+
+
+def test_a_line_whose_end_mlflow_has_lost_keeps_the_batch_open_however_often_it_is_asked(
+    store: StoreWriter, one: Batch
+) -> None:
+    write(writer := ready(store, one), record(7), record(8))
+    MlflowClient(store.tracking_uri).update_run(writer.existing.complete[7] or "", status="RUNNING")
+    for _ in range(2):
+        with pytest.raises(TrackingDown, match="has taken the end of line 7 and lost it"):
+            writer.close_parent()
+    assert get(store, writer.existing.parent and writer.existing.parent.run_id).info.status == "RUNNING"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+def test_a_table_without_room_takes_nothing_else_away(store: StoreWriter, one: Batch) -> None:
+    import resource
+
+    write(ready(store, one), *(record(number, outputs={"joke": "long " * 500}) for number in range(20)))
+    runs, before = list(store.runs(one.uid)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    with ResultsTable() as table:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        try:
+            assert list(table.filled(runs)) == runs
+            table.add_data((number, {"category": "long " * 500}) for number in range(20))
+            table.log_to(store, runs[0].run_id)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not MlflowClient(store.tracking_uri).list_artifacts(runs[0].run_id)
 
 
 def test_the_parent_s_sums_follow_its_lines(store: StoreWriter, one: Batch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ ROWS: list[dict[str, Any]] = [
 DAG = "inputs: {topic: {type: string}}\nnodes: [{name: joke, type: llm}]"
 
 
-def desk_with(folder: Path, data: Path) -> Desk:
+def desk_with(folder: Path, data: Path, is_changed: bool = False) -> Desk:
+    """A batch over data that are older than it, unless they were changed since."""
     desk = Desk(folder / "desk")
+    if data.exists() and not is_changed:
+        os.utime(data, (0, 0))
     desk.leave("b1", [run_info(n, joke_call()) for n in range(3)], dag=DAG, data=str(data))
     return desk
 
@@ -55,6 +59,12 @@ def test_a_csv_file_has_its_other_columns_too(tmp_path: Path) -> None:
     data = tmp_path / "data.csv"
     data.write_text("topic,category\natom,physics\nfish,\nbird,air\n")
     assert [row["data_category"] for row in table(desk_with(tmp_path, data)).values()] == ["physics", "", "air"]
+
+
+def test_rows_that_were_changed_since_stand_beside_no_answer(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(map(json.dumps, ROWS)), "utf-8")
+    assert set(map(len, table(desk_with(tmp_path, data, is_changed=True)).values())) == {0}
 
 
 @pytest.mark.parametrize("content", ["all", "none"])

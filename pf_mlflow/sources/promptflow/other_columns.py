@@ -11,7 +11,7 @@ from typing import Any
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.sources.promptflow.private_names import data_rows
-from pf_mlflow.sources.promptflow.row_check import first_with_data, input_columns
+from pf_mlflow.sources.promptflow.row_check import first_with_data, input_columns, is_unchanged
 from pf_mlflow.sources.promptflow.run_record import RunRecord
 
 __all__ = ["other_columns"]
@@ -29,8 +29,9 @@ def other_columns(record: RunRecord, home: Path) -> Iterator[tuple[int, dict[str
         shown = set(input_columns(base).values()) | {"line_number"}
         if base is not record:
             shown |= {column for name, column in input_columns(record).items() if name == _EXPECTED}
-        data = Path(record.data or base.data or "")
-        for number, row in enumerate(_rows(data) if data.is_file() else ()):
+        read = record if record.data else base
+        data = Path(read.data or "")
+        for number, row in enumerate(_rows(data) if data.is_file() and is_unchanged(read) else ()):
             if isinstance(row, dict) and (others := {key: value for key, value in row.items() if key not in shown}):
                 yield row.get("line_number", number), others
     except (BadInput, OSError, ValueError) as error:  # the runs have what their lines were given

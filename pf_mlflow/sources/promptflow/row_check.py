@@ -84,13 +84,19 @@ def first_with_data(home: Path, base: str) -> RunRecord:
 
 def inputs_of_rows(record: RunRecord) -> dict[int, dict[str, Any]]:
     """Return what the rows of a batch's data gave its lines, by number; nothing if they may have changed since."""
-    files, columns = data_files(Path(record.data)) if record.data else [], input_columns(record)
-    if not files or any(file.stat().st_mtime > (record.start or 0.0) for file in files):
+    if not is_unchanged(record):
         return {}
+    columns = input_columns(record)
     with suppress(BadInput):
         rows = {row.get("line_number", number): row for number, row in enumerate(data_rows(Path(record.data or "")))}
         return {number: dict(_given(row, columns)) for number, row in rows.items()}
     return {}
+
+
+def is_unchanged(record: RunRecord) -> bool:
+    """Tell whether the files of a batch's data are there and were not written since it began."""
+    files = data_files(Path(record.data)) if record.data else []
+    return bool(files) and all(file.stat().st_mtime <= (record.start or 0.0) for file in files)
 
 
 def _given(row: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
