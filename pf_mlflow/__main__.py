@@ -4,4 +4,5 @@ from __future__ import annotations
 
 from pf_mlflow.cli import command
 
-command()
+if __name__ == "__main__":
+    command()

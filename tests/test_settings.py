@@ -305,3 +305,12 @@ def test_whoever_calls_is_in_the_working_folder_whatever_its_starter_left(
     with pytest.raises(BadInput, match="is not there any more"):
         settings_here()
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("named", "kept_out"),
+    [("", "127.0.0.1,localhost,::1"), ("mlflow.corp", "mlflow.corp,127.0.0.1,localhost,::1"), ("*", "*"), ("a,*", "*")],
+)
+def test_this_machine_is_kept_out_of_the_proxy_and_all_stays_all(named: str, kept_out: str) -> None:
+    found = loopback_unproxied({"HTTPS_PROXY": "http://proxy", "NO_PROXY": named})
+    assert found == {"NO_PROXY": kept_out, "no_proxy": kept_out} and not loopback_unproxied({"NO_PROXY": named})

@@ -84,7 +84,7 @@ def told_as_text(data: Path, mapping: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for each column that inputs come from and that rows of a file have nothing in."""
     rows = data_rows(data)
     for name, source in mapping.items():
-        column = source.removeprefix("${data.").removesuffix("}")
+        column = str(source).removeprefix("${data.").removesuffix("}")
         lacking = [number for number, row in enumerate(rows) if str(row.get(column)) in NOTHING]
         if source == f"${{data.{column}}}" and lacking:
             yield (
@@ -103,7 +103,7 @@ def _check_rows(base: str, data: Path, is_given: bool) -> None:
 
 def _scored_itself(base: RunRecord) -> bool:
     """Tell whether a batch scored answers in its own data: what it put out are their scores."""
-    has_answers = base.column_mapping.get("answer", "").startswith("${data.")
+    has_answers = str(base.column_mapping.get("answer", "")).startswith("${data.")
     return has_answers and base.base_batch is None and saves_scores(base.flow_as_run)
 
 
@@ -114,7 +114,7 @@ def _from_finished_answers(base: RunRecord, has_data: bool) -> dict[str, str]:
             f"The answers of {base.name!r} are in the file that it was run on, {base.data!r}, which cannot be used: "
             "restore it, or give the same rows with --data."
         )
-    return {name: source for name, source in base.column_mapping.items() if source.startswith("${data.")}
+    return {name: source for name, source in base.column_mapping.items() if str(source).startswith("${data.")}
 
 
 def _from_batch(
@@ -125,7 +125,7 @@ def _from_batch(
     mapping = {_ID: f"${{run.outputs.{_ID}}}"} if _ID in outputs else {}
     if "context" in names:
         mapping["context"] = "${run.outputs.context}"
-    sources = [source for source in base.column_mapping.values() if source.startswith("${data.")]
+    sources = [source for source in base.column_mapping.values() if str(source).startswith("${data.")]
     if has_data and "question" not in found and len(sources) == 1:
         mapping["question"] = sources[0]
     if "answer" in given or not wants_answer:

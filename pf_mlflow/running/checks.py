@@ -68,7 +68,7 @@ def _columns_of_lines(data: Path) -> set[str]:
 
 def _columns(data: Path, number: int, raw: bytes) -> set[str]:
     try:
-        row = json.loads(raw.decode("utf-8").rstrip())
+        row = json.loads(raw.decode("utf-8").rstrip(), strict=False)
     except ValueError as error:
         if not isinstance(error, json.JSONDecodeError):
             raise BadInput(f"{data} line {number} is not UTF-8; save the file as UTF-8.") from error
@@ -97,7 +97,7 @@ def _check_numbers(data: Path, number: int, raw: bytes) -> None:
         whole = int(re.match(r"-?\d+", literal)[0])  # type: ignore[index]
         return whole if _SMALLEST <= whole <= _LARGEST else _TooLarge()
 
-    for name, value in json.loads(raw, parse_int=read, parse_float=read).items():
+    for name, value in json.loads(raw, parse_int=read, parse_float=read, strict=False).items():
         try:
             json.dumps(value)
         except TypeError as error:
@@ -171,7 +171,7 @@ def output_names(outputs: Path) -> set[str]:
     """Return the outputs that lines of a finished batch have, by its file of outputs; none if that cannot be read."""
     try:
         with outputs.open(encoding="utf-8") as lines:
-            return {name for line in lines if line.strip() for name in json.loads(line)} - {"line_number"}
+            return {name for line in lines if line.strip() for name in json.loads(line, strict=False)} - {"line_number"}
     except (OSError, ValueError, TypeError):  # promptflow says what it makes of that
         return set()
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pf_mlflow.errors import BadInput
 from pf_mlflow.sources.promptflow.private_names import promptflow_home
@@ -22,16 +23,38 @@ def data_file(data: Any) -> Path | None:
     """
     if data is None or isinstance(data, str | Path):
         return Path(data) if data else None
-    if hasattr(data, "to_json"):
-        data = json.loads(data.to_json(orient="records", date_format="iso"))
+    if hasattr(data, "to_dict") and hasattr(data, "columns"):
+        data = _rows_of_frame(data)
     text = "".join(map(_line, _rows(data)))
     folder = promptflow_home() / "pf_mlflow_data"  # where promptflow keeps what a batch was run on and answered
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(text, "utf-8")
+        draft = path.with_suffix(f".{uuid4().hex}")  # nobody ever finds half a file under the name of the whole
+        draft.touch(mode=0o600)
+        draft.write_text(text, "utf-8")
+        draft.replace(path)
     return path
+
+
+def _rows_of_frame(frame: Any) -> list[dict[str, Any]]:
+    """Return a frame's rows with every digit, what is missing as `None`, times as ISO texts."""
+    if not frame.columns.is_unique:
+        raise BadInput(f"The frame has two columns of one name among {list(frame.columns)}; give each its own.")
+    return [{name: _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list | tuple | dict):
+        return value
+    try:
+        is_missing = bool(value != value)
+    except TypeError:  # as pandas.NA, of which nothing can be asked
+        is_missing = True
+    if is_missing:
+        return None
+    return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 def _rows(data: Any) -> list[Mapping[str, Any]]:

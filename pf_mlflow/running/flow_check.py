@@ -88,7 +88,8 @@ def _check_reference(dag: Mapping[str, Any], path: Path, where: str, value: obje
         return
     kind, known, name = "node", [str(node["name"]) for node in dag["nodes"]], found[1]
     if name in _INPUTS and found[2] is not None:
-        kind, known, name = "input of the flow", list(dag.get("inputs") or {}), found[2].split(".")[0]
+        kind, known, name = "input of the flow", list(dag.get("inputs") or {}), found[2]
+        name = name if name in known else name.split(".")[0]
     if name not in known:
         raise BadInput(
             f"{path} {where} is {value}, but there is no {kind} {name!r}, only {', '.join(known) or 'none'}."

@@ -15,6 +15,9 @@ __all__ = ["check_guarded"]
 
 def check_guarded() -> None:
     """Raise `BadInput` if the script that the main thread executes would start its batch again when imported."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec and spec.name.endswith(".__main__"):  # `python -m package`, which no process imports again
+        return
     for frame in _main_frames():
         try:
             with open(frame.f_code.co_filename, encoding="utf-8") as script:

@@ -72,7 +72,10 @@ def mapped_by_name(
 
 def _line_without(data: Path, column: str) -> int | None:
     with data.open(encoding="utf-8-sig") as lines:
-        return next((n for n, line in enumerate(lines, 1) if line.strip() and column not in json.loads(line)), None)
+        return next(
+            (n for n, line in enumerate(lines, 1) if line.strip() and column not in json.loads(line, strict=False)),
+            None,
+        )
 
 
 def tell_mapping(

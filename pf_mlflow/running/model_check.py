@@ -18,7 +18,7 @@ from pf_mlflow.sources.promptflow.flow import llm_calls
 
 log = logging.getLogger(__name__)
 
-__all__ = ["AskedModel", "check_model", "model_check"]
+__all__ = ["AskedModel", "check_model", "is_named", "model_check"]
 
 _PATIENCE = 3.0
 """Seconds that a server has to tell its models; one that is slower is asked by the lines."""
@@ -91,7 +91,7 @@ def check_model(asked: AskedModel) -> None:
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):  # it does not tell: the lines ask it
         log.debug("%s does not tell its models", shown, exc_info=True)
         return
-    if names and not any(_is_named(asked.model, name) for name in names):
+    if names and not any(is_named(asked.model, name) for name in names):
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise BadInput(
             f"There is no model {asked.model!r} at {shown}, which has {', '.join(sorted(names)[:_NAMED])}{more}; name "
@@ -117,6 +117,7 @@ def _remedy(address: str, why: str) -> str:
     return "start its server, or correct its address"
 
 
-def _is_named(model: str, name: str) -> bool:
+def is_named(model: str, name: str) -> bool:
     """Tell whether a server's name means a model: with Ollama's tag left out, or by a gateway's wildcard."""
+    name = name.removeprefix("models/")  # so Gemini's address for OpenAI's clients
     return name == model or name.partition(":")[0] == model.partition(":")[0] or name.endswith("*")

@@ -60,6 +60,8 @@ def loopback_unproxied(variables: Mapping[str, str]) -> dict[str, str]:
         return {}
     named = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
     hosts = [host for one in named.split(",") if (host := one.strip())]
+    if "*" in hosts:  # which means all only where it stands alone
+        return {"NO_PROXY": "*", "no_proxy": "*"}
     both = ",".join(hosts + [host for host in _LOOPBACK if host not in hosts])
     return {"NO_PROXY": both, "no_proxy": both}
 

@@ -103,7 +103,7 @@ class StoreReader:
             TrackingRefused: there is no such run, or it is deleted, or in another experiment.
         """
         below = f"no batch can be put below the run {run_id!r}"
-        other = "name another with --parent-run or PF_MLFLOW_PARENT_RUN, or leave it out"
+        other = 'name another with --parent-run or PF_MLFLOW_PARENT_RUN, or none: parent_run="" in Python'
         run = self._run(run_id)
         if run is None:
             raise TrackingRefused(f"MLflow at {self.shown_uri} has no such run, so {below} — {other}.")

@@ -124,7 +124,7 @@ def test_each_shape_shows_what_it_is_about(batches: dict[str, Tracked]) -> None:
     assert batches["switch"].children[1].data.params["product_info.output"] == "a joke about Explain: your product"
     assert "order_search.output" not in batches["switch"].children[1].data.params
     assert batches["variants"].children[0].data.params["input_temperature"] == "0.2"
-    assert batches["images"].children[0].data.params["input_test_image"].startswith("data:image/png;base64,")
+    assert batches["images"].children[0].data.params["input_test_image"].startswith("Image(")
     assert batches["names-taken"].children[0].data.params["output"] == "a joke about one"
 
 

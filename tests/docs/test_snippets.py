@@ -66,6 +66,7 @@ def test_variants_are_run_from_python_and_by_the_command_and_compared(machine: M
     done = machine.command(*command, "--name", "long", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(tracked(f"sqlite:///{tmp_path / 'mlflow.db'}", "long").children) == [0, 1]
-    done = machine.command("python", "-c", sums, cwd=tmp_path)
+    wide = "import pandas\npandas.set_option('display.width', 300, 'display.max_columns', 20)\n"
+    done = machine.command("python", "-c", wide + sums, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "${answer.long}" in done.stdout and "metrics.total_tokens" in done.stdout

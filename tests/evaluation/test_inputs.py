@@ -37,7 +37,7 @@ def scored(folder: Path, monkeypatch: pytest.MonkeyPatch, data: Path) -> RunReco
     lines.mkdir(parents=True)
     inputs = ({"text": text, "line_number": n} for n, text in enumerate(("yes", "no")))
     (lines / "inputs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in inputs), "utf-8")
-    taken = {"output_path": str(lines), "column_mapping": {"text": "${data.answer}"}}
+    taken = {"output_path": str(lines), "column_mapping": {"text": "${data.answer}", "top_k": 5}}
     home_with(home, taken, name="b1", data=str(data))
     record = run_record(promptflow_home(), "b1")
     assert record

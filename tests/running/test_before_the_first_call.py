@@ -17,7 +17,7 @@ from servers import free_port
 from pf_mlflow.errors import BadInput
 from pf_mlflow.records.offline_model import OFFLINE_MODEL
 from pf_mlflow.running.hopeless import FIRST_LINES
-from pf_mlflow.running.model_check import AskedModel, check_model
+from pf_mlflow.running.model_check import AskedModel, check_model, is_named
 from pf_mlflow.running.offline_model import offline_model
 from pf_mlflow.sources.promptflow.flow import llm_calls
 
@@ -56,6 +56,20 @@ def test_a_model_that_is_not_there(model_server: str, model: str, says: str | No
     with pytest.raises(BadInput) as told:
         check_model(asked)
     assert says.replace("ADDRESS", model_server) in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "is_it"),
+    [
+        ("gemini-2.0-flash", "models/gemini-2.0-flash", True),
+        ("llama3.2", "llama3.2:latest", True),
+        ("any/thing", "any/*", True),
+        ("any", "*", True),
+        ("gpt-4", "gpt-4o", False),
+    ],
+)
+def test_what_a_servers_name_of_a_model_means(model: str, name: str, is_it: bool) -> None:
+    assert is_named(model, name) is is_it
 
 
 def test_a_server_that_tells_no_models_is_asked_by_the_lines(fake_llm: FakeLlm) -> None:

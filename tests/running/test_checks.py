@@ -34,6 +34,8 @@ def test_what_is_checked_is_what_the_package_declares() -> None:
     [
         (b"nodes: [{name: joke}]", {"nodes": [{"name": "joke"}]}),
         ("inputs: {thème: }\nnodes: []".encode(), {"inputs": {"thème": None}, "nodes": []}),
+        (b"inputs: {no: , on: }\nnodes: []", {"inputs": {"no": None, "on": None}, "nodes": []}),  # by YAML 1.2
+        (b"nodes: []\nx: [true, False, yes]", {"nodes": [], "x": [True, False, "yes"]}),
         (b"entry: flow:main", "has no list of nodes; only DAG flows can be run here."),
         (b"nodes: {name: joke}", "has no list of nodes; only DAG flows can be run here."),
         (b"- nodes", "has no list of nodes; only DAG flows can be run here."),
@@ -65,6 +67,7 @@ def test_read_dag(tmp_path: Path, content: bytes | None, expected: Mapping[str, 
         (b'{"topic": "atom"}', {"topic"}),
         (b'\n{"topic": "atom"}\r\n  \n', {"topic"}),
         (b'\xef\xbb\xbf{"topic": "atom"}\n', {"topic"}),  # as Excel writes it
+        (b'{"topic": "a\tb"}\n', {"topic"}),  # a tab as it is, which pandas takes
         ('{"thème": "é\u2028"}\n'.encode(), {"thème"}),
         (b"", "is empty; give it one JSON object per line."),
         (b"\n \n", "is empty; give it one JSON object per line."),

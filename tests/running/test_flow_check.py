@@ -83,6 +83,7 @@ def put(*place: Any) -> Callable[[dict[str, Any]], None]:
         (put("nodes", 1, "inputs", "text", "costs ${5}, ${joke.output} and ${inputs.topik}"), None),
         (put("nodes", 1, "inputs", "text", "${joke.output.deep.er}"), None),
         (put("nodes", 1, "inputs", "text", "${inputs.topic.deep}"), None),
+        (lambda dag: [put("inputs", "a.b", {"type": "int"})(dag), put("nodes", 1, "inputs", "n", "${inputs.a.b}")(dag)], None),
         (put("nodes", 1, "inputs", None), None),
     ],
 )  # fmt: skip

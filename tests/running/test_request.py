@@ -74,3 +74,7 @@ def test_a_script_that_promptflows_processes_would_run_again_is_refused(machine:
         (tmp_path / "script.py").write_text(text)
         done = machine.command("python", str(tmp_path / "script.py"))
         assert done.returncode == 1 and says in done.stderr.splitlines()[-1], done.stderr
+    (tmp_path / "batches").mkdir()
+    (tmp_path / "batches" / "__main__.py").write_text(f"import pf_mlflow\n{call}")  # which no process imports again
+    done = machine.command("python", "-m", "batches", cwd=tmp_path)
+    assert done.returncode == 1 and "no flow at 'nowhere'" in done.stderr.splitlines()[-1], done.stderr

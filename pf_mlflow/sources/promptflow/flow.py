@@ -124,10 +124,19 @@ def yaml_fault(error: Exception) -> str:
     return f"line {mark.line + 1}: {problem}" if mark and problem else " ".join(str(error).split())
 
 
+class _Yaml(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads as promptflow does, by YAML 1.2: `yes`, `no`, `on` and `off` are texts, as names of inputs may be."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if first in "tTfF" or not tag.endswith(":bool")]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 @lru_cache(maxsize=16)
 def _loaded(text: str) -> Any:
     """Return what a YAML says, for several readers who leave it as it is."""
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.load(text, _Yaml)
 
 
 def _settings(path: Path, found: Any, mappings: tuple[str, ...] = _MAPPINGS) -> Mapping[str, Any]:

@@ -45,4 +45,4 @@ def _rows(data: Path) -> Iterator[Any]:
     with data.open("rb") as lines:  # by promptflow's own reader all of them would be in memory
         for number, line in enumerate(lines):
             if text := line.removeprefix(BOM_UTF8 if number == 0 else b"").strip():
-                yield json.loads(text)
+                yield json.loads(text, strict=False)
