@@ -56,6 +56,7 @@ class ResultsTable:
         self._is_broken = False
         with self._alone():
             self._folder = Path(self._files.enter_context(TemporaryDirectory(prefix="pf-mlflow-")))
+            self._rows = self._files.enter_context((self._folder / "rows.jsonl").open("w+", encoding="utf-8"))
         self._clear()
         return self
 
@@ -76,7 +77,8 @@ class ResultsTable:
         self._data_places: dict[int, int] = {}
         with self._alone():
             if not self._is_broken:
-                self._rows = self._files.enter_context((self._folder / "rows.jsonl").open("w+", encoding="utf-8"))
+                self._rows.seek(0)
+                self._rows.truncate()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with self._alone():
